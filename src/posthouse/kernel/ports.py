@@ -1,0 +1,183 @@
+"""The injected world: time, chance, DNS, network, disk and CPU workers.
+
+Nothing in Posthouse asks the system for these on its own. `app.py` builds the real ones (in `net`,
+`dns`, `store`) and hands them down; `sim` builds seeded ones for tests. Signatures only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from enum import Enum
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Wall time for people and expiry, monotonic time for waiting (fault F16)."""
+
+    def now(self) -> datetime:
+        """Aware, UTC."""
+        ...
+
+    def unix_us(self) -> int:
+        """Wall time in microseconds since 1970, what the store keeps."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Never goes back; only differences mean something."""
+        ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class Chance(Protocol):
+    """Randomness: jitter, shuffling, and unguessable octets."""
+
+    def uniform(self, low: float, high: float) -> float: ...
+
+    def shuffled(self, items: list[T]) -> list[T]: ...
+
+    def token(self, octets: int) -> bytes:
+        """Unguessable in production; from the seed in the simulator."""
+        ...
+
+
+class Workers(Protocol):
+    """Threads for work of more than a few milliseconds that releases the GIL (argon2, RSA)."""
+
+    def run(self, work: Callable[[], T]) -> Awaitable[T]: ...
+
+
+# --- DNS ---
+
+
+class RecordType(Enum):
+    A = "A"
+    AAAA = "AAAA"
+    MX = "MX"
+    TXT = "TXT"
+    TLSA = "TLSA"
+    PTR = "PTR"
+    CNAME = "CNAME"
+
+
+class DnsStatus(Enum):
+    """How a question ended. Only TEMPFAIL may change when asked again soon (promise P8)."""
+
+    FOUND = "found"
+    NO_DATA = "no data"  # the name exists, this type does not
+    NO_NAME = "no such name"  # NXDOMAIN
+    TEMPFAIL = "temporary failure"  # SERVFAIL, REFUSED, timeout, nonsense
+
+
+class MxRecord(msgspec.Struct, frozen=True):
+    preference: int
+    host: str
+    """A-labels in lower case without the final dot; "" is the null MX's root (RFC 7505)."""
+
+
+class TlsaRecord(msgspec.Struct, frozen=True):
+    usage: int
+    selector: int
+    matching: int
+    data: bytes
+
+
+class DnsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer. `records` holds `str` for A, AAAA, PTR, CNAME, `bytes` for TXT (strings joined),
+    `MxRecord` for MX and `TlsaRecord` for TLSA; it is empty unless `status` is FOUND."""
+
+    status: DnsStatus
+    records: tuple[Any, ...] = ()
+    is_authenticated: bool = False
+    """The AD bit (RFC 4035 §3.2.3), from a resolver trusted for it."""
+    name: str = ""
+    """The owner of the records after CNAMEs."""
+    ttl_s: float = 0.0
+    detail: str = ""
+    """For TEMPFAIL: what went wrong, in words, for logs and `explain`."""
+
+
+class Resolver(Protocol):
+    async def resolve(self, name: str, record_type: RecordType) -> DnsAnswer:
+        """Never raises for anything the network does: failures are `DnsStatus.TEMPFAIL`.
+
+        Args:
+            name: A-labels or an underscore name, with or without a final dot.
+        """
+        ...
+
+
+# --- network ---
+
+
+class Transport(Protocol):
+    """The part of `asyncio.Transport` that `net.stream` uses; `sim` has one in memory."""
+
+    def write(self, data: bytes) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+    def is_closing(self) -> bool: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def get_write_buffer_size(self) -> int: ...
+    def get_extra_info(self, name: str, default: Any = None) -> Any: ...
+
+
+class TransportProtocol(Protocol):
+    """`asyncio.Protocol`'s callbacks."""
+
+    def connection_made(self, transport: Any) -> None: ...
+    def data_received(self, data: bytes) -> None: ...
+    def eof_received(self) -> bool | None: ...
+    def connection_lost(self, exc: Exception | None) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+
+
+class Listening(Protocol):
+    """Sockets that accept; `address` is what was bound (with the real port)."""
+
+    @property
+    def address(self) -> tuple[str, int]: ...
+
+    def close(self) -> None:
+        """Accept no more; connections already open go on."""
+        ...
+
+
+class Network(Protocol):
+    async def connect(
+        self,
+        factory: Callable[[], TransportProtocol],
+        address: str,
+        port: int,
+        *,
+        timeout_s: float,
+        local_address: str | None = None,
+    ) -> TransportProtocol:
+        """Open a TCP connection to an IP address.
+
+        Raises:
+            OSError: refused, unreachable, or `TimeoutError` after `timeout_s`.
+        """
+        ...
+
+    async def listen(
+        self, factory: Callable[[], TransportProtocol], address: str, port: int
+    ) -> Listening: ...
+
+    async def exchange(
+        self, datagram: bytes, address: str, port: int, *, timeout_s: float
+    ) -> bytes:
+        """Send one UDP datagram from a fresh random port and return the first one that comes back
+        from that peer and is accepted by the caller's id check (the DNS message id, octets 0–1).
+
+        Raises:
+            OSError: refused or unreachable, or `TimeoutError`.
+        """
+        ...
