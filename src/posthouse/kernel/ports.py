@@ -181,3 +181,50 @@ class Network(Protocol):
             OSError: refused or unreachable, or `TimeoutError`.
         """
         ...
+
+
+# --- disk ---
+
+
+class Disk(Protocol):
+    """Append-only files beside the database, for blobs too large for a row.
+
+    Called on store threads, never on the event loop, so nothing here is awaited. Paths are whole.
+    """
+
+    def append(self, path: str, octets: bytes) -> int:
+        """Write `octets` behind what is there (making file and folder when needed) and return the
+        offset they begin at. After an error the file may hold a part of them: no row names it.
+
+        Raises:
+            OSError: with `errno` ENOSPC, EDQUOT, EROFS, EIO or EMFILE as the system says (F4, F6).
+        """
+        ...
+
+    def sync(self, path: str) -> None:
+        """Make everything appended so far, and the file's name, survive a loss of power.
+
+        Raises:
+            OSError: the process must not write again; what the file keeps is unknown (F2).
+        """
+        ...
+
+    def read(self, path: str, offset: int, length: int) -> bytes:
+        """Exactly `length` octets, or fewer where the file ends. Raises OSError."""
+        ...
+
+    def size(self, path: str) -> int:
+        """Octets in the file; 0 when there is none. Raises OSError."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Delete the file; one that is gone already is no error. Raises OSError."""
+        ...
+
+    def list(self, folder: str) -> tuple[str, ...]:
+        """Whole paths of the files in `folder`, sorted; empty when there is no such folder."""
+        ...
+
+    def free_octets(self, folder: str) -> int:
+        """Octets an ordinary user may still write where `folder` is (or will be made)."""
+        ...
