@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -19,7 +19,8 @@ from posthouse.kernel.ids import AccountId, BlobId
 
 T = TypeVar("T")
 Value = int | float | str | bytes | None
-Row = tuple[Value, ...]
+Row = tuple[Any, ...]
+"""What SQL returned; whoever wrote the SELECT knows the types."""
 
 
 class AccountChanged(msgspec.Struct, frozen=True):
@@ -46,9 +47,9 @@ Change = AccountChanged | QueueChanged | DirectoryChanged | DatabaseChanged
 class Transaction(Protocol):
     """One transaction or, for a unit within a group commit, one savepoint."""
 
-    def all(self, sql: str, parameters: Sequence[Value] = ()) -> list[tuple[Value, ...]]: ...
+    def all(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]: ...
 
-    def one(self, sql: str, parameters: Sequence[Value] = ()) -> tuple[Value, ...] | None: ...
+    def one(self, sql: str, parameters: Sequence[Value] = ()) -> Row | None: ...
 
     def run(self, sql: str, parameters: Sequence[Value] = ()) -> int:
         """Run a statement that returns no rows; how many rows it changed."""
