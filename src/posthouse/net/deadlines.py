@@ -1,0 +1,64 @@
+"""Deadlines of all live sessions, swept once a second: no timer is made for a command.
+
+A session keeps one float, `deadline_s`; moving it is all that a command costs. Deadlines therefore
+end up to `SWEEP_S` late, which no limit of ours minds.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Protocol
+
+from posthouse.kernel.ports import Clock
+
+SWEEP_S: Final = 1.0
+
+
+class Expirable(Protocol):
+    """Something with a deadline. `deadline_s` is monotonic; `math.inf` means none."""
+
+    deadline_s: float
+
+    def expired(self) -> None:
+        """The deadline passed; it has been set to `math.inf`, so this comes once for each."""
+        ...
+
+
+class Deadlines:
+    """The live sessions of one process."""
+
+    __slots__ = ("_clock", "_live")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._live: dict[int, Expirable] = {}
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def after_s(self, seconds: float) -> float:
+        """The deadline `seconds` from now."""
+        return self._clock.monotonic_s() + seconds
+
+    def add(self, session: Expirable) -> None:
+        """Watch it until `discard`; adding twice is once."""
+        self._live[id(session)] = session
+
+    def discard(self, session: Expirable) -> None:
+        self._live.pop(id(session), None)
+
+    def sweep(self) -> int:
+        """Expire what is due; returns how many that were."""
+        now_s = self._clock.monotonic_s()
+        due = [session for session in self._live.values() if session.deadline_s <= now_s]
+        for session in due:
+            if session.deadline_s <= now_s:  # another one's end may have moved or ended it
+                session.deadline_s = math.inf
+                session.expired()
+        return len(due)
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            await self._clock.sleep(SWEEP_S)
+            self.sweep()
