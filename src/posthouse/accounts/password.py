@@ -21,11 +21,35 @@ SALT_OCTETS: Final = 16
 # Whoever tries passwords tries these first; the list is of patterns people fall back to when
 # twelve characters are asked for.
 COMMON: Final = frozenset(
-    "passwordpassword passwort1234 password1234 password12345 password123456 123456789012"
-    " 1234567890123 qwertyuiop12 qwertyuiopas qwerty123456 administrator letmeinletmein"
-    " iloveyou1234 welcome12345 changeme1234 changemechangeme aaaaaaaaaaaa 111111111111"
-    " 000000000000 abcdefghijkl abc123abc123 1q2w3e4r5t6y adminadminadmin rootrootroot"
-    " testtesttest postmaster123 secretsecret".split()
+    [
+        "passwordpassword",
+        "passwort1234",
+        "password1234",
+        "password12345",
+        "password123456",
+        "123456789012",
+        "1234567890123",
+        "qwertyuiop12",
+        "qwertyuiopas",
+        "qwerty123456",
+        "administrator",
+        "letmeinletmein",
+        "iloveyou1234",
+        "welcome12345",
+        "changeme1234",
+        "changemechangeme",
+        "aaaaaaaaaaaa",
+        "111111111111",
+        "000000000000",
+        "abcdefghijkl",
+        "abc123abc123",
+        "1q2w3e4r5t6y",
+        "adminadminadmin",
+        "rootrootroot",
+        "testtesttest",
+        "postmaster123",
+        "secretsecret",
+    ]
 )
 
 

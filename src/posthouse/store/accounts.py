@@ -217,3 +217,8 @@ def aliases(tx: Transaction) -> list[AliasRow]:
         " JOIN domain d ON d.id = l.domain_id ORDER BY d.name, l.local_part, l.id"
     )
     return [AliasRow(address=row[0], target=row[1]) for row in rows]
+
+
+def rehash_password(tx: Transaction, account: AccountId, phc: str) -> None:
+    """Keep the same password under a dearer hash; logins go on."""
+    tx.run("UPDATE account SET password = ? WHERE id = ?", (phc, account))
