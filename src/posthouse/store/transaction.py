@@ -82,6 +82,14 @@ class Transaction(Protocol):
         """
         ...
 
+    def move_blob(self, blob: BlobId) -> None:
+        """Write a blob in a segment again to where blobs are appended now (the sweep).
+
+        Raises:
+            BlobDamaged: as `blob` does.
+        """
+        ...
+
     def release_blob(self, blob: BlobId, references: int = 1) -> None:
         """One owner less; the sweep removes blobs nobody owns."""
         ...

@@ -226,6 +226,11 @@ class SqliteStore:
         return self.lost is None
 
     @property
+    def segments(self) -> Segments:
+        """The blob folder, for the sweep."""
+        return self._segments
+
+    @property
     def waiting_units(self) -> int:
         return self._waiting.qsize()
 

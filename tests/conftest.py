@@ -1,0 +1,46 @@
+"""Fixtures every test may use."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import uvloop
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item):
+    return {"uvloop": uvloop.new_event_loop}
+
+
+class RealClock:
+    """The machine's time, for tests of what runs on real threads and sockets."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def unix_us(self) -> int:
+        return time.time_ns() // 1000
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+@pytest.fixture
+def clock() -> RealClock:
+    return RealClock()
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Path:
+    """The folder of published test vectors, named by POSTHOUSE_VECTORS."""
+    folder = os.environ.get("POSTHOUSE_VECTORS")
+    if not folder:
+        pytest.skip("POSTHOUSE_VECTORS is not set; docs/development.md says where each set is from")
+    return Path(folder)
