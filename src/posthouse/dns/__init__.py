@@ -1,0 +1,1 @@
+"""A caching resolver that keeps the DNSSEC status, behind the port `Resolver`."""
