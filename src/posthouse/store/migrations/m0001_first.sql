@@ -131,35 +131,37 @@ CREATE TABLE recipient (
     id          INTEGER PRIMARY KEY,
     message_id  INTEGER NOT NULL REFERENCES message(id),
     address     TEXT NOT NULL,                  -- forward-path it goes to now
-    domain      TEXT NOT NULL,                  -- routing key: of the address, or a reroute's
+    domain      TEXT NOT NULL,                  -- routing key: of the address
     route       TEXT,                           -- set by `queue reroute`: "host:port"
     original_recipient TEXT,                    -- ORCPT= decoded
     notify      INTEGER,                        -- bits; null: not given
     state       INTEGER NOT NULL,
+    step        INTEGER NOT NULL,               -- transitions so far; while leased the fencing token
     due_at      BIGINT,                         -- when queued
     expires_at  BIGINT NOT NULL,
     attempts    INTEGER NOT NULL DEFAULT 0,
-    lease       BIGINT,                         -- fencing token of the attempt under way
+    leased_by   TEXT,                           -- node and worker
     leased_until BIGINT,
     delay_notified_at BIGINT,
     last_reply  TEXT                            -- the other side's words, or ours about it
 );
 CREATE INDEX recipient_message ON recipient (message_id);
-CREATE INDEX recipient_due ON recipient (domain, due_at) WHERE state = 1;
+CREATE INDEX recipient_due ON recipient (domain, due_at, expires_at) WHERE state = 1;
 CREATE INDEX recipient_leased ON recipient (leased_until) WHERE state = 2;
-CREATE INDEX recipient_open ON recipient (state) WHERE state IN (1, 2, 3);
+CREATE INDEX recipient_held ON recipient (id) WHERE state = 3;
 
--- Every transition of a recipient, appended in the transaction that makes it.
+-- Every transition of a recipient, appended in the transaction that makes it. `step` counts them
+-- from 1, so the row with recipient.step is the last one.
 CREATE TABLE ledger (
-    id          INTEGER PRIMARY KEY,
     recipient_id INTEGER NOT NULL,
+    step        INTEGER NOT NULL,
     at          BIGINT NOT NULL,
     from_state  INTEGER NOT NULL,
     to_state    INTEGER NOT NULL,
     reason      TEXT NOT NULL,
-    detail      TEXT NOT NULL DEFAULT ''
-);
-CREATE INDEX ledger_recipient ON ledger (recipient_id);
+    detail      TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (recipient_id, step)
+) WITHOUT ROWID;
 
 -- One try to hand recipients of a message to a host, with the dialogue's replies.
 CREATE TABLE attempt (
