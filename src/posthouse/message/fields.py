@@ -3,11 +3,10 @@
 One rule for where the header section ends and what is a field in it, for reception, DKIM, the
 filter and IMAP alike (H34):
 
-- it ends at the first empty line, where CRLF or a bare LF ends a line; a line of blanks only is a
-  continuation (RFC 5322 §4.2), not an end;
-- when its very first line can be neither a field nor an mbox "From " line there is no header
-  section and the body begins at once;
-- a line inside it that is neither a field nor a continuation is kept but belongs to no field.
+- it ends at the first empty line, where CRLF or a bare LF ends a line, and nothing else ends it; a
+  line of blanks only is a continuation (RFC 5322 §4.2). So fields put in front never move the end;
+- a line inside it that is neither a field nor a continuation (8-bit or a blank in the name, no
+  colon, mbox's "From ") is kept but belongs to no field.
 
 Where a name stands more than once, the first field counts (H32).
 """
@@ -32,7 +31,6 @@ FIELDS_MAX: Final = 1_000
 _FIELD: Final = re.compile(
     rb"^([!-9;-~]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)(?:\n|\Z)", re.MULTILINE
 )
-_FIRST_LINE: Final = re.compile(rb"[!-9;-~]++[ \t]*+:|From |>From ")
 
 
 class Field(msgspec.Struct, frozen=True, gc=False):
@@ -96,13 +94,6 @@ def header_end(octets: bytes, start: int = 0, stop: int | None = None) -> int:
     `stop` (the end of the octets) when there is none (H34)."""
     if stop is None:
         stop = len(octets)
-    if _FIRST_LINE.match(octets, start, stop) is None:
-        return start
-    return empty_line(octets, start, stop)
-
-
-def empty_line(octets: bytes, start: int, stop: int) -> int:
-    """The offset of the first empty line at or behind the line that begins at `start`."""
     if octets.startswith((b"\r\n", b"\n"), start, stop):
         return start
     crlf = octets.find(b"\n\r\n", start, stop)
