@@ -386,7 +386,7 @@ class Blob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     ] = 256 * MIB
     sweep_grace_s: Annotated[
         float, seconds("How long octets that no row names are kept before a sweep removes them.")
-    ] = 3600.0
+    ] = 300.0
 
 
 class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -336,7 +336,7 @@ class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         ),
     ] = 4 * HOUR_S
     recipients_max: Annotated[
-        int, count("Recipients in the queue.", low=100, reached="452 4.3.1 at MAIL")
+        int, count("Recipients in the queue.", reached="452 4.3.1 at MAIL")
     ] = 1_000_000
     lease_s: Annotated[
         float,
@@ -382,7 +382,7 @@ class SmartHost(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     host: Annotated[
         str,
-        text("Name, or IP address in brackets; its MX records are not asked.", kind=Kind.HOST_PORT),
+        text("Name or IP address; its MX records are not asked.", kind=Kind.HOST_PORT),
     ] = ""
     port: Annotated[int, count("TCP port.", high=65_535)] = 587
     tls: Annotated[
