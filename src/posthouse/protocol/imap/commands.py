@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 import re
 from collections.abc import Callable
 from enum import Enum
@@ -12,6 +11,7 @@ from posthouse.protocol.imap import events as e
 from posthouse.protocol.imap.fetch_items import read_items
 from posthouse.protocol.imap.grammar import FLAGS_MAX, BadCommand, Reader
 from posthouse.protocol.imap.search_keys import read_search
+from posthouse.protocol.sasl.grammar import SaslSyntaxError, decode_base64
 
 ID_FIELDS_MAX: Final = 30
 ID_NAME_OCTETS_MAX: Final = 30
@@ -20,7 +20,6 @@ ID_VALUE_OCTETS_MAX: Final = 1_024
 STATUS_ITEMS: Final = frozenset((b"MESSAGES", b"RECENT", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN"))
 
 _MECHANISM: Final = re.compile(rb"[A-Za-z0-9_-]{1,20}")
-_BASE64: Final = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\Z")
 _STORE_ITEM: Final = re.compile(rb"([+-]?)FLAGS(\.SILENT)?(?= )", re.I)
 
 
@@ -39,11 +38,11 @@ SELECTED: Final = frozenset((Phase.SELECTED,))
 
 
 def from_base64(octets: bytes) -> bytes | None:
-    """Strict base64 without line breaks; None for anything else (H59). `=` alone is empty
-    (RFC 4959 §3)."""
-    if octets == b"=":
-        return b""
-    return binascii.a2b_base64(octets) if _BASE64.match(octets) else None
+    """Strict base64 without line breaks; None for anything else (H59)."""
+    try:
+        return decode_base64(octets)
+    except SaslSyntaxError:
+        return None
 
 
 def _bare(kind: type[e.Event]) -> Callable[[bytes, Reader], e.Event]:
@@ -93,7 +92,8 @@ def _authenticate(tag: bytes, reader: Reader) -> e.Event:
     initial: bytes | None = None
     if not reader.at_end():
         reader.space()
-        initial = from_base64(reader.rest())
+        word = reader.rest()
+        initial = b"" if word == b"=" else from_base64(word)  # RFC 4959 §3
         if initial is None:
             raise BadCommand("Invalid base64")
     return e.Authenticate(tag=tag, mechanism=mechanism, initial_response=initial)

@@ -15,7 +15,6 @@ import msgspec
 from posthouse.protocol.imap.grammar import BadCommand, Reader
 from posthouse.protocol.imap.responses import astring
 
-ITEMS_MAX: Final = 1_000
 FIELDS_MAX: Final = 1_000
 """Names in all HEADER.FIELDS of one command together."""
 PARTS_MAX: Final = 100
@@ -99,7 +98,7 @@ def read_items(reader: Reader) -> tuple[FetchItem, ...]:
         found[item] = None
         count += 1
         fields += len(item.fields) if isinstance(item, Section) else 0
-        if count > ITEMS_MAX or fields > FIELDS_MAX:
+        if count > reader.limits.fetch_items_max or fields > FIELDS_MAX:
             raise BadCommand("Too many items to fetch", code="LIMIT")
         if reader.accept(b")"):
             return tuple(found)

@@ -13,9 +13,8 @@ from typing import Final
 
 from posthouse.kernel.errors import PosthouseError
 from posthouse.protocol.imap import utf7
+from posthouse.protocol.imap.limits import DEFAULT_LIMITS, Limits
 
-SET_ITEMS_MAX: Final = 10_000
-DEPTH_MAX: Final = 50
 FLAGS_MAX: Final = 500
 """In one command; a mailbox has no more keywords either."""
 NUMBER_MAX: Final = 0xFFFF_FFFF
@@ -67,9 +66,15 @@ class Reader:
     `BadCommand`.
     """
 
-    __slots__ = ("_index", "_literals", "_pieces", "_pos", "_text")
+    __slots__ = ("_index", "_literals", "_pieces", "_pos", "_text", "limits")
 
-    def __init__(self, pieces: Sequence[bytes], literals: Sequence[bytes]) -> None:
+    def __init__(
+        self,
+        pieces: Sequence[bytes],
+        literals: Sequence[bytes],
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self.limits = limits
         self._pieces = pieces
         self._literals = literals
         self._index = 0
@@ -181,7 +186,8 @@ class Reader:
         return _decoded(self.string())
 
     def sequence_set(self) -> SequenceSet:
-        return sequence_set(self.match(_SET, "sequence set")[0])
+        text = self.match(_SET, "sequence set")[0]
+        return sequence_set(text, items_max=self.limits.set_items_max)
 
     def at_sequence_set(self) -> bool:
         return self.peek() in b"0123456789*" and bool(self.peek())
@@ -228,10 +234,10 @@ class Reader:
         return (utc - _EPOCH) // timedelta(microseconds=1)
 
 
-def sequence_set(text: bytes) -> SequenceSet:
-    """`1:3,7,9:*` as ranges; at most `SET_ITEMS_MAX` of them."""
+def sequence_set(text: bytes, *, items_max: int = DEFAULT_LIMITS.set_items_max) -> SequenceSet:
+    """`1:3,7,9:*` as ranges; more than `items_max` are refused."""
     items = text.split(b",")
-    if len(items) > SET_ITEMS_MAX:
+    if len(items) > items_max:
         raise BadCommand("Too many items in the sequence set", code="LIMIT")
     ranges: list[tuple[int, int]] = []
     for item in items:

@@ -1,6 +1,6 @@
 """The keys of SEARCH (RFC 3501 §6.4.4), to a tree of values.
 
-Read without recursion: nesting is bounded by `DEPTH_MAX`, the number of keys by `KEYS_MAX` (H52).
+Read without recursion: nesting is bounded by `depth_max`, the number of keys by `search_keys_max` (H52).
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from typing import Final
 
 import msgspec
 
-from posthouse.protocol.imap.grammar import DEPTH_MAX, BadCommand, Reader, SequenceSet
-
-KEYS_MAX: Final = 1_000
+from posthouse.protocol.imap.grammar import BadCommand, Reader, SequenceSet
 
 
 class Relation(Enum):
@@ -151,12 +149,12 @@ def _read_keys(reader: Reader, charset: str) -> SearchKey:
     count = 0
     while True:
         count += 1
-        if count > KEYS_MAX:
+        if count > reader.limits.search_keys_max:
             raise BadCommand("Too many search keys", code="LIMIT")
         key = _read_key(reader, charset)
         if isinstance(key, _Group):
             stack.append(key)
-            if len(stack) > DEPTH_MAX:
+            if len(stack) > reader.limits.depth_max:
                 raise BadCommand("Search keys are nested too deeply", code="LIMIT")
             continue
         _place(stack, key)

@@ -13,41 +13,18 @@ from enum import Enum, auto
 from io import BytesIO
 from typing import Final
 
-import msgspec
-
 from posthouse.kernel.errors import LocalProtocolError
 from posthouse.protocol.imap import events as e
 from posthouse.protocol.imap import responses
 from posthouse.protocol.imap.commands import COMMANDS, LOGGED_IN, Phase, from_base64
 from posthouse.protocol.imap.grammar import BadCommand, Reader
+from posthouse.protocol.imap.limits import DEFAULT_LIMITS, Limits
 from posthouse.protocol.imap.search_keys import UnknownCharset
 
 __all__ = ["Limits", "Phase", "ServerSession"]
 
-KIB: Final = 1024
-MIB: Final = 1024 * 1024
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Octets and counts one peer may use."""
-
-    line_octets_max: int = 64 * KIB
-    """Of a command without its literals."""
-    line_octets_before_login_max: int = 8 * KIB
-    literal_octets_max: int = MIB
-    """Of a command's literals together, an APPEND's message apart."""
-    literal_octets_before_login_max: int = 4 * KIB
-    append_octets_max: int = 50 * MIB
-    discard_octets_max: int = 16 * MIB
-    """What is read away of a refused command; more ends the session."""
-    errors_before_login_max: int = 3
-    errors_max: int = 20
-    pipeline_max: int = 32
-    """Commands that may wait behind an open one before reading has to stop."""
-    pipeline_octets_max: int = 64 * KIB
-
-
-DEFAULT_LIMITS: Final = Limits()
+PIPELINE_OCTETS_MAX: Final = 64 * 1024
+"""Waiting behind an open command, before reading has to stop."""
 
 
 class _Awaits(Enum):
@@ -150,7 +127,7 @@ class ServerSession:
         limits = self._limits
         if self._open is None or len(self._inbox) < 2 * limits.pipeline_max:
             return False
-        if len(self._inbox) >= limits.pipeline_octets_max:
+        if len(self._inbox) >= PIPELINE_OCTETS_MAX:
             return True
         return self._inbox.count(b"\r\n") >= limits.pipeline_max
 
@@ -263,7 +240,7 @@ class ServerSession:
             return _TAIL_OCTETS
         limits = self._limits
         if self.phase is Phase.GREETED:
-            return limits.line_octets_before_login_max - self._line_octets
+            return limits.line_before_login_octets_max - self._line_octets
         return limits.line_octets_max - self._line_octets
 
     def _overlong(self, start: bytes) -> None:
@@ -326,7 +303,7 @@ class ServerSession:
             return None
         sum_octets_max = limits.literal_octets_max
         if self.phase is Phase.GREETED:
-            sum_octets_max = limits.literal_octets_before_login_max
+            sum_octets_max = limits.literal_before_login_octets_max
         elif verb == b"APPEND":
             sum_octets_max = limits.append_octets_max
         if self._literal_octets + octets > sum_octets_max:
@@ -398,7 +375,7 @@ class ServerSession:
 
     def _count_discarded(self, octets: int) -> None:
         self._discarded += octets
-        if self._discarded > self._limits.discard_octets_max and not self.has_ended:
+        if self._discarded > self._limits.literal_discard_octets_max and not self.has_ended:
             self._outbox += responses.bye("Too much to throw away", responses.TOOBIG)
             self._end()
 
@@ -421,7 +398,7 @@ class ServerSession:
         if known is None or self.phase not in known[0]:
             self._complain(tag, _why_not(verb))
             return None
-        reader = Reader(pieces, literals)
+        reader = Reader(pieces, literals, self._limits)
         reader.match(_HEAD, "command")
         try:
             event = known[1](tag, reader)
