@@ -63,6 +63,7 @@ class LocalTarget(msgspec.Struct, frozen=True):
     """The account's own name, for the log."""
     address: str
     """The address that led here last, for Delivered-To."""
+    has_quota: bool = False
 
 
 class Expansion(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,9 +140,7 @@ class _Walk:
         account = rows.account_by_address(self._tx, local_part, address.domain)
         if account is None:
             return False
-        self.local.setdefault(
-            account.id, LocalTarget(account.id, account.name, format_address(address))
-        )
+        self.local.setdefault(account.id, _target(account, format_address(address)))
         return True
 
     def _postmaster(self, domain: str | None) -> Standing:
@@ -150,7 +149,7 @@ class _Walk:
         if account is None:
             return Standing.UNKNOWN
         self.via.append("postmaster")
-        self.local.setdefault(account.id, LocalTarget(account.id, account.name, account.name))
+        self.local.setdefault(account.id, _target(account, account.name))
         return Standing.LOCAL
 
     def _targets(self, name: str, targets: Sequence[str], depth: int) -> Standing:
@@ -166,6 +165,10 @@ class _Walk:
             elif standing is Standing.LOOPING:
                 return standing
         return Standing.LOCAL if self.local or self.remote else Standing.UNKNOWN
+
+
+def _target(account: rows.AccountRow, address: str) -> LocalTarget:
+    return LocalTarget(account.id, account.name, address, account.quota_octets is not None)
 
 
 class Directory:

@@ -1,0 +1,219 @@
+"""The unit of work that makes a message ours: blob, mailbox entries, queue recipients, ledger and
+decision record, in one commit (promise P1). The 250 follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from posthouse.kernel.envelope import Address, Envelope, Notify
+from posthouse.kernel.ids import AccountId, QueueId
+from posthouse.mailbox.append import Prepared, deliver
+from posthouse.mailbox.errors import OverQuota
+from posthouse.message.address import AddressError, parse_mailbox
+from posthouse.queue.item import Origin, State
+from posthouse.queue.spool import Accepted as SpoolAccepted
+from posthouse.queue.spool import AcceptedRecipient, accept
+from posthouse.reception import trace
+from posthouse.reception.decision import (
+    DecisionRecord,
+    Finding,
+    RecipientDecision,
+    SessionFacts,
+    encode,
+)
+from posthouse.reception.recipients import Accepted, shown
+from posthouse.store.transaction import Transaction
+
+DEFERRED_S = 60
+"""When a local recipient that met a temporary fault is tried again first."""
+
+
+class LocalEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """One account that gets the message, and the RCPT that led there first."""
+
+    account: AccountId
+    address: str
+    """For Delivered-To."""
+    notify: Notify | None
+    original_recipient: str | None
+
+
+class RemoteEnd(msgspec.Struct, frozen=True, kw_only=True):
+    address: Address
+    notify: Notify | None
+    original_recipient: str | None
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """What the commit did, for the reply and the log."""
+
+    queue_id: QueueId
+    stored: int
+    queued: int
+    full: tuple[AccountId, ...] = ()
+    """Accounts that were over their quota."""
+
+
+class AllFull(Exception):
+    """Every recipient is over quota: nothing was kept, the message is refused."""
+
+
+class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the unit of work needs; calling it runs the unit."""
+
+    queue_id: QueueId
+    envelope: Envelope
+    octets: bytes
+    prepared: Prepared | None
+    """None when no recipient is local."""
+    local: tuple[LocalEnd, ...]
+    remote: tuple[RemoteEnd, ...]
+    local_prefix: bytes
+    """Received and what submission added; Return-Path and Delivered-To go in front of it."""
+    origin: Origin
+    account: AccountId | None
+    at: datetime
+    expires_at: int
+    decision: bytes
+
+    def __call__(self, tx: Transaction) -> Taken:
+        local = self.local
+        references = len(local) + bool(self.remote)
+        sha256 = self.prepared.sha256 if self.prepared is not None else None
+        blob = tx.put_blob(self.octets, sha256=sha256, references=references)
+        received_at = tx.now_us()
+        return_path = trace.return_path(self.envelope.reverse_path)
+        recipients: list[AcceptedRecipient] = []
+        full: list[AccountId] = []
+        for end in local:
+            assert self.prepared is not None
+            try:
+                deliver(
+                    tx,
+                    end.account,
+                    self.prepared,
+                    blob,
+                    prefix=return_path + trace.delivered_to(end.address) + self.local_prefix,
+                    received_at_us=received_at,
+                )
+            except OverQuota:
+                full.append(end.account)
+                recipients.append(_recipient(end, State.QUEUED, received_at + DEFERRED_S * 10**6))
+            else:
+                recipients.append(_recipient(end, State.STORED, None))
+        if full and len(full) == references:
+            raise AllFull
+        recipients += [
+            AcceptedRecipient(
+                address=end.address,
+                state=State.QUEUED,
+                notify=end.notify,
+                original_recipient=end.original_recipient,
+            )
+            for end in self.remote
+        ]
+        is_queued = bool(full) or bool(self.remote)
+        if full:  # the references their deliveries would have had; one is the queue's
+            tx.release_blob(blob, len(full) - (0 if self.remote else 1))
+        envelope = self.envelope
+        accept(
+            tx,
+            SpoolAccepted(
+                queue_id=self.queue_id,
+                reverse_path=envelope.reverse_path,
+                recipients=tuple(recipients),
+                size=len(self.octets) + len(self.local_prefix),
+                blob=blob if is_queued else None,
+                prefix=self.local_prefix if is_queued else b"",
+                body=envelope.body,
+                is_smtputf8=envelope.is_smtputf8,
+                ret=envelope.ret,
+                envelope_id=envelope.envelope_id,
+                origin=self.origin,
+                account=self.account,
+                expires_at=self.expires_at,
+                decision=self.decision,
+            ),
+        )
+        return Taken(
+            queue_id=self.queue_id,
+            stored=len(local) - len(full),
+            queued=len(self.remote) + len(full),
+            full=tuple(full),
+        )
+
+
+def _recipient(end: LocalEnd, state: State, due_at: int | None) -> AcceptedRecipient:
+    return AcceptedRecipient(
+        address=_address(end.address),
+        state=state,
+        notify=end.notify,
+        original_recipient=end.original_recipient,
+        due_at=due_at,
+    )
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_mailbox(text)
+    except AddressError:
+        return Address(text, "")  # <Postmaster>
+
+
+def ends(
+    accepted: Sequence[Accepted],
+) -> tuple[tuple[LocalEnd, ...], tuple[RemoteEnd, ...]]:
+    """Where the recipients lead in all: every account and every address elsewhere once."""
+    if len(accepted) == 1 and len(accepted[0].local) == 1 and not accepted[0].remote:
+        one = accepted[0]
+        target = one.local[0]
+        return (_local_end(one, target.account, target.address),), ()
+    local: dict[AccountId, LocalEnd] = {}
+    remote: dict[Address, RemoteEnd] = {}
+    for one in accepted:
+        for target in one.local:
+            local.setdefault(target.account, _local_end(one, target.account, target.address))
+        for address in one.remote:
+            remote.setdefault(
+                address,
+                RemoteEnd(
+                    address=address,
+                    notify=one.path.notify,
+                    original_recipient=one.path.original_recipient,
+                ),
+            )
+    return tuple(local.values()), tuple(remote.values())
+
+
+def _local_end(one: Accepted, account: AccountId, address: str) -> LocalEnd:
+    return LocalEnd(
+        account=account,
+        address=address,
+        notify=one.path.notify,
+        original_recipient=one.path.original_recipient,
+    )
+
+
+def decision_record(
+    session: SessionFacts, accepted: Sequence[Accepted], findings: Sequence[Finding] = ()
+) -> bytes:
+    """The record of a message that is accepted."""
+    return encode(
+        DecisionRecord(
+            session=session,
+            recipients=tuple(
+                RecipientDecision(
+                    address=shown(one.path.address),
+                    reply="250 2.1.5",
+                    accounts=tuple([target.name for target in one.local]),
+                    relayed=tuple([shown(address) for address in one.remote]),
+                    via=one.via,
+                )
+                for one in accepted
+            ),
+            findings=tuple(findings),
+        )
+    )
