@@ -18,7 +18,7 @@ PARAMETERS_MAX: Final = 100
 VALUE_OCTETS_MAX: Final = 16_384
 """Of a field with parameters that are looked at."""
 
-_TOKEN: Final = rb"[^\x00-\x20\x7f()<>@,;:\\\"/\[\]?=]"
+_TOKEN: Final = rb"[^\x00-\x20\x7f-\xff()<>@,;:\\\"/\[\]?=]"
 _TYPE: Final = re.compile(rb"\s*+(" + _TOKEN + rb"{1,127})\s*+/\s*+(" + _TOKEN + rb"{1,127})")
 _WORD: Final = re.compile(rb"\s*+(" + _TOKEN + rb"{1,127})")
 _PARAMETER: Final = re.compile(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 WORDS_MAX: Final = 2_000
@@ -170,31 +170,37 @@ def encode(text: str) -> list[str]:
     """
     plain = sum(" " <= character <= "~" for character in text)
     if plain * 3 >= len(text) * 2:
-        return [f"=?utf-8?q?{chunk}?=" for chunk in _chunks(text, _q)]
-    return [f"=?utf-8?b?{chunk}?=" for chunk in _chunks(text, _b)]
+        return [f"=?utf-8?q?{chunk}?=" for chunk in _q_chunks(text)]
+    return [f"=?utf-8?b?{chunk}?=" for chunk in _b_chunks(text)]
 
 
+# The letters that RFC 2047 §5 (3) lets into a phrase.
 _Q_PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
+_Q: Final = [chr(octet) if octet in _Q_PLAIN else f"={octet:02X}" for octet in range(256)]
+_Q[0x20] = "_"
 
 
-def _q(octets: bytes) -> str:
-    return "".join(
-        chr(octet) if octet in _Q_PLAIN else "_" if octet == 0x20 else f"={octet:02X}"
-        for octet in octets
-    )  # the letters that RFC 2047 §5 (3) lets into a phrase
+def _q_chunks(text: str) -> Iterator[str]:
+    chunk: list[str] = []
+    size = 0
+    for character in text:
+        encoded = "".join([_Q[octet] for octet in character.encode("utf-8", "replace")])
+        size += len(encoded)
+        if size > _ENCODED_OCTETS_MAX:
+            yield "".join(chunk)
+            chunk, size = [], len(encoded)
+        chunk.append(encoded)
+    if chunk:
+        yield "".join(chunk)
 
 
-def _b(octets: bytes) -> str:
-    return binascii.b2a_base64(octets, newline=False).decode("ascii")
-
-
-def _chunks(text: str, encoded: Callable[[bytes], str]) -> Iterator[str]:
+def _b_chunks(text: str) -> Iterator[str]:
     chunk = b""
     for character in text:
         octets = character.encode("utf-8", "replace")
-        if chunk and len(encoded(chunk + octets)) > _ENCODED_OCTETS_MAX:
-            yield encoded(chunk)
+        if len(chunk) + len(octets) > _ENCODED_OCTETS_MAX // 4 * 3:
+            yield binascii.b2a_base64(chunk, newline=False).decode("ascii")
             chunk = b""
         chunk += octets
     if chunk:
-        yield encoded(chunk)
+        yield binascii.b2a_base64(chunk, newline=False).decode("ascii")
