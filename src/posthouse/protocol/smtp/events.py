@@ -16,7 +16,7 @@ class HelloReceived(msgspec.Struct, frozen=True, kw_only=True):
     """EHLO, HELO or LHLO, well formed. Answer with `accept_hello()` or a refusal."""
 
     name: str
-    """As given: a domain (U- or A-label) or an address literal; never verified (RFC 5321 §4.1.4)."""
+    """As given: a domain (U- or A-label) or a literal; never verified (RFC 5321 §4.1.4)."""
     is_extended: bool
 
 
