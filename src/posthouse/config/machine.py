@@ -109,10 +109,11 @@ class Listener(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Annotated[
             int,
             count(
-                "TCP port; when not given the service's own port (25, 587, 465, 143, 993, 110, 995;"
-                " lmtp 24), shifted by `net.port_base`. 0 takes any free port.",
+                "TCP port. 0 takes any free port.",
                 low=0,
                 high=65_535,
+                computed="the service's own port (25, 587, 465, 143, 993, 110, 995; lmtp 24),"
+                " shifted by `net.port_base`",
             ),
         ]
         | None
@@ -137,6 +138,7 @@ class Net(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
                 "Shifts every standard port: N listens on N+25, N+587, N+465, N+143, N+993, N+110,"
                 " N+995 (metrics N+80), so no privilege is needed.",
                 high=64_000,
+                computed="none: the standard ports",
             ),
         ]
         | None
@@ -399,10 +401,10 @@ class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         Annotated[
             int,
             count(
-                "TCP port; when not given 9925, or N+80 with `net.port_base` N. 0 takes any free"
-                " port.",
+                "TCP port. 0 takes any free port.",
                 low=0,
                 high=65_535,
+                computed="9925, or N+80 where `net.port_base` is N",
             ),
         ]
         | None

@@ -29,8 +29,8 @@ Domains, accounts and aliases are not in it; they live in the database and are c
   nothing.
 
 Durations are seconds (`90`) or text with units (`"500ms"`, `"30s"`, `"5m"`, `"4h"`, `"5d"`, `"2w"`,
-`"1d12h"`). Sizes are octets (`2048`) or text (`"64KiB"`, `"50MiB"`, `"2GiB"`, `"50MB"`). A list of one
-may be written without brackets. No limit can be switched off: 0 never means unlimited, and `inf` is
+`"1d12h"`). Sizes are octets (`2048`) or text (`"64KiB"`, `"50MiB"`, `"2GiB"`, `"50MB"`). A list of
+one may be written without brackets. No limit can be switched off: 0 never means unlimited, and `inf` is
 refused. Paths that are not absolute start at the folder of the file.
 """
 
@@ -80,8 +80,6 @@ def default_text(setting: Setting) -> str:
         return "none, it must be given"
     if setting.about.computed:
         return setting.about.computed
-    if setting.default is None:
-        return "see above"
     if words := choices(setting):
         assert setting.default.value in words
         return f'`"{setting.default.value}"`'
