@@ -152,6 +152,12 @@ class Stream:
         return peer_of(self._transport.get_extra_info("sockname"))
 
     @property
+    def descriptor(self) -> int:
+        """The socket's file descriptor; -1 in the simulator and when it is closed."""
+        sock = self._transport.get_extra_info("socket") if self._transport is not None else None
+        return int(sock.fileno()) if sock is not None else -1
+
+    @property
     def unsent_octets(self) -> int:
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
 

@@ -16,7 +16,7 @@ import msgspec
 
 from posthouse.kernel.errors import PosthouseError
 
-FEED_OCTETS: Final = 4096
+FEED_OCTETS: Final = 2048
 """Received octets given to OpenSSL at a time: a memory BIO keeps 4/3 of the most it ever held."""
 RECORD_OCTETS: Final = 4096
 """Plaintext of one record we send, for the same reason; a record may hold 16384 (RFC 8446 §5.1)."""
