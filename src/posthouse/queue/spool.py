@@ -62,6 +62,8 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     origin: Origin = Origin.MX
     account: AccountId | None = None
     """Who submitted it."""
+    is_junk: bool = False
+    """Taken as junk: nobody is ever sent a notice about it (promise P5)."""
     expires_at: int = 0
     """Microseconds since 1970, for QUEUED recipients: `schedule.Options.expires_at`."""
     decision: bytes = b"{}"
@@ -93,6 +95,7 @@ def accept(tx: Transaction, accepted: Accepted) -> MessageId:
             accepted.envelope_id,
             accepted.origin.value,
             accepted.account,
+            accepted.is_junk,
             now,
             pending,
             accepted.decision,

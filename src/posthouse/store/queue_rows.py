@@ -45,6 +45,7 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     envelope_id: str | None
     origin: str
     account: AccountId | None
+    is_junk: bool
     accepted_at: int
     pending: int
 
@@ -82,26 +83,3 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     at: int
     record: bytes
     """JSON of `queue.item.AttemptRecord`."""
-
-
-class Move(msgspec.Struct, frozen=True, kw_only=True):
-    """One transition to make: the recipient's new values and the ledger's words for it.
-
-    `step` is the one the caller saw; it has to be the current one still.
-    """
-
-    recipient: RecipientRow
-    to_state: State
-    reason: str
-    detail: str = ""
-    due_at: int | None = None
-    leased_by: str | None = None
-    leased_until: int | None = None
-    attempts: int | None = None
-    """None leaves the count as it is."""
-    last_reply: str | None = None
-    """None leaves the words as they are."""
-    delay_notified_at: int | None = None
-    """None leaves it as it is."""
-    route: str | None = None
-    """None leaves it as it is."""

@@ -80,12 +80,14 @@ CREATE TABLE email (
     account_id  INTEGER NOT NULL,
     blob_id     INTEGER NOT NULL,
     entries     INTEGER NOT NULL,               -- mailbox entries that show it; at 0 it is removed
-    received_at BIGINT NOT NULL,                -- INTERNALDATE
+    received_at BIGINT NOT NULL,
     size        BIGINT NOT NULL,                -- of prefix and blob together
-    prefix      BLOB NOT NULL,                  -- our trace fields, in front of the blob's octets
-    envelope    BLOB NOT NULL,                  -- as IMAP FETCH shows them, rendered once
+    sent_day    INTEGER,                        -- the date its Date field names, days since 1970
+    internaldate TEXT NOT NULL,                 -- these three as IMAP FETCH shows them, made once
+    envelope    BLOB NOT NULL,
     bodystructure BLOB NOT NULL,
-    preview     TEXT NOT NULL
+    preview     TEXT NOT NULL,
+    prefix      BLOB NOT NULL                   -- our trace fields, in front of the blob's octets
 );
 
 CREATE TABLE entry (
@@ -93,7 +95,7 @@ CREATE TABLE entry (
     uid         BIGINT NOT NULL,
     email_id    INTEGER NOT NULL,
     flags       INTEGER NOT NULL,               -- bits: Seen 1, Answered 2, Flagged 4, Deleted 8, Draft 16
-    keywords    TEXT NOT NULL DEFAULT '',       -- sorted, divided by blanks
+    keywords    TEXT NOT NULL DEFAULT '',       -- as the mailbox spells them, divided by blanks
     modseq      BIGINT NOT NULL,
     saved_at    BIGINT NOT NULL,
     PRIMARY KEY (mailbox_id, uid)
@@ -121,11 +123,13 @@ CREATE TABLE message (
     envelope_id TEXT,
     origin      TEXT NOT NULL,                  -- mx, submission, lmtp, dsn
     account_id  INTEGER,                        -- who submitted it
+    is_junk     INTEGER NOT NULL,               -- never answered with a notice
     accepted_at BIGINT NOT NULL,
     pending     INTEGER NOT NULL,               -- recipients that have no end yet
     decision    BLOB NOT NULL                   -- the decision record, JSON
 );
 CREATE INDEX message_accepted ON message (accepted_at);
+CREATE INDEX message_open ON message (accepted_at) WHERE pending > 0;
 
 CREATE TABLE recipient (
     id          INTEGER PRIMARY KEY,

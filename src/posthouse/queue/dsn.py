@@ -1,0 +1,225 @@
+"""Who is told what about a message of theirs: delivery status notifications (RFC 3461 §5–6).
+
+The rules are here, the octets are made by `posthouse.message.dsn`. A notice is accepted in the
+unit of work that records what it tells, so there is never one without the other (promises P2, P5).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Final, Protocol
+
+import msgspec
+
+from posthouse.kernel.envelope import Address, Notify
+from posthouse.kernel.ids import MessageId, QueueId
+from posthouse.kernel.ports import Chance
+from posthouse.message.address import AddressError, parse_mailbox
+from posthouse.queue import schedule, spool
+from posthouse.queue.item import Origin, Reason, State
+from posthouse.store.blobs.segments import BlobDamaged
+from posthouse.store.queue_rows import MessageRow, RecipientRow
+from posthouse.store.transaction import Transaction
+
+LOCAL_PART_OCTETS_MAX: Final = 254
+
+
+class Kind(Enum):
+    """What a notice tells of a recipient: the Action field of RFC 3464 §2.3.3."""
+
+    FAILED = "failed"
+    DELAYED = "delayed"
+    DELIVERED = "delivered"
+    RELAYED = "relayed"
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """What is told about one recipient."""
+
+    recipient: RecipientRow
+    status: str
+    words: str = ""
+    host: str = ""
+    """Who said `words`; "" when it was us."""
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that `Compose` makes a notice of."""
+
+    kind: Kind
+    message: MessageRow
+    told: tuple[Told, ...]
+    reporting_host: str
+    original: bytes | None
+    """The message as we have it, None when its octets cannot be read any more."""
+    is_whole: bool
+    """Return all of the original, not only its header section."""
+    notice_id: QueueId
+    at: int
+    """Microseconds since 1970."""
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """A composed notice on its way to acceptance; its reverse-path is null."""
+
+    queue_id: QueueId
+    recipient: Address
+    octets: bytes
+    is_smtputf8: bool
+    about: QueueId
+
+
+class Accept(Protocol):
+    """Takes a notice into a local mailbox or the queue, in the running unit of work.
+
+    `app` plugs in the acceptance that knows local recipients; `to_queue` is the plain one.
+    """
+
+    def __call__(self, tx: Transaction, notice: Notice) -> MessageId | None:
+        """None when the address leads nowhere."""
+        ...
+
+
+Compose = Callable[[Facts], tuple[bytes, bool]]
+"""The notice's octets, and whether it needs SMTPUTF8."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    host: str
+    """Our name, for Reporting-MTA."""
+    return_octets_max: int = 64 * 1024
+    """Larger messages come back as their header section only."""
+
+
+def failure_rule(message: MessageRow, recipient: RecipientRow) -> Reason | None:
+    """The rule that forbids a DSN about a failure, or None when one is due (P5)."""
+    if message.reverse_path is None:  # RFC 5321 §4.5.5, RFC 3461 §6.1
+        is_ours = message.origin == Origin.DSN.value
+        return Reason.DOUBLE_BOUNCE if is_ours else Reason.NULL_REVERSE_PATH
+    if recipient.notify is not None and not recipient.notify & Notify.FAILURE:
+        return Reason.NOTIFY_NEVER
+    if message.is_junk:
+        return Reason.JUNK
+    return None
+
+
+def is_asked(message: MessageRow, recipient: RecipientRow, kind: Kind) -> bool:
+    """Whether a notice about something other than a failure is to be sent.
+
+    Without NOTIFY a delay is told (RFC 3461 §4.1 leaves that to us) and success is not.
+    """
+    if message.reverse_path is None or message.is_junk:
+        return False
+    if kind is Kind.DELAYED:
+        return recipient.notify is None or bool(recipient.notify & Notify.DELAY)
+    return recipient.notify is not None and bool(recipient.notify & Notify.SUCCESS)
+
+
+class Notices:
+    """Composes notices and has them accepted."""
+
+    def __init__(
+        self, options: Options, *, compose: Compose, accept: Accept, chance: Chance
+    ) -> None:
+        self._options = options
+        self._compose = compose
+        self._accept = accept
+        self._chance = chance
+
+    def send(
+        self,
+        tx: Transaction,
+        kind: Kind,
+        message: MessageRow,
+        told: Sequence[Told],
+        *,
+        original: bytes | None = None,
+    ) -> bool:
+        """Accept one notice about recipients of one message, who are all owed it.
+
+        Args:
+            original: the message, for callers that have it at hand; else it is read.
+
+        Returns False when the reverse-path leads nowhere.
+        """
+        if (address := _reverse_path(message)) is None:
+            return False
+        if original is None:
+            original = _original(tx, message)
+        notice_id = self._notice_id()
+        facts = Facts(
+            kind=kind,
+            message=message,
+            told=tuple(told),
+            reporting_host=self._options.host,
+            original=original,
+            is_whole=self._is_whole(kind, message, original),
+            notice_id=notice_id,
+            at=tx.now_us(),
+        )
+        octets, is_smtputf8 = self._compose(facts)
+        notice = Notice(
+            queue_id=notice_id,
+            recipient=address,
+            octets=octets,
+            is_smtputf8=is_smtputf8,
+            about=message.queue_id,
+        )
+        return self._accept(tx, notice) is not None
+
+    def _is_whole(self, kind: Kind, message: MessageRow, original: bytes | None) -> bool:
+        """RFC 3461 §4.3: RET rules failures only; other notices have the header section."""
+        if kind is not Kind.FAILED or message.ret == "HDRS" or original is None:
+            return False
+        return len(original) <= self._options.return_octets_max
+
+    def _notice_id(self) -> QueueId:
+        return QueueId("n" + base64.b32encode(self._chance.token(10)).decode().lower())
+
+
+def to_queue(schedule_options: schedule.Options) -> Accept:
+    """Acceptance for servers without mailboxes of their own: every notice is queued."""
+
+    def accept(tx: Transaction, notice: Notice) -> MessageId:
+        return spool.accept(
+            tx,
+            spool.Accepted(
+                queue_id=notice.queue_id,
+                reverse_path=None,
+                recipients=(
+                    spool.AcceptedRecipient(
+                        address=notice.recipient,
+                        state=State.QUEUED,
+                        notify=Notify.NEVER,
+                        detail=f"about {notice.about}",
+                    ),
+                ),
+                size=len(notice.octets),
+                blob=tx.put_blob(notice.octets),
+                is_smtputf8=notice.is_smtputf8,
+                origin=Origin.DSN,
+                expires_at=schedule_options.expires_at(tx.now_us(), Origin.DSN),
+            ),
+        )
+
+    return accept
+
+
+def _reverse_path(message: MessageRow) -> Address | None:
+    if message.reverse_path is None:
+        return None
+    try:
+        return parse_mailbox(message.reverse_path, local_part_octets_max=LOCAL_PART_OCTETS_MAX)
+    except AddressError:
+        return None
+
+
+def _original(tx: Transaction, message: MessageRow) -> bytes | None:
+    if message.blob is None:
+        return None
+    try:
+        return message.prefix + tx.blob(message.blob)
+    except BlobDamaged:
+        return None
