@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from posthouse.message import words
@@ -11,6 +12,8 @@ from posthouse.message.mime import Part, scan, text
 PREVIEW_CHARACTERS_MAX: Final = 200
 PREVIEW_OCTETS_MAX: Final = 64 * 1024
 """Of a text part that are looked at."""
+# What senders put in so that nothing else shows up in a preview.
+_INVISIBLE: Final = re.compile("[\u00ad\u034f\u115f\u180e\u200b-\u200f\u2060-\u2064\ufeff]")
 _GLANCE_OCTETS: Final = 2_048  # mostly enough
 PREVIEW_PARTS_MAX: Final = 100
 """Parts looked through for text."""
@@ -55,7 +58,7 @@ def _words(found: str) -> str:
     lines = found.split("\n")
     own = [line for line in lines if not line.startswith(">")]
     for chosen in (own, lines):
-        line = " ".join(words.shown(" ".join(chosen)).split())
+        line = " ".join(words.shown(_INVISIBLE.sub("", " ".join(chosen))).split())
         if line:
             break
     if len(line) <= PREVIEW_CHARACTERS_MAX:
