@@ -12,7 +12,8 @@ from posthouse.kernel.errors import PosthouseError
 
 
 class MailboxError(PosthouseError):
-    """Base of all of them. Whatever raises one has changed nothing in its transaction."""
+    """Base of all of them. Let it end the unit of work, unless the function that raises it says
+    that one may go on."""
 
     code: ClassVar[str] = "CANNOT"
 

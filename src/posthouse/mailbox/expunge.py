@@ -5,8 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from posthouse.kernel.ids import AccountId, MailboxId, ModSeq
-from posthouse.mailbox.flags import EVERYTHING, UidRanges
-from posthouse.store.transaction import Transaction
+from posthouse.mailbox.errors import NoSuchMailbox
+from posthouse.mailbox.flags import DELETED, EVERYTHING, UidRanges, normalised
+from posthouse.store import mail
+from posthouse.store import mail_entries as entries
+from posthouse.store.transaction import AccountChanged, Transaction
 
 
 class Expunged(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,4 +31,26 @@ def expunge(
     Raises:
         NoSuchMailbox
     """
-    raise NotImplementedError
+    row = mail.mailbox_by_id(tx, account, mailbox)
+    if row is None:
+        raise NoSuchMailbox("there is no such mailbox")
+    ranges = normalised(ranges)
+    with_flags = DELETED if only_deleted else 0
+    gone = entries.uids(tx, mailbox, ranges, with_flags=with_flags)
+    if not gone:
+        return Expunged(uids=[], modseq=ModSeq(row.modseq))
+    totals = entries.totals(tx, mailbox, ranges, with_flags=with_flags)
+    modseq = mail.next_modseq(tx, account, messages=-totals.messages, octets=-totals.octets)
+    assert modseq is not None  # the mailbox has an account
+    entries.release_emails(tx, mailbox, ranges, with_flags=with_flags)
+    entries.remove_entries(tx, mailbox, ranges, modseq=modseq, with_flags=with_flags)
+    mail.shrink(
+        tx,
+        mailbox,
+        modseq=modseq,
+        messages=totals.messages,
+        unseen=totals.unseen,
+        octets=totals.octets,
+    )
+    tx.changed(AccountChanged(account))
+    return Expunged(uids=gone, modseq=ModSeq(modseq))

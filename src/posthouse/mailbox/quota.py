@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from posthouse.kernel.ids import AccountId
+from posthouse.mailbox.errors import NoSuchMailbox, OverQuota
+from posthouse.store import mail
 from posthouse.store.transaction import Transaction
 
 
@@ -19,8 +21,15 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def usage(tx: Transaction, account: AccountId) -> Usage:
-    """Raises: LookupError for an account that does not exist."""
-    raise NotImplementedError
+    """Raises: NoSuchMailbox for an account that does not exist."""
+    row = mail.usage(tx, account)
+    if row is None:
+        raise NoSuchMailbox("there is no such account")
+    return Usage(
+        used_octets=row.used_octets,
+        used_messages=row.used_messages,
+        quota_octets=row.quota_octets,
+    )
 
 
 def check(tx: Transaction, account: AccountId, octets: int) -> None:
@@ -28,5 +37,17 @@ def check(tx: Transaction, account: AccountId, octets: int) -> None:
 
     Raises:
         OverQuota
+        NoSuchMailbox: for an account that does not exist.
     """
-    raise NotImplementedError
+    if not usage(tx, account).has_room(octets):
+        raise refusal(tx, account)
+
+
+def refusal(tx: Transaction, account: AccountId) -> OverQuota:
+    """Why nothing more could be counted in.
+
+    Raises:
+        NoSuchMailbox: for an account that does not exist.
+    """
+    known = usage(tx, account)
+    return OverQuota(used_octets=known.used_octets, quota_octets=known.quota_octets or 0)
