@@ -1,0 +1,103 @@
+"""What a peer's certificate is worth, judged after an opportunistic handshake took any (RFC 7435).
+
+The result is recorded and shown; by itself it stops no mail. Connections that must verify use
+`contexts.verifying_client_context`, where OpenSSL ends the handshake.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from cryptography import x509
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+
+CHAIN_MAX: Final = 10
+"""Certificates looked at; honest chains have two to four."""
+RESULTS_MAX: Final = 4096
+BUNDLES: Final = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+)
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    is_verified: bool
+    reason: str
+    """Why not, in words; "" when it is."""
+
+
+VERIFIED: Final = Verification(is_verified=True, reason="")
+
+
+class Verifier:
+    """Checks chains against one set of roots; remembers results for an hour of wall time."""
+
+    def __init__(self, roots: Sequence[x509.Certificate]) -> None:
+        self._store = Store(list(roots)) if roots else None
+        self._results: dict[tuple[bytes, str, int], Verification] = {}
+
+    def verify(self, chain: Sequence[bytes], name: str, now: datetime) -> Verification:
+        """Whether `chain` (DER, leaf first) proves to be `name` at `now` (aware UTC).
+
+        Never raises for anything a peer sends. About 0.5 ms when the result is not remembered.
+        """
+        if not chain:
+            return _not("the peer sent no certificate")
+        if self._store is None:
+            return _not("no trusted root certificates are installed")
+        digest = hashlib.sha256(b"".join(chain[:CHAIN_MAX])).digest()
+        key = (digest, name, int(now.timestamp()) // 3600)
+        result = self._results.get(key)
+        if result is None:
+            result = self._verify(self._store, chain[:CHAIN_MAX], name, now)
+            if len(self._results) >= RESULTS_MAX:
+                del self._results[next(iter(self._results))]
+            self._results[key] = result
+        return result
+
+    def _verify(
+        self, store: Store, chain: Sequence[bytes], name: str, now: datetime
+    ) -> Verification:
+        try:
+            leaf, *others = [x509.load_der_x509_certificate(item) for item in chain]
+            if (words := _plain_words(leaf, now)) is not None:
+                return _not(words)
+            verifier = (
+                PolicyBuilder().store(store).time(now).build_server_verifier(x509.DNSName(name))
+            )
+            verifier.verify(leaf, others)
+        except VerificationError as error:
+            return _not(str(error).removeprefix("validation failed: ").partition("\n")[0])
+        except Exception as error:  # the parser's errors have no common class
+            return _not(f"the peer's certificate is malformed: {type(error).__name__}")
+        return VERIFIED
+
+
+def system_roots() -> list[x509.Certificate]:
+    """The roots this machine trusts; empty when it has none where they usually are."""
+    for path in filter(None, (ssl.get_default_verify_paths().cafile, *BUNDLES)):
+        try:
+            return x509.load_pem_x509_certificates(Path(path).read_bytes())
+        except (OSError, ValueError):
+            continue
+    return []
+
+
+def _plain_words(leaf: x509.Certificate, now: datetime) -> str | None:
+    """The two commonest reasons, said better than the library does."""
+    if now > leaf.not_valid_after_utc:
+        return f"the peer's certificate expired at {leaf.not_valid_after_utc:%Y-%m-%d}"
+    if leaf.subject == leaf.issuer:
+        return "the peer's certificate is self-signed"
+    return None
+
+
+def _not(reason: str) -> Verification:
+    return Verification(is_verified=False, reason=reason)
