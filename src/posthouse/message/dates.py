@@ -8,6 +8,7 @@ from typing import Final
 
 VALUE_OCTETS_MAX: Final = 1_000
 """Of a Date value that are looked at."""
+COMMENT_DEPTH_MAX: Final = 3
 YEAR_MIN: Final = 1900  # RFC 5322 §3.3
 YEAR_MAX: Final = 9998  # so that no zone leads out of what `datetime` can hold
 
@@ -26,7 +27,7 @@ _DATE: Final = re.compile(
     rb"(\d{1,2})\s*+:\s*+(\d{1,2})(?:\s*+:\s*+(\d{1,2}))?\s*+"
     rb"(?:([+-])(\d\d)(\d\d)(?!\d)|([A-Za-z]{1,5}))?"
 )
-_COMMENT: Final = re.compile(rb"\((?:[^()\\]|\\.)*+\)", re.DOTALL)
+_COMMENT: Final = re.compile(rb"\((?:[^()\\]|\\.)*+\)", re.DOTALL)  # an innermost one
 
 
 def parse_date(value: bytes) -> datetime | None:
@@ -37,7 +38,9 @@ def parse_date(value: bytes) -> datetime | None:
     value = value[:VALUE_OCTETS_MAX]
     match = _DATE.match(value)
     if match is None and b"(" in value:
-        match = _DATE.match(_COMMENT.sub(b" ", value))
+        for _ in range(COMMENT_DEPTH_MAX):
+            value = _COMMENT.sub(b" ", value)
+        match = _DATE.match(value)
     if match is None:
         return None
     day, month_name, year_text, hour, minute, second, sign, zone_h, zone_m, zone_name = (

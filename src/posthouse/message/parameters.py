@@ -94,19 +94,14 @@ _NONE: Final = Parameters()
 
 
 def _parse(value: bytes, at: int) -> Parameters:
-    if b";" not in value:
-        return _NONE
     found: list[tuple[bytes, bytes]] = []
     has_pieces = False
-    while len(found) < PARAMETERS_MAX:
-        end = _separator(value, at)
-        if end >= len(value):
-            break
-        gap = _GAP.match(value, end)
+    while at < len(value) and len(found) < PARAMETERS_MAX:
+        gap = _GAP.match(value, at)
         assert gap is not None  # the pattern can be empty
-        at = gap.end()
-        match = _PARAMETER.match(value, at)
-        if match is None:
+        match = _PARAMETER.match(value, gap.end())
+        if match is None:  # not one, or none without its ";": what counts begins at the next
+            at = _separator(value, gap.end())
             continue
         name, quoted, plain = match.groups()
         at = match.end()
