@@ -90,9 +90,12 @@ class Zones:
         """
         owner = _name(name)
         zone = self._zone_of(owner) or self._make_zone(dns.name.Name(owner.labels[-3:]))
-        rdataset = dns.rdataset.from_text_list("IN", record_type, ttl_s, data, origin=owner)
+        rdataset = dns.rdataset.from_text_list(
+            "IN", record_type, ttl_s, data, origin=dns.name.root, relativize=False
+        )
         known = zone.find_rdataset(owner, rdataset.rdtype, create=True)
-        known.update(rdataset)
+        for rdata in rdataset:
+            known.add(rdata, ttl_s)
 
     def remove(self, name: str, record_type: str) -> None:
         zone = self._zone_of(_name(name))
@@ -190,8 +193,7 @@ class Zones:
             case DnsFault.WRONG_ID:
                 response.id ^= 0x5555
             case DnsFault.WRONG_QUESTION:
-                other = query.question[0].name.concatenate(dns.name.empty)
-                other = dns.name.Name((b"other", *other.labels))
+                other = dns.name.Name((b"other", *query.question[0].name.labels))
                 response.question = [dns.rrset.RRset(other, dns.rdataclass.IN, dns.rdatatype.A)]
             case DnsFault.LAME:
                 response = dns.message.make_response(query)
@@ -294,7 +296,8 @@ def _exists(zone: dns.zone.Zone, owner: dns.name.Name, *, is_wild: bool = True) 
 
 def _rrset(owner: dns.name.Name, found: dns.rdataset.Rdataset) -> dns.rrset.RRset:
     rrset = dns.rrset.RRset(owner, found.rdclass, found.rdtype)
-    rrset.update(found)
+    for rdata in found:
+        rrset.add(rdata, found.ttl)
     return rrset
 
 
