@@ -1,6 +1,6 @@
 """The keys of SEARCH (RFC 3501 §6.4.4), to a tree of values.
 
-Read without recursion: nesting is bounded by `depth_max`, the number of keys by `search_keys_max` (H52).
+Read without recursion: `depth_max` bounds the nesting, `search_keys_max` the number of keys (H52).
 """
 
 from __future__ import annotations

@@ -123,9 +123,9 @@ class ServerSession:
 
     @property
     def is_overfull(self) -> bool:
-        """So much waits behind the open command that the caller must stop reading."""
+        """So much waits behind the command at hand that the caller must stop reading."""
         limits = self._limits
-        if self._open is None or len(self._inbox) < 2 * limits.pipeline_max:
+        if len(self._inbox) < 2 * limits.pipeline_max:
             return False
         if len(self._inbox) >= PIPELINE_OCTETS_MAX:
             return True

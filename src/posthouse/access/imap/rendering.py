@@ -1,0 +1,178 @@
+"""FETCH responses: from a view's byte array, and sections of messages (RFC 3501 §7.4.2).
+
+Pure but for `read_batch`, which runs on a store thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from posthouse.access.imap.flag_texts import LISTED_TEXT, MARK_RECENT
+from posthouse.access.imap.selected import SelectedMailbox
+from posthouse.mailbox import fetch
+from posthouse.mailbox.fetch import Chunk, Item
+from posthouse.mailbox.flags import HAS_KEYWORDS
+from posthouse.message import mime
+from posthouse.protocol.imap import structure
+from posthouse.protocol.imap.fetch_items import Section, SectionText
+from posthouse.protocol.imap.responses import literal
+from posthouse.protocol.imap.structure import SectionKind
+from posthouse.store.blobs.segments import BlobDamaged
+from posthouse.store.transaction import Transaction
+
+BATCH_OCTETS_MAX: Final = 1024 * 1024
+"""Of messages opened by one read, but for the last of them."""
+
+_FLAGS_AT: Final = tuple(f" FETCH (FLAGS ({listed}))\r\n" for listed in LISTED_TEXT)
+_UID_FLAGS_AT: Final = tuple(f" FLAGS ({listed}))\r\n" for listed in LISTED_TEXT)
+_KINDS: Final = {
+    SectionText.WHOLE: SectionKind.WHOLE,
+    SectionText.HEADER: SectionKind.HEADER,
+    SectionText.FIELDS: SectionKind.HEADER,
+    SectionText.FIELDS_NOT: SectionKind.HEADER,
+    SectionText.TEXT: SectionKind.TEXT,
+    SectionText.MIME: SectionKind.MIME,
+}
+
+
+# --- flags ---
+
+
+def flag_lines(box: SelectedMailbox, first: int, last: int, *, with_uid: bool) -> bytes:
+    """`* n FETCH (FLAGS (...))` for sequence numbers `first` to `last`: one comprehension over
+    the view's bytes with precomputed texts."""
+    view = box.view
+    assert view is not None
+    flags = bytearray(view.flags[first - 1 : last])
+    for low, high in box.recent_uids:
+        start, end = view.seq_span(low, high)
+        start, end = max(start, first) - first, min(end, last) - first + 1
+        if end > start:
+            flags[start:end] = flags[start:end].translate(MARK_RECENT)
+    if with_uid:
+        uids = view.uids[first - 1 : last]
+        lines = [
+            f"* {number} FETCH (UID {uid}{_UID_FLAGS_AT[bits]}"
+            for number, uid, bits in zip(range(first, last + 1), uids, flags)
+        ]
+    else:
+        lines = [f"* {number}{_FLAGS_AT[bits]}" for number, bits in enumerate(flags, first)]
+    if view.keywords:
+        _put_keywords(box, first, flags, lines, with_uid=with_uid)
+    return "".join(lines).encode("utf-8")
+
+
+def _put_keywords(
+    box: SelectedMailbox, first: int, flags: bytearray, lines: list[str], *, with_uid: bool
+) -> None:
+    """Write the lines of messages with keywords again."""
+    view = box.view
+    assert view is not None
+    for at, bits in enumerate(flags):
+        if bits & HAS_KEYWORDS:
+            uid = view.uids[first - 1 + at]
+            head = f"UID {uid} " if with_uid else ""
+            shown = box.flags_of(first + at, uid).decode()
+            lines[at] = f"* {first + at} FETCH ({head}FLAGS {shown})\r\n"
+
+
+# --- sections ---
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a FETCH that opens messages asks for besides UID and FLAGS."""
+
+    items: tuple[Item, ...]
+    sections: tuple[Section, ...]
+    with_body: bool
+    """BODY, which is made of the stored BODYSTRUCTURE."""
+
+
+class Rendered(msgspec.Struct, frozen=True):
+    """One message's items, behind UID and FLAGS; `octets` is None when it cannot be read."""
+
+    uid: int
+    octets: bytes | None
+
+
+class Batch(msgspec.Struct, frozen=True):
+    messages: list[Rendered]
+    """Those that are still there."""
+    taken: int
+    """How many of the UIDs asked for were looked at."""
+
+
+def read_batch(tx: Transaction, box: SelectedMailbox, uids: Sequence[int], wanted: Wanted) -> Batch:
+    """Render messages until they are `BATCH_OCTETS_MAX` together."""
+    messages: list[Rendered] = []
+    total = taken = 0
+    for uid in uids:
+        taken += 1
+        rendered = _render_one(tx, box, uid, wanted)
+        if rendered is not None:
+            messages.append(rendered)
+            total += len(rendered.octets or b"")
+            if total >= BATCH_OCTETS_MAX:
+                break
+    return Batch(messages, taken)
+
+
+def _render_one(tx: Transaction, box: SelectedMailbox, uid: int, wanted: Wanted) -> Rendered | None:
+    parts: list[bytes] = []
+    if wanted.items:
+        stored = fetch.parts(tx, box.account, box.mailbox, Chunk(1, 1, uid, uid), wanted.items)
+        if not stored:
+            return None
+        parts.append(stored[0][1])
+    if wanted.with_body:
+        only = (Item.BODYSTRUCTURE,)
+        stored = fetch.parts(tx, box.account, box.mailbox, Chunk(1, 1, uid, uid), only)
+        if not stored:
+            return None
+        parts.append(b"BODY " + structure.basic_body(stored[0][1].partition(b" ")[2]))
+    if wanted.sections:
+        try:
+            message = fetch.octets(tx, box.account, box.mailbox, uid)
+        except BlobDamaged:
+            return Rendered(uid, None)
+        if message is None:
+            return None
+        parts += sections(message.whole(), wanted.sections)
+    return Rendered(uid, b" ".join(parts))
+
+
+def sections(octets: bytes, wanted: Sequence[Section]) -> list[bytes]:
+    """`BODY[...] {n}...` for each; the message is scanned once, and only when a part is asked
+    for."""
+    root: mime.Part | None = None
+    out: list[bytes] = []
+    for section in wanted:
+        kind = _KINDS[section.text]
+        if section.path:
+            root = root or mime.scan(octets)
+            span = structure.part_section(root, section.path, kind)
+        else:
+            span = structure.section(octets, (), kind)
+        out.append(section.label + b" " + _value(octets, span, section))
+    return out
+
+
+def _value(octets: bytes, span: tuple[int, int] | None, section: Section) -> bytes:
+    if span is None:
+        return b"NIL"
+    if section.fields:
+        octets = structure.header_fields(
+            octets,
+            span,
+            frozenset(name.lower() for name in section.fields),
+            negate=section.text is SectionText.FIELDS_NOT,
+        )
+        span = (0, len(octets))
+    start, end = span
+    if section.origin is not None:
+        start = min(start + section.origin, end)
+        end = min(start + section.octets, end)
+    return literal(octets if end - start == len(octets) else octets[start:end])

@@ -1,0 +1,123 @@
+"""What all IMAP sessions of a process share, and the greeting that refuses one.
+
+`app.py` makes one `Service`; `net.listener` asks it for a session for each connection.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Protocol
+
+from posthouse.access.imap.options import Options
+from posthouse.access.imap.session import Session
+from posthouse.accounts.login import LoginResult
+from posthouse.kernel.ids import AccountId, TraceId
+from posthouse.kernel.ports import Clock, Workers
+from posthouse.mailbox.changes import ChangesHub
+from posthouse.net.deadlines import Deadlines
+from posthouse.net.limits import Limit
+from posthouse.net.stream import Peer, Stream
+from posthouse.protocol.imap import responses
+from posthouse.store.transaction import Store
+
+
+class Authenticator(Protocol):
+    """`posthouse.accounts.login.Authenticator`, or a test's."""
+
+    async def authenticate(
+        self, *, name: str, password: str, authzid: str = "", peer: str, service: str
+    ) -> LoginResult: ...
+
+
+class Observer(Protocol):
+    """Where log lines and metrics of sessions go. Never message content or secrets."""
+
+    def noted(self, event: str, trace: TraceId, **fields: object) -> None: ...
+
+    def limit_reached(
+        self, name: str, trace: TraceId, *, value: int, observed: int, peer: str
+    ) -> None: ...
+
+
+class Unobserved:
+    """An `Observer` for tests."""
+
+    def noted(self, event: str, trace: TraceId, **fields: object) -> None:
+        return None
+
+    def limit_reached(
+        self, name: str, trace: TraceId, *, value: int, observed: int, peer: str
+    ) -> None:
+        return None
+
+
+class Service:
+    """Ports and counts; a session holds only what is its own."""
+
+    __slots__ = (
+        "authenticator",
+        "clock",
+        "deadlines",
+        "hub",
+        "observer",
+        "options",
+        "sessions",
+        "store",
+        "tls_context",
+        "workers",
+    )
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        store: Store,
+        hub: ChangesHub,
+        authenticator: Authenticator,
+        clock: Clock,
+        workers: Workers,
+        deadlines: Deadlines,
+        observer: Observer,
+        tls_context: Callable[[], ssl.SSLContext | None],
+    ) -> None:
+        """Args:
+        tls_context: the present one, asked at each STARTTLS; None offers no STARTTLS.
+        """
+        self.options = options
+        self.store = store
+        self.hub = hub
+        self.authenticator = authenticator
+        self.clock = clock
+        self.workers = workers
+        self.deadlines = deadlines
+        self.observer = observer
+        self.tls_context = tls_context
+        self.sessions: dict[AccountId, int] = {}
+        """Logged in, by account."""
+
+    def session(self, stream: Stream) -> Session:
+        return Session(self, stream)
+
+    def refusal(self, limit: Limit) -> bytes:
+        if limit in (Limit.PER_ADDRESS, Limit.PER_NETWORK, Limit.RATE):
+            return responses.bye("Too many connections from your network", responses.LIMIT)
+        return responses.bye("Too many connections, try again later", responses.UNAVAILABLE)
+
+    def turned_away(self, peer: Peer) -> bytes | None:
+        return None
+
+    def admit(self, account: AccountId) -> bool:
+        """Count a session of the account unless it has too many."""
+        count = self.sessions.get(account, 0)
+        if count >= self.options.sessions_max:
+            return False
+        self.sessions[account] = count + 1
+        return True
+
+    def release(self, account: AccountId) -> None:
+        count = self.sessions.get(account, 0) - 1
+        if count > 0:
+            self.sessions[account] = count
+        else:
+            self.sessions.pop(account, None)
