@@ -7,18 +7,22 @@ unit of work that records what it tells, so there is never one without the other
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Final, Protocol
 
 import msgspec
 
-from posthouse.kernel.envelope import Address, Notify
+from posthouse.kernel.envelope import Address, BodyType, Notify, Ret
 from posthouse.kernel.ids import MessageId, QueueId
 from posthouse.kernel.ports import Chance
-from posthouse.message.address import AddressError, parse_mailbox
+from posthouse.message import dsn
+from posthouse.message.address import AddressError, needs_smtputf8, parse_mailbox
+from posthouse.message.build import Mailbox
 from posthouse.queue import schedule, spool
 from posthouse.queue.item import Origin, Reason, State
+from posthouse.store import queue as rows
 from posthouse.store.blobs.segments import BlobDamaged
 from posthouse.store.queue_rows import MessageRow, RecipientRow
 from posthouse.store.transaction import Transaction
@@ -45,28 +49,13 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     """Who said `words`; "" when it was us."""
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that `Compose` makes a notice of."""
-
-    kind: Kind
-    message: MessageRow
-    told: tuple[Told, ...]
-    reporting_host: str
-    original: bytes | None
-    """The message as we have it, None when its octets cannot be read any more."""
-    is_whole: bool
-    """Return all of the original, not only its header section."""
-    notice_id: QueueId
-    at: int
-    """Microseconds since 1970."""
-
-
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
     """A composed notice on its way to acceptance; its reverse-path is null."""
 
     queue_id: QueueId
     recipient: Address
     octets: bytes
+    body: BodyType
     is_smtputf8: bool
     about: QueueId
 
@@ -80,10 +69,6 @@ class Accept(Protocol):
     def __call__(self, tx: Transaction, notice: Notice) -> MessageId | None:
         """None when the address leads nowhere."""
         ...
-
-
-Compose = Callable[[Facts], tuple[bytes, bool]]
-"""The notice's octets, and whether it needs SMTPUTF8."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,11 +105,8 @@ def is_asked(message: MessageRow, recipient: RecipientRow, kind: Kind) -> bool:
 class Notices:
     """Composes notices and has them accepted."""
 
-    def __init__(
-        self, options: Options, *, compose: Compose, accept: Accept, chance: Chance
-    ) -> None:
+    def __init__(self, options: Options, *, accept: Accept, chance: Chance) -> None:
         self._options = options
-        self._compose = compose
         self._accept = accept
         self._chance = chance
 
@@ -148,35 +130,65 @@ class Notices:
             return False
         if original is None:
             original = _original(tx, message)
-        notice_id = self._notice_id()
-        facts = Facts(
-            kind=kind,
-            message=message,
-            told=tuple(told),
-            reporting_host=self._options.host,
-            original=original,
-            is_whole=self._is_whole(kind, message, original),
-            notice_id=notice_id,
-            at=tx.now_us(),
-        )
-        octets, is_smtputf8 = self._compose(facts)
+        notice_id = QueueId("n" + base64.b32encode(self._chance.token(10)).decode().lower())
+        octets = self._compose(kind, message, told, original or b"", address, notice_id, tx)
         notice = Notice(
             queue_id=notice_id,
             recipient=address,
             octets=octets,
-            is_smtputf8=is_smtputf8,
+            body=BodyType.SEVEN_BIT if octets.isascii() else BodyType.EIGHT_BIT,
+            is_smtputf8=needs_smtputf8(address),
             about=message.queue_id,
         )
         return self._accept(tx, notice) is not None
 
-    def _is_whole(self, kind: Kind, message: MessageRow, original: bytes | None) -> bool:
-        """RFC 3461 §4.3: RET rules failures only; other notices have the header section."""
-        if kind is not Kind.FAILED or message.ret == "HDRS" or original is None:
-            return False
-        return len(original) <= self._options.return_octets_max
+    def _compose(
+        self,
+        kind: Kind,
+        message: MessageRow,
+        told: Sequence[Told],
+        original: bytes,
+        address: Address,
+        notice_id: QueueId,
+        tx: Transaction,
+    ) -> bytes:
+        now = _moment(tx.now_us())
+        report = dsn.Report(
+            reporting_mta=self._options.host,
+            recipients=tuple(_reported(kind, one, now) for one in told),
+            arrival_at=_moment(message.accepted_at),
+            envelope_id=message.envelope_id,
+        )
+        return dsn.compose(
+            report,
+            sender=Mailbox(Address("MAILER-DAEMON", self._options.host), "Mail system"),
+            to=address,
+            date=now,
+            message_id=f"<{notice_id}@{self._options.host}>",
+            original=original,
+            # RFC 3461 §4.3: without RET it is ours to choose, and people want their text back.
+            ret=Ret.FULL if message.ret is None else Ret(message.ret),
+            return_octets_max=self._options.return_octets_max,
+        )
 
-    def _notice_id(self) -> QueueId:
-        return QueueId("n" + base64.b32encode(self._chance.token(10)).decode().lower())
+
+def _reported(kind: Kind, told: Told, now: datetime) -> dsn.RecipientReport:
+    recipient = told.recipient
+    was_tried = recipient.attempts > 0 or bool(told.host)
+    return dsn.RecipientReport(
+        final_recipient=recipient.address,
+        action=dsn.Action(kind.value),
+        status=told.status,
+        original_recipient=recipient.original_recipient,
+        remote_mta=told.host or None,
+        diagnostic=told.words or None,
+        last_attempt_at=now if was_tried else None,
+        will_retry_until=_moment(recipient.expires_at) if kind is Kind.DELAYED else None,
+    )
+
+
+def _moment(at: int) -> datetime:
+    return datetime.fromtimestamp(at // schedule.US, UTC)
 
 
 def to_queue(schedule_options: schedule.Options) -> Accept:
@@ -198,6 +210,7 @@ def to_queue(schedule_options: schedule.Options) -> Accept:
                 ),
                 size=len(notice.octets),
                 blob=tx.put_blob(notice.octets),
+                body=notice.body,
                 is_smtputf8=notice.is_smtputf8,
                 origin=Origin.DSN,
                 expires_at=schedule_options.expires_at(tx.now_us(), Origin.DSN),
@@ -223,3 +236,19 @@ def _original(tx: Transaction, message: MessageRow) -> bytes | None:
         return message.prefix + tx.blob(message.blob)
     except BlobDamaged:
         return None
+
+
+def tell_delivered(
+    tx: Transaction, notices: Notices, message: MessageId, *, original: bytes
+) -> bool:
+    """The notices that recipients stored at acceptance asked for with NOTIFY=SUCCESS.
+
+    Call it behind `spool.accept` in the same unit of work, when any did.
+    """
+    row = rows.messages(tx, [message])[message]
+    told = [
+        Told(recipient=recipient, status="2.1.5")
+        for recipient in rows.recipients_of_message(tx, message)
+        if recipient.state is State.STORED and is_asked(row, recipient, Kind.DELIVERED)
+    ]
+    return bool(told) and notices.send(tx, Kind.DELIVERED, row, told, original=original)

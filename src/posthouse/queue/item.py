@@ -126,6 +126,7 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     last_reply: str | None = None
     delay_notified_at: int | None = None
     route: str | None = None
+    """"" takes a route away."""
 
     def after(self) -> RecipientRow:
         """The recipient once the transition is made."""
@@ -136,7 +137,7 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
             message=row.message,
             address=row.address,
             domain=row.domain,
-            route=row.route if self.route is None else self.route,
+            route=row.route if self.route is None else self.route or None,
             original_recipient=row.original_recipient,
             notify=row.notify,
             state=self.to_state,

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from posthouse.kernel.ids import MessageId, RecipientId
+from posthouse.kernel.ids import MessageId, QueueId, RecipientId
 from posthouse.kernel.ports import Chance
 from posthouse.queue import schedule
 from posthouse.queue.dsn import Kind, Notices, Told, failure_rule, is_asked
@@ -34,7 +34,8 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 
     refused: tuple[RecipientId, ...]
     """Outcomes that came after their lease was lost."""
-    endings: dict[Reason, int]
+    moves: tuple[tuple[QueueId, Move], ...]
+    """Every transition made, with the message's name."""
     next_due: int | None
     """Earliest new due time."""
     notices: int
@@ -59,7 +60,6 @@ class _Batch:
 
     def tell(self, message: MessageRow, kind: Kind, told: Told) -> None:
         if is_asked(message, told.recipient, kind):
-            self.messages[message.id] = message
             self.told.setdefault((message.id, kind), []).append(told)
 
 
@@ -111,6 +111,7 @@ class Recorder:
         batch = _Batch()
         for row in found.values():
             if row.state is State.QUEUED and row.expires_at <= now:
+                batch.messages[row.message] = messages[row.message]
                 told = Told(recipient=row, status=EXPIRED_STATUS, words=EXPIRED_UNTRIED)
                 self._end(batch, messages[row.message], row, Reason.EXPIRED, told)
         return self._write(tx, batch, [])
@@ -120,6 +121,7 @@ class Recorder:
         neither lost nor sent again and again."""
         current = rows.recipients(tx, [row.id for row in report.work.recipients])
         batch = _Batch()
+        batch.messages[report.work.message.id] = report.work.message
         outcomes = {outcome.recipient: outcome for outcome in report.outcomes}
         for held in report.work.recipients:
             row = current.get(held.id)
@@ -148,6 +150,7 @@ class Recorder:
         is_doubtful: bool,
     ) -> None:
         """Add what one outcome means to the batch."""
+        batch.messages[message.id] = message
         words = outcome.words[:WORDS_MAX]
         detail = f"{outcome.host}: {words}" if outcome.host else words
         told = Told(recipient=row, status=outcome.status, words=words, host=outcome.host)
@@ -269,7 +272,6 @@ class Recorder:
             told = Told(
                 recipient=row, status=EXPIRED_STATUS, words=last or told.words, host=told.host
             )
-        batch.messages[message.id] = message
         batch.failed.setdefault(message.id, []).append((change, told))
 
     def _write(self, tx: Transaction, batch: _Batch, refused: list[RecipientId]) -> Recorded:
@@ -282,12 +284,12 @@ class Recorder:
         for (message, kind), told in batch.told.items():
             batch.notices += self._notices.send(tx, kind, batch.messages[message], told)
         move(tx, batch.moves)
-        endings: dict[Reason, int] = {}
-        for change in batch.moves:
-            endings[change.reason] = endings.get(change.reason, 0) + 1
         return Recorded(
             refused=tuple(refused),
-            endings=endings,
+            moves=tuple(
+                (batch.messages[change.recipient.message].queue_id, change)
+                for change in batch.moves
+            ),
             next_due=batch.next_due,
             notices=batch.notices,
         )

@@ -1,0 +1,578 @@
+"""The queue at work: leases what is due, hands it to the delivery agent, records what came of it.
+
+One loop. Each turn is one unit of work that records every outcome since the last turn and leases
+what there is room for, so outcomes and leases ride in the store's group commits. It wakes on
+changes of the queue, on reports, and at the next due time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from posthouse.kernel.errors import Fault, StorageLost
+from posthouse.kernel.ids import MessageId, RecipientId
+from posthouse.kernel.ports import Clock
+from posthouse.observe.log import Log
+from posthouse.queue import leases, retention, schedule, second_look, window
+from posthouse.queue.hot import Hot
+from posthouse.queue.item import Reason
+from posthouse.queue.journal import QueueLog
+from posthouse.queue.leases import Leased, Turn, Want
+from posthouse.queue.outcomes import Recorded, Recorder
+from posthouse.queue.work import DeliveryAgent, Ending, Outcome, Report, Work
+from posthouse.store import queue as rows
+from posthouse.store.queue_rows import MessageRow, RecipientRow
+from posthouse.store.transaction import (
+    Change,
+    DatabaseChanged,
+    QueueChanged,
+    Store,
+    Transaction,
+)
+
+US: Final = schedule.US
+CLOCK_COUNTER: Final = "queue-clock"
+REPORTS_MAX: Final = 500
+"""Attempts recorded in one unit of work."""
+OVERDUE_MAX: Final = 200
+"""Recipients expired by one sweep; the next sweep follows at once while there are more."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    owner: str
+    """Names this process among all that share the store, the same after a restart."""
+    lease_s: float = 120.0
+    retention_s: float = 30 * 86_400.0
+    """How long messages that have had their end are remembered for `explain`."""
+    scan_domains: int = 500
+    """Domains looked at in one read."""
+    scan_gap_s: float = 0.05
+    scan_share: float = 0.1
+    """Part of the time that scans may take."""
+    sweep_s: float = 3600.0
+    """How often recipients that no attempt reached, and old messages, are looked for."""
+    fault_pause_s: float = 1.0
+    inline_octets_max: int = 64 * 1024
+    """Messages up to here are read while they are leased, larger ones by themselves."""
+    content_octets_max: int = 64 * 1024 * 1024
+    """Large messages in memory at once; one is always allowed."""
+    hot_octets_max: int = 32 * 1024 * 1024
+    schedule: schedule.Options = schedule.Options()
+    window: window.Options = window.Options()
+    second_look: second_look.Options = second_look.Options()
+
+
+class Counts:
+    """What the runner did since it was made, for metrics."""
+
+    __slots__ = ("clock_jumps", "endings", "leased", "notices", "reclaimed", "refused", "turns")
+
+    def __init__(self) -> None:
+        self.turns = 0
+        self.leased = 0
+        self.endings: dict[Reason, int] = {}
+        self.refused = 0  # outcomes that came after their lease was lost (F17)
+        self.reclaimed = 0  # leases of dead processes: each may be a repeat (P4)
+        self.notices = 0
+        self.clock_jumps = 0
+
+
+class _InHand(msgspec.Struct, eq=False):
+    recipients: tuple[RecipientRow, ...]
+    destination: str
+    began_s: float
+    large_octets: int
+
+
+class _Load(msgspec.Struct, frozen=True, eq=False):
+    """A large message that waits to be read."""
+
+    message: MessageRow
+    recipients: tuple[RecipientRow, ...]
+    destination: str
+
+
+class _Turned(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    recorded: Recorded | None
+    expired: Recorded | None
+    turns: list[Turn]
+    reclaimed: int
+    pruned: int
+
+
+class _Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What one turn is to do."""
+
+    reports: list[Report]
+    wants: list[Want]
+    renewals: list[tuple[RecipientId, int]]
+    overdue: list[RecipientId]
+    is_housekeeping: bool
+    reclaims: bool
+    prunes: bool
+    is_doubtful: bool
+
+    @property
+    def is_empty(self) -> bool:
+        return not (
+            self.reports or self.wants or self.overdue or self.is_housekeeping or self.prunes
+        )
+
+
+class Runner:
+    """See the module. `run` until cancelled or `drain`ed; `keep` and `counts` are for others."""
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        store: Store,
+        clock: Clock,
+        agent: DeliveryAgent,
+        recorder: Recorder,
+        log: Log | None = None,
+    ) -> None:
+        self._options = options
+        self._store = store
+        self._clock = clock
+        self._agent = agent
+        self._recorder = recorder
+        self._log = QueueLog(log)
+        self.counts = Counts()
+        self._window = window.Window(options.window)
+        self._hot = Hot(options.hot_octets_max)
+        self._look = second_look.SecondLook(options.second_look, clock=clock, last_seen_us=None)
+        self._lease_us = int(options.lease_s * US)
+        self._wake = asyncio.Event()
+        self._ended: list[Report] = []
+        self._in_hand: dict[RecipientId, _InHand] = {}
+        self._loads: deque[_Load] = deque()
+        self._large_octets = 0
+        self._lone_reports = 0  # to be recorded one by one: one of them meets a bug
+        self._overdue: list[RecipientId] = []
+        self._is_scan_wanted = True
+        self._is_scanning = False
+        self._cursor = ""
+        self._scan_from_s = float("-inf")
+        self._next_due: int | None = None
+        self._keep_house_s = float("-inf")
+        self._sweep_s = float("-inf")
+        self._reclaim_from_s = float("-inf")
+        self._prunes = False
+        self._is_draining = False
+        self._is_over = False
+
+    # --- for others ---
+
+    def keep(self, message: MessageId, content: bytes) -> None:
+        """Spare us reading a message that was just accepted; call it after the commit."""
+        if len(content) <= self._options.inline_octets_max:
+            self._hot.put(message, content)
+
+    @property
+    def in_hand(self) -> int:
+        """Recipients under way."""
+        return self._window.recipients
+
+    async def drain(self, within_s: float) -> None:
+        """Lease no more, let attempts end, record them; `run` returns then (P14)."""
+        self._is_draining = True
+        deadline_s = self._clock.monotonic_s() + within_s
+        while self._in_hand and self._clock.monotonic_s() < deadline_s:
+            await self._clock.sleep(min(0.05, within_s))
+        await self._agent.close()
+        while self._loads:
+            load = self._loads.popleft()
+            self._report(_uniform(load, b"", Ending.HANDED_BACK, "the server stops"))
+        self._is_over = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until cancelled or drained.
+
+        Raises:
+            StorageLost: the store cannot be written any more.
+        """
+        await self._recover()
+        stop_listening = self._store.listen(self._changed)
+        try:
+            while not (self._is_over and not self._ended):
+                self._wake.clear()
+                await self._scan()
+                if not await self._turn():
+                    await self._rest()
+        finally:
+            stop_listening()
+
+    async def _recover(self) -> None:
+        """Start-up is recovery: what an earlier life of this process held is due again (P6)."""
+        last_seen_us = await self._store.read(lambda tx: rows.counter(tx, CLOCK_COUNTER))
+        self._look = second_look.SecondLook(
+            self._options.second_look, clock=self._clock, last_seen_us=last_seen_us
+        )
+        if self._look.is_doubtful:
+            self._log.clock_jumped(self._look.jumped_s)
+        recover = partial(leases.recover, owner=self._options.owner)
+        while count := await self._store.submit(recover):
+            self.counts.reclaimed += count
+
+    def _changed(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if isinstance(change, QueueChanged | DatabaseChanged):
+                self._is_scan_wanted = True
+                self._wake.set()
+                return
+
+    # --- finding what is due ---
+
+    async def _scan(self) -> None:
+        """Look at the next part of the domains, if that is wanted, allowed and there is room."""
+        now_us, now_s = self._clock.unix_us(), self._clock.monotonic_s()
+        if self._next_due is not None and self._next_due <= now_us:
+            self._is_scan_wanted = True
+        if self._is_draining or self._window.is_full_of_ready:
+            return
+        if not self._is_scanning:
+            if not self._is_scan_wanted or now_s < self._scan_from_s:
+                return
+            self._is_scanning, self._is_scan_wanted = True, False
+            self._cursor, self._next_due = "", None
+        limit = self._options.scan_domains
+        try:
+            found = await self._store.read(
+                lambda tx: rows.due_domains(tx, after=self._cursor, limit=limit)
+            )
+        except StorageLost:
+            raise
+        except Fault as fault:
+            await self._pause(fault)
+            self._is_scan_wanted, self._is_scanning = True, False
+            return
+        self._note_domains(found)
+        if len(found) < limit:
+            took_s = self._clock.monotonic_s() - now_s
+            self._is_scanning = False
+            gap_s = max(self._options.scan_gap_s, took_s / self._options.scan_share)
+            self._scan_from_s = self._clock.monotonic_s() + gap_s
+        else:
+            self._cursor = found[-1][0]
+            self._wake.set()
+
+    def _note_domains(self, found: Sequence[tuple[str, int]]) -> None:
+        now = self._clock.unix_us()
+        latest = now + int(self._options.schedule.wait_max_s * US)
+        for domain, due_at in found:
+            if due_at <= now or due_at > latest:
+                self._window.offer(domain, self._agent.destination(domain, None))
+            else:
+                self._note_due(due_at)
+
+    def _note_due(self, due_at: int | None) -> None:
+        if due_at is not None and (self._next_due is None or due_at < self._next_due):
+            self._next_due = due_at
+
+    # --- a turn: one unit of work ---
+
+    async def _turn(self) -> bool:
+        """Record, lease and begin; False when there was nothing to do."""
+        await self._sweep()
+        plan = self._plan()
+        if plan.is_empty:
+            return False
+        try:
+            turned = await self._store.submit(partial(self._unit, plan))
+        except StorageLost:
+            raise
+        except Fault as fault:
+            self._put_back(plan)
+            await self._pause(fault)
+        except Exception as error:  # a bug: find the one report that meets it
+            await self._isolate(plan, error)
+        else:
+            self._finish(plan, turned)
+        return True
+
+    def _plan(self) -> _Plan:
+        now_s = self._clock.monotonic_s()
+        if self._look.observe():
+            self.counts.clock_jumps += 1
+            self._log.clock_jumped(self._look.jumped_s)
+            self._keep_house_s = float("-inf")  # renew our leases in the new time first
+            self._reclaim_from_s = now_s + self._options.lease_s
+            self._is_scan_wanted = True
+        count = 1 if self._lone_reports else REPORTS_MAX
+        reports, self._ended = self._ended[:count], self._ended[count:]
+        is_housekeeping = now_s >= self._keep_house_s
+        if is_housekeeping:
+            share = 3 if self._in_hand else 2
+            self._keep_house_s = now_s + self._options.lease_s / share
+        can_lease = not self._is_draining and not self._lone_reports and self._window.has_turn()
+        wants = self._window.take_turn() if can_lease else []
+        overdue, self._overdue = self._overdue, []
+        prunes, self._prunes = self._prunes, False
+        return _Plan(
+            reports=reports,
+            wants=[Want(*want) for want in wants],
+            renewals=self._held() if is_housekeeping else [],
+            overdue=[] if self._look.is_doubtful else overdue,
+            is_housekeeping=is_housekeeping,
+            reclaims=is_housekeeping and now_s >= self._reclaim_from_s,
+            prunes=prunes,
+            is_doubtful=self._look.is_doubtful,
+        )
+
+    def _held(self) -> list[tuple[RecipientId, int]]:
+        """Everything whose outcome is not recorded yet."""
+        held = [(row.id, row.step) for hand in self._in_hand.values() for row in hand.recipients]
+        for report in self._ended:
+            held += [(row.id, row.step) for row in report.work.recipients]
+        return held
+
+    def _unit(self, plan: _Plan, tx: Transaction) -> _Turned:
+        """The turn's unit of work, on a store thread."""
+        recorded = expired = None
+        reclaimed = pruned = 0
+        if plan.reports:
+            recorded = self._recorder.record(tx, plan.reports, is_doubtful=plan.is_doubtful)
+        if plan.overdue:
+            expired = self._recorder.expire(tx, plan.overdue)
+        if plan.is_housekeeping:
+            now = tx.now_us()
+            rows.set_counter(tx, CLOCK_COUNTER, now)
+            rows.renew_leases(tx, plan.renewals, until=now + self._lease_us)
+        if plan.reclaims:
+            mine = {recipient for recipient, _ in plan.renewals}
+            mine.update(row.id for report in plan.reports for row in report.work.recipients)
+            reclaimed = leases.reclaim(tx, lease_us=self._lease_us, mine=frozenset(mine))
+        if plan.prunes:
+            before = tx.now_us() - int(self._options.retention_s * US)
+            pruned = retention.prune(tx, accepted_before=before)
+        turns = leases.lease(
+            tx,
+            plan.wants,
+            owner=self._options.owner,
+            lease_us=self._lease_us,
+            wait_max_us=int(self._options.schedule.wait_max_s * US),
+            content_octets_max=self._options.inline_octets_max,
+            known=self._hot.contents,
+        )
+        return _Turned(
+            recorded=recorded, expired=expired, turns=turns, reclaimed=reclaimed, pruned=pruned
+        )
+
+    def _finish(self, plan: _Plan, turned: _Turned) -> None:
+        """After the commit, on the event loop."""
+        self.counts.turns += 1
+        self._lone_reports = max(0, self._lone_reports - len(plan.reports))
+        for recorded in (turned.recorded, turned.expired):
+            if recorded is not None:
+                self._count(recorded)
+        if turned.reclaimed:
+            self.counts.reclaimed += turned.reclaimed
+            self._is_scan_wanted = True
+            if turned.reclaimed == leases.RECLAIM_MAX:
+                self._keep_house_s = float("-inf")
+        self._prunes = turned.pruned == retention.PRUNED_MAX
+        for turn in turned.turns:
+            for leased in turn.leased:
+                self._begin(leased)
+            want = turn.want
+            self._window.leased(want.domain, want.destination, may_have_more=turn.may_have_more)
+            self._note_due(turn.next_due)
+
+    def _count(self, recorded: Recorded) -> None:
+        self._note_due(recorded.next_due)
+        self.counts.notices += recorded.notices
+        endings = self.counts.endings
+        for queue_id, change in recorded.moves:
+            endings[change.reason] = endings.get(change.reason, 0) + 1
+            self._log.moved(queue_id, change)
+        self.counts.refused += len(recorded.refused)
+        for recipient in recorded.refused:
+            self._log.lease_lost(recipient)
+
+    def _put_back(self, plan: _Plan) -> None:
+        """Nothing of the turn happened."""
+        self._ended = plan.reports + self._ended
+        self._overdue = plan.overdue + self._overdue
+        self._prunes = plan.prunes
+        if plan.is_housekeeping:
+            self._keep_house_s = float("-inf")
+        for want in plan.wants:
+            self._window.leased(want.domain, want.destination, may_have_more=True)
+
+    async def _isolate(self, plan: _Plan, error: Exception) -> None:
+        """A unit met a bug. Record reports one by one; pause the recipients of the one at fault."""
+        self._log.bug(error)
+        if len(plan.reports) == 1 and not plan.wants:
+            self._lone_reports = max(0, self._lone_reports - 1)
+            report = plan.reports[0]
+            words = f"a bug kept us from recording an attempt ({type(error).__name__}: {error})"
+            try:
+                await self._store.submit(
+                    lambda tx: self._recorder.hold(tx, report, words),
+                )
+            except StorageLost:
+                raise
+            except Exception as second:  # its lease runs out and it is tried again
+                self._log.bug(second)
+            return
+        self._put_back(plan)
+        self._lone_reports = len(plan.reports)
+        if not plan.reports:
+            await self._clock.sleep(self._options.fault_pause_s)
+
+    async def _pause(self, fault: Fault) -> None:
+        self._log.fault("store", str(fault))
+        await self._clock.sleep(self._options.fault_pause_s)
+
+    async def _sweep(self) -> None:
+        """Now and then, look for recipients no attempt reached in their lifetime."""
+        now_s = self._clock.monotonic_s()
+        if now_s < self._sweep_s or self._is_draining or self._overdue:
+            return
+        self._sweep_s = now_s + self._options.sweep_s
+        self._prunes = True
+        now = self._clock.unix_us()
+        try:
+            self._overdue = await self._store.read(
+                lambda tx: rows.overdue(
+                    tx, expired_before=now, due_before=now - 3600 * US, limit=OVERDUE_MAX
+                )
+            )
+        except StorageLost:
+            raise
+        except Fault as fault:
+            await self._pause(fault)
+        if len(self._overdue) == OVERDUE_MAX:
+            self._sweep_s = now_s
+
+    # --- work under way ---
+
+    def _begin(self, leased: Leased) -> None:
+        first = leased.recipients[0]
+        destination = self._agent.destination(first.domain, first.route)
+        self.counts.leased += len(leased.recipients)
+        self._window.began(destination, len(leased.recipients))
+        self._in_hand[first.id] = _InHand(
+            recipients=leased.recipients,
+            destination=destination,
+            began_s=self._clock.monotonic_s(),
+            large_octets=0,
+        )
+        if leased.content is None:
+            self._loads.append(
+                _Load(message=leased.message, recipients=leased.recipients, destination=destination)
+            )
+            self._load()
+            return
+        if leased.message.pending == len(leased.recipients):
+            self._hot.drop(leased.message.id)
+        self._start(leased.message, leased.recipients, destination, leased.content)
+
+    def _start(
+        self,
+        message: MessageRow,
+        recipients: tuple[RecipientRow, ...],
+        destination: str,
+        content: bytes,
+    ) -> None:
+        work = Work(
+            message=message,
+            recipients=recipients,
+            destination=destination,
+            octets=message.prefix + content,
+        )
+        self._agent.start(work, self._report)
+
+    def _load(self) -> None:
+        """Read large messages as far as memory for them allows."""
+        while self._loads:
+            size = self._loads[0].message.size
+            if self._large_octets and self._large_octets + size > self._options.content_octets_max:
+                return
+            load = self._loads.popleft()
+            self._large_octets += size
+            self._in_hand[load.recipients[0].id].large_octets = size
+            blob = load.message.blob
+            assert blob is not None, "a message with open recipients has its octets"
+            future = self._store.read(lambda tx, blob=blob: tx.blob(blob))  # type: ignore[misc]
+            future.add_done_callback(partial(self._loaded, load))
+
+    def _loaded(self, load: _Load, future: asyncio.Future[bytes]) -> None:
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is None:
+            self._start(load.message, load.recipients, load.destination, future.result())
+            return
+        # F10: altered octets never leave; P8: our own fault is temporary.
+        self._log.fault("blob", f"{load.message.queue_id}: {error}")
+        words = "our copy of the message cannot be read at the moment"
+        self._report(_uniform(load, b"", Ending.DEFERRED, words))
+
+    def _report(self, report: Report) -> None:
+        work = report.work
+        hand = self._in_hand.pop(work.recipients[0].id, None)
+        if hand is None:
+            return  # reported twice
+        took_s = self._clock.monotonic_s() - hand.began_s
+        if hand.large_octets:
+            self._large_octets -= hand.large_octets
+            self._load()
+        self._ended.append(report)
+        if self._window.ended(
+            hand.destination,
+            len(hand.recipients),
+            took_s=took_s,
+            is_trouble=report.is_trouble,
+        ):
+            self._is_scan_wanted = True
+        self._wake.set()
+
+    # --- waiting ---
+
+    async def _rest(self) -> None:
+        """Until something changes or the next thing is due."""
+        if self._wake.is_set() or self._is_over:
+            return
+        wait_s = min(self._keep_house_s, self._sweep_s) - self._clock.monotonic_s()
+        if self._is_draining:
+            wait_s = min(wait_s, 1.0)
+        elif self._is_scan_wanted and not self._window.is_full_of_ready:
+            wait_s = min(wait_s, self._scan_from_s - self._clock.monotonic_s())
+        elif self._next_due is not None:
+            wait_s = min(wait_s, (self._next_due - self._clock.unix_us()) / US)
+        alarm = asyncio.ensure_future(self._clock.sleep(max(wait_s, 0.001)))
+        alarm.add_done_callback(self._ring)
+        try:
+            await self._wake.wait()
+        finally:
+            alarm.cancel()
+
+    def _ring(self, alarm: asyncio.Future[None]) -> None:
+        if not alarm.cancelled():
+            self._wake.set()
+
+
+def _uniform(load: _Load, octets: bytes, ending: Ending, words: str) -> Report:
+    """The same outcome for all recipients of a message that could not be begun."""
+    status = "4.3.0" if ending is Ending.DEFERRED else ""
+    return Report(
+        work=Work(
+            message=load.message,
+            recipients=load.recipients,
+            destination=load.destination,
+            octets=octets,
+        ),
+        outcomes=tuple(
+            Outcome(recipient=row.id, ending=ending, status=status, words=words)
+            for row in load.recipients
+        ),
+    )
