@@ -19,6 +19,7 @@ from posthouse.config.setting import (
     seconds,
     text,
 )
+from posthouse.observe.options import LogFormat, LogLevel
 
 
 class Service(Enum):
@@ -40,22 +41,6 @@ class TlsVersion(Enum):
 
     TLS_1_2 = "1.2"
     TLS_1_3 = "1.3"
-
-
-class LogFormat(Enum):
-    """How a log line is written."""
-
-    JSON = "json"
-    TEXT = "text"
-
-
-class LogLevel(Enum):
-    """How grave an event must be to be written."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
 
 
 class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -30,8 +30,8 @@ Domains, accounts and aliases are not in it; they live in the database and are c
 
 Durations are seconds (`90`) or text with units (`"500ms"`, `"30s"`, `"5m"`, `"4h"`, `"5d"`, `"2w"`,
 `"1d12h"`). Sizes are octets (`2048`) or text (`"64KiB"`, `"50MiB"`, `"2GiB"`, `"50MB"`). A list of
-one may be written without brackets. No limit can be switched off: 0 never means unlimited, and `inf` is
-refused. Paths that are not absolute start at the folder of the file.
+one may be written without brackets. No limit can be switched off: 0 never means unlimited, and
+`inf` is refused. Paths that are not absolute start at the folder of the file.
 """
 
 

@@ -18,8 +18,6 @@ from posthouse.config.machine import (
     Guard,
     Listener,
     Log,
-    LogFormat,
-    LogLevel,
     Metrics,
     Net,
     Node,
@@ -46,6 +44,7 @@ from posthouse.config.mail import (
     Submission,
 )
 from posthouse.config.reading import Imap, Pop3
+from posthouse.observe.options import LogFormat, LogLevel
 
 __all__ = [
     "STANDARD_PORTS",

@@ -1,0 +1,140 @@
+"""Every event that a log line can report: a closed set, each with its level and meaning.
+
+The reference page is made from it. A new event is a new name here; the fields that it usually
+carries are named in its meaning.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from posthouse.observe.options import LogLevel
+
+EVENTS: Final[dict[str, Event]] = {}
+"""All of them by name, in the order below."""
+
+
+class Event:
+    """A name that log lines carry, noun first: "session.opened"."""
+
+    __slots__ = ("json_head", "level", "meaning", "name", "rank", "text_head")
+
+    def __init__(self, name: str, level: LogLevel, meaning: str) -> None:
+        assert name not in EVENTS, name
+        self.name = name
+        self.level = level
+        self.rank = level.rank
+        self.meaning = meaning
+        # What stands between the time and the fields of a line, ready to be joined.
+        self.json_head = f'Z","level":"{level.value}","event":"{name}"'.encode("ascii")
+        self.text_head = f"Z {level.value:<7} {name}".encode("ascii")
+        EVENTS[name] = self
+
+    def __repr__(self) -> str:
+        return f"Event({self.name})"
+
+
+def _debug(name: str, meaning: str) -> Event:
+    return Event(name, LogLevel.DEBUG, meaning)
+
+
+def _info(name: str, meaning: str) -> Event:
+    return Event(name, LogLevel.INFO, meaning)
+
+
+def _warning(name: str, meaning: str) -> Event:
+    return Event(name, LogLevel.WARNING, meaning)
+
+
+def _error(name: str, meaning: str) -> Event:
+    return Event(name, LogLevel.ERROR, meaning)
+
+
+# The server itself
+SERVER_STARTED: Final = _info("server.started", "It accepts connections: version, listeners.")
+SERVER_DRAINING: Final = _info("server.draining", "It accepts no more and finishes: reason.")
+SERVER_STOPPED: Final = _info("server.stopped", "It ends: reason, seconds.")
+SERVER_FAILED: Final = _error("server.failed", "It cannot start or go on: detail.")
+LISTENER_OPENED: Final = _info("listener.opened", "A port is open: service, address, port.")
+LISTENER_FAILED: Final = _error("listener.failed", "A port cannot be opened: service, detail.")
+CONFIG_RELOADED: Final = _info("config.reloaded", "A changed config applies: path.")
+CONFIG_REFUSED: Final = _error(
+    "config.refused", "A changed config has a mistake; the old one stays: path, detail."
+)
+CERTIFICATE_LOADED: Final = _info("certificate.loaded", "A certificate is in use: path, expires.")
+CERTIFICATE_REFUSED: Final = _error(
+    "certificate.refused", "A changed certificate cannot be used; the old one stays: detail."
+)
+STRESS_ENTERED: Final = _warning("stress.entered", "Nearly full: limits under stress apply.")
+STRESS_LEFT: Final = _info("stress.left", "Limits under stress apply no more.")
+LOOP_BLOCKED: Final = _warning("loop.blocked", "Something kept the event loop: seconds.")
+CLOCK_JUMPED: Final = _warning("clock.jumped", "Wall time moved against monotonic time: seconds.")
+
+# Sessions
+SESSION_OPENED: Final = _debug("session.opened", "A connection was taken: service, peer.")
+SESSION_CLOSED: Final = _info(
+    "session.closed", "A connection ended: service, peer, reason, seconds, transactions."
+)
+SESSION_REFUSED: Final = _info(
+    "session.refused", "A connection was turned away at the door: service, peer, reason."
+)
+SESSION_FAILED: Final = _error(
+    "session.failed", "A bug ended a session; the traceback is in detail: service, peer."
+)
+TLS_STARTED: Final = _debug("tls.started", "A handshake succeeded: peer, version, cipher.")
+TLS_FAILED: Final = _info("tls.failed", "A handshake failed: peer, detail.")
+LOGIN_ACCEPTED: Final = _info("login.accepted", "A login: service, peer, account, mechanism.")
+LOGIN_REFUSED: Final = _warning("login.refused", "A failed login: service, peer, mechanism.")
+
+# A message
+SENDER_REFUSED: Final = _info("sender.refused", "MAIL was refused: peer, sender, reply.")
+RECIPIENT_REFUSED: Final = _info("recipient.refused", "RCPT was refused: peer, recipient, reply.")
+MESSAGE_ACCEPTED: Final = _info(
+    "message.accepted", "We own a message: peer, sender, recipients, octets, seconds."
+)
+MESSAGE_REFUSED: Final = _info("message.refused", "A message was refused with 5yz: peer, reply.")
+MESSAGE_DEFERRED: Final = _warning("message.deferred", "A message was put off with 4yz: reply.")
+MESSAGE_SETTLED: Final = _info("message.settled", "No recipient of a message is left.")
+
+# A recipient in the queue
+ATTEMPT_STARTED: Final = _debug("attempt.started", "Recipients are tried: host, recipients.")
+RECIPIENT_DELIVERED: Final = _info("recipient.delivered", "Stored in a mailbox: recipient.")
+RECIPIENT_RELAYED: Final = _info(
+    "recipient.relayed", "Another host took it: recipient, host, reply, seconds."
+)
+RECIPIENT_DEFERRED: Final = _info(
+    "recipient.deferred", "To be tried again: recipient, host, reply, due."
+)
+RECIPIENT_FAILED: Final = _warning("recipient.failed", "Failed for good: recipient, host, reply.")
+RECIPIENT_EXPIRED: Final = _warning("recipient.expired", "Too old to be tried: recipient.")
+RECIPIENT_DROPPED: Final = _info("recipient.dropped", "Dropped by a named rule: recipient, rule.")
+DSN_QUEUED: Final = _info("dsn.queued", "A notice to the sender is in the queue: action.")
+QUEUE_CHANGED: Final = _info(
+    "queue.changed", "A person held, released, retried, rerouted or dropped: action, by."
+)
+LEASE_LOST: Final = _warning("lease.lost", "An outcome came after its lease: recipient.")
+DESTINATION_DEAD: Final = _warning("destination.dead", "Only probes go there: destination.")
+DESTINATION_ALIVE: Final = _info("destination.alive", "A dead destination answers: destination.")
+
+# Limits and faults
+LIMIT_REACHED: Final = _warning("limit.reached", "A limit: name, value, observed, peer.")
+STORE_OPENED: Final = _info("store.opened", "The data is open: path, seconds.")
+STORE_FULL: Final = _error("store.full", "No room on the disk: nothing was kept.")
+STORE_BUSY: Final = _warning("store.busy", "The database stayed locked: seconds.")
+STORE_LOST: Final = _error("store.lost", "A sync failed: this process stops: detail.")
+FAULT_MET: Final = _error("fault.met", "Disk, DNS or database failed us: kind, detail.")
+COMMIT_UNKNOWN: Final = _error("commit.unknown", "A commit's fate was not known: outcome.")
+DNS_FAILED: Final = _debug("dns.failed", "A question has no answer for now: name, type, detail.")
+ALIAS_LOOP: Final = _warning("alias.loop", "An alias expands too far: address.")
+
+# Mailboxes
+ACCOUNT_CHANGED: Final = _info("account.changed", "Made, disabled or altered: account, action.")
+
+# The log itself
+LOG_DROPPED: Final = _warning("log.dropped", "Lines lost to a blocked or full sink: lines.")
+LOG_REOPENED: Final = _info("log.reopened", "The file was opened again: path.")
+LOG_REOPEN_FAILED: Final = _error("log.reopen_failed", "The old file goes on: path, detail.")
+LIBRARY_SPOKE_DEBUG: Final = _debug("library.debug", "A library's record: logger, text.")
+LIBRARY_SPOKE_INFO: Final = _info("library.info", "A library's record: logger, text.")
+LIBRARY_SPOKE_WARNING: Final = _warning("library.warning", "A library's record: logger, text.")
+LIBRARY_SPOKE_ERROR: Final = _error("library.error", "A library's record: logger, text.")
