@@ -4,7 +4,6 @@ decision record, in one commit (promise P1). The 250 follows it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 import msgspec
 
@@ -75,7 +74,6 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     """Received and what submission added; Return-Path and Delivered-To go in front of it."""
     origin: Origin
     account: AccountId | None
-    at: datetime
     expires_at: int
     decision: bytes
 

@@ -105,20 +105,6 @@ class Service:
         self.is_draining = False
         self.relay_networks = tuple(ipaddress.ip_network(text) for text in options.relay_networks)
 
-    # --- what a listener asks (`net.listener.Service`) ---
-
-    def session(self, stream: Stream) -> Session:
-        return Session(self)
-
-    def refusal(self, limit: Limit) -> bytes:
-        self.metrics.limit_reached(limit.value)
-        return (REFUSED_ALL if limit in WHOLE_PROCESS else REFUSED_PEER).encode()
-
-    def turned_away(self, peer: Peer) -> bytes | None:
-        if self.is_draining or self.room.waiting_share >= 1.0:
-            return REFUSED_ALL.encode()
-        return None
-
     def may_relay_from(self, peer: str) -> bool:
         if not self.relay_networks:
             return False

@@ -11,6 +11,8 @@ import math
 from collections.abc import Coroutine
 from typing import Any, Final, assert_never
 
+import msgspec
+
 from posthouse.accounts.directory import Expansion
 from posthouse.accounts.login import LoginFailure, Principal
 from posthouse.accounts.rights import may_send_as
@@ -19,7 +21,7 @@ from posthouse.kernel.errors import Fault, StorageBusy
 from posthouse.kernel.ids import QueueId
 from posthouse.kernel.reply import Reply
 from posthouse.mailbox import quota
-from posthouse.mailbox.append import Prepared, prepare
+from posthouse.mailbox.append import prepare
 from posthouse.message.fields import read_section
 from posthouse.net.stream import Stream
 from posthouse.protocol.sasl.events import Challenge, Credentials, Failure
@@ -37,7 +39,8 @@ from posthouse.protocol.smtp.events import (
     StartTlsReceived,
 )
 from posthouse.protocol.smtp.limits import Limits, Mode
-from posthouse.protocol.smtp.server import Phase, ServerSession
+from posthouse.protocol.smtp.phases import Phase
+from posthouse.protocol.smtp.server import ServerSession
 from posthouse.queue.item import Origin
 from posthouse.reception import recipients as rcpt
 from posthouse.reception import submission, trace, verdict
@@ -48,6 +51,9 @@ from posthouse.reception.service import Service
 
 PREPARE_INLINE_OCTETS: Final = 256 * 1024
 """Larger messages are scanned by a worker, so that others are served meanwhile (P10)."""
+SHORT_OCTETS: Final = 16 * 1024
+SHORT_RECIPIENTS: Final = 10
+"""Up to here accepting a message is a short unit of work."""
 RATE_WINDOW_S: Final = 60.0
 
 SENDER_OK: Final = Reply(250, "2.1.0", "Sender ok")
@@ -61,14 +67,7 @@ LOGIN_REFUSALS: Final = {
     LoginFailure.BANNED: Reply(421, "4.7.0", "Too many failed logins, try again later"),
 }
 NOT_YOURS: Final = Reply(553, "5.7.1", "This sender address is not yours")
-FROM_MALFORMED_LOGIN: Final = Reply(501, "5.5.2", "The login data cannot be read")
-WRONG_LOGIN: Final = Reply(535, "5.7.8", "Name or password is wrong")
-LOGIN_REFUSALS: Final = {
-    LoginFailure.WRONG: WRONG_LOGIN,
-    LoginFailure.TEMPORARY: Reply(454, "4.7.0", "Logins are not possible at the moment"),
-    LoginFailure.BANNED: Reply(421, "4.7.0", "Too many failed logins, try again later"),
-}
-NOT_YOURS: Final = Reply(550, "5.7.1", "An address in the From field is not yours")
+FROM_NOT_YOURS: Final = Reply(550, "5.7.1", "An address in the From field is not yours")
 NO_FROM: Final = Reply(550, "5.6.0", "The From field is missing or cannot be read")
 CLOSING: Final = Reply(421, "4.3.2", "Closing for a restart, please try again soon")
 IDLE: Final = Reply(421, "4.4.2", "Nothing came for too long, closing")
@@ -188,7 +187,7 @@ class Session:
         in_content = phase is Phase.CONTENT or phase is Phase.CHUNK
         name = "smtp.data_idle_s" if in_content else "smtp.idle_s"
         if in_content and self._is_content_alive():
-            self._set_deadline()
+            self._set_deadline(has_moved=True)
             return
         self._limit(name, self.service.options.idle_s)
         self.machine.disconnect(TOO_SLOW if in_content else IDLE, name)
@@ -208,7 +207,9 @@ class Session:
             self.machine.disconnect(CLOSING, "drain")
             self._advance()
 
-    def _set_deadline(self) -> None:
+    def _set_deadline(self, *, has_moved: bool) -> None:
+        """Called after every segment. One that completes no command only shortens the wait: a
+        whole command has to come within `smtp.command_s` of its first octet."""
         options = self.service.options
         now = self.service.clock.monotonic_s()
         phase = self.machine.phase
@@ -218,10 +219,11 @@ class Session:
             self.deadline_s = now + min(RATE_WINDOW_S, options.data_idle_s)
             return
         self._content_since_s, self._content_octets = 0.0, 0
+        if not has_moved:
+            self.deadline_s = min(self.deadline_s, now + options.command_s)
+            return
         is_stressed = self.service.is_stressed and self.principal is None
         wait_s = options.stressed_idle_s if is_stressed else options.idle_s
-        if self.machine.has_partial_line:
-            wait_s = min(wait_s, options.command_s)
         end = now + wait_s
         if options.mode is Mode.SUBMISSION and self.principal is None:
             end = min(end, self._opened_s + options.login_s)
@@ -239,32 +241,40 @@ class Session:
         """Decide what can be decided, write what is to be written."""
         machine, stream = self.machine, self.stream
         machine.limits = self._limits()
-        while True:
-            try:
-                while not self._is_waiting and (event := machine.next_event()) is not None:
-                    if type(event) is SessionEnded:
-                        self._finish(event.reason)
-                        return
+        has_moved = False
+        try:
+            while not self._is_waiting:
+                event = machine.next_event()
+                if event is not None:
+                    has_moved = True
                     self._decide(event)
-            except Exception as error:  # a bug: end the session, keep the traceback
-                self.service.log.bug("smtp", error, trace=stream.trace_id)
-                machine.disconnect(BUG, "bug")
-                self._is_waiting = False
-                continue
-            delay_s = machine.delay_s
-            if delay_s and not self._is_waiting:
-                self._wait(self._write_later(delay_s))
-                break
-            if self._is_waiting and not machine.has_outgoing:
-                break
-            octets = machine.take_outgoing()
-            if octets:
-                stream.write(octets)
-            if self._is_waiting or not octets or not stream.is_writable:
-                break
-        if machine.phase is Phase.HANDSHAKE:
+                    if self._is_over:
+                        return
+                elif machine.delay_s:
+                    self._wait(self._write_later(machine.delay_s))
+                else:
+                    octets = machine.take_outgoing()
+                    if not octets:
+                        break
+                    has_moved = True
+                    stream.write(octets)
+                    if not stream.is_writable:
+                        break
+        except Exception as error:  # a bug: end the session, keep the traceback
+            self._bug(error)
+            return
+        if machine.phase is Phase.HANDSHAKE and not self._is_waiting:
             self._start_tls()
-        self._set_deadline()
+        self._set_deadline(has_moved=has_moved)
+
+    def _bug(self, error: BaseException) -> None:
+        self.service.log.bug("smtp", error, trace=self.stream.trace_id)
+        self.machine.disconnect(BUG, "bug")
+        self._finish("bug")
+
+    @property
+    def _is_over(self) -> bool:
+        return not self.stream.is_open
 
     def _decide(self, event: Event) -> None:
         match event:
@@ -338,8 +348,7 @@ class Session:
             self.stream.abort()
             raise
         except Exception as error:
-            self.service.log.bug("smtp", error, trace=self.stream.trace_id)
-            self.machine.disconnect(BUG, "bug")
+            self._bug(error)
         self._resume()
 
     def _resume(self) -> None:
@@ -535,20 +544,20 @@ class Session:
         acceptance = self._judge(event.octets, event.octets, b"")
         if acceptance is None:
             return
-        if acceptance.local and len(event.octets) > PREPARE_INLINE_OCTETS:
+        if acceptance.local and acceptance.prepared is None:
             self._wait(self._prepare_and_commit(acceptance))
             return
-        if acceptance.local:
-            prepared = prepare(acceptance.octets)
-            acceptance = _with_prepared(acceptance, prepared)
         self._is_waiting = True
-        future = self.service.store.submit(acceptance, octets=len(event.octets))
+        octets = len(event.octets)
+        is_short = octets <= SHORT_OCTETS and len(acceptance.local) <= SHORT_RECIPIENTS
+        future = self.service.store.submit(acceptance, octets=octets, is_short=is_short)
         future.add_done_callback(self._committed)
 
     async def _prepare_and_commit(self, acceptance: Acceptance) -> None:
         octets = acceptance.octets
-        prepared = await self.service.workers.run(lambda: prepare(octets))
-        acceptance = _with_prepared(acceptance, prepared)
+        if acceptance.local and acceptance.prepared is None:
+            prepared = await self.service.workers.run(lambda: prepare(octets))
+            acceptance = msgspec.structs.replace(acceptance, prepared=prepared)
         try:
             taken = await self.service.store.submit(acceptance, octets=len(octets))
         except AllFull:
@@ -602,14 +611,14 @@ class Session:
         assert sender is not None
         queue_id = self._next_queue_id()
         self._transactions += 1
-        at = service.clock.now()
+        is_small = len(octets) <= PREPARE_INLINE_OCTETS
         only = self._accepted[0].path.address if len(self._accepted) == 1 else None
         prefix = trace.received(
             self._session_hop(),
             queue_id=queue_id,
             recipient=only,
             is_smtputf8=sender.is_smtputf8,
-            at=at,
+            at=service.clock.now(),
         )
         return Acceptance(
             queue_id=queue_id,
@@ -622,7 +631,7 @@ class Session:
                 envelope_id=sender.envelope_id,
             ),
             octets=octets,
-            prepared=None,
+            prepared=prepare(octets) if local and is_small else None,
             local=local,
             remote=remote,
             local_prefix=prefix + added,
@@ -645,9 +654,8 @@ class Session:
             if isinstance(error, StorageBusy):
                 self._limit("store.waiting_max", 0)
             self._fault(error)
-        else:
-            self.service.log.bug("smtp", error, trace=self.stream.trace_id)
-            self.machine.disconnect(BUG, "bug")
+        elif error is not None:
+            self._bug(error)
         self._resume()
 
     def _taken(self, taken: Taken) -> None:
@@ -728,20 +736,3 @@ class Session:
             observed=observed,
             peer=self.stream.peer.address,
         )
-
-
-def _with_prepared(acceptance: Acceptance, prepared: Prepared) -> Acceptance:
-    return Acceptance(
-        queue_id=acceptance.queue_id,
-        envelope=acceptance.envelope,
-        octets=acceptance.octets,
-        prepared=prepared,
-        local=acceptance.local,
-        remote=acceptance.remote,
-        local_prefix=acceptance.local_prefix,
-        origin=acceptance.origin,
-        account=acceptance.account,
-        at=acceptance.at,
-        expires_at=acceptance.expires_at,
-        decision=acceptance.decision,
-    )

@@ -1,8 +1,9 @@
 """What the domain logic sees of a database: a transaction to run portable SQL in, and the store
 that runs units of work.
 
-A unit of work is a plain synchronous function `(tx) -> result`. It runs on a store thread, may be
-run again from the start after a serialisation failure, and so has no effects but through `tx`.
+A unit of work is a plain synchronous function `(tx) -> result`. It runs on a store thread (a short
+one where the engine likes), may be run again from the start after a serialisation failure, and so
+has no effects but through `tx`.
 Everything in `posthouse.store` below this line writes SQL with `?` parameters that both engines
 understand; what must differ is a method here.
 """
@@ -107,11 +108,15 @@ class Store(Protocol):
     """Runs units of work. Writes share one commit (group commit); reads run beside them on
     connections of their own and see the last commit."""
 
-    def submit(self, unit: Callable[[Transaction], T], *, octets: int = 0) -> asyncio.Future[T]:
+    def submit(
+        self, unit: Callable[[Transaction], T], *, octets: int = 0, is_short: bool = False
+    ) -> asyncio.Future[T]:
         """Queue a writing unit; the future completes after the commit that holds it.
 
         Args:
             octets: what the unit keeps in memory, for the bound on the waiting queue.
+            is_short: a handful of statements by key and no large blob; an engine may run it where
+                that is cheapest. Never for anything whose work grows with a mailbox or a queue.
 
         Raises (from the future):
             StorageBusy: the waiting queue is full, or the database stayed locked.

@@ -1,9 +1,15 @@
 """The embedded engine: one SQLite file, one writer thread with group commit, readers beside it.
 
-The writer takes everything that waits, runs each unit inside a savepoint, syncs the blob segments
-and commits once; only then do the units' futures complete, all of a group by one wake-up of the
-event loop. A failed sync ends this store for good (F2): what the file holds is known only after
-it is opened again.
+A group takes everything that waits, runs each unit inside a savepoint, syncs the blob segments and
+commits once; only then do the units' futures complete, all of a group by one wake-up of the event
+loop. A failed sync ends this store for good (F2): what the file holds is known only after it is
+opened again.
+
+Where a group's units run: on the writer thread, unless all of them are short (a handful of
+statements on rows that are at hand, such as accepting one message). Those run on the event loop
+and only sync and commit, which need no interpreter, are the thread's. Every statement gives the
+GIL up and has to win it back from a busy loop: ten statements of 8 µs each cost a message 1.2 ms
+on the thread, 0.08 ms here.
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ import asyncio
 import os
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -41,14 +48,33 @@ Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
 class _Unit:
     """A function that waits for its turn, with the future of its result."""
 
-    __slots__ = ("function", "future", "octets")
+    __slots__ = ("function", "future", "is_short", "octets")
 
     def __init__(
-        self, function: Callable[[Transaction], Any], future: asyncio.Future[Any], octets: int
+        self,
+        function: Callable[[Transaction], Any],
+        future: asyncio.Future[Any],
+        octets: int,
+        *,
+        is_short: bool = False,
     ) -> None:
         self.function = function
         self.future = future
         self.octets = octets
+        self.is_short = is_short
+
+
+class _Group:
+    """Units that share a commit. `outcomes` is filled when they ran already, on the loop."""
+
+    __slots__ = ("has_run", "is_foreign", "outcomes", "started_s", "units")
+
+    def __init__(self, units: list[_Unit], started_s: float) -> None:
+        self.units = units
+        self.started_s = started_s
+        self.outcomes: list[Outcome] = []
+        self.has_run = False
+        self.is_foreign = False
 
 
 class CommitStats:
@@ -95,7 +121,10 @@ class SqliteStore:
         )
         self._lock = FileLock(folder / "posthouse.lock")
         self._listeners: list[Listener] = []
-        self._waiting: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
+        self._waiting: deque[_Unit] = deque()
+        self._groups: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
+        self._is_group_open = False
+        self._idle: asyncio.Future[None] | None = None
         self._reads: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
         self._waiting_octets = 0
         self._checkpoint = threading.Event()
@@ -202,8 +231,11 @@ class SqliteStore:
         """Finish what waits, stop the threads, close the file."""
         if self._is_closing:
             return
+        if self._is_group_open:
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
         self._is_closing = True
-        self._waiting.put(None)
+        self._groups.put(None)
         for _ in range(self._options.readers):
             self._reads.put(None)
         self._checkpoint.set()
@@ -232,13 +264,13 @@ class SqliteStore:
 
     @property
     def waiting_units(self) -> int:
-        return self._waiting.qsize()
+        return len(self._waiting)
 
     @property
     def waiting_share(self) -> float:
         """How full the waiting queue is, 0 to 1, for stress."""
         return max(
-            self._waiting.qsize() / self._options.waiting_units_max,
+            len(self._waiting) / self._options.waiting_units_max,
             self._waiting_octets / self._options.waiting_octets_max,
         )
 
@@ -249,7 +281,9 @@ class SqliteStore:
             self._free_octets = (now, self._disk.free_octets(self._options.folder))
         return self._free_octets[1]
 
-    def submit(self, unit: Callable[[Transaction], T], *, octets: int = 0) -> asyncio.Future[T]:
+    def submit(
+        self, unit: Callable[[Transaction], T], *, octets: int = 0, is_short: bool = False
+    ) -> asyncio.Future[T]:
         if self._is_inline:
             return self._completed(self.write_now, unit)
         assert self._loop is not None
@@ -257,13 +291,16 @@ class SqliteStore:
         if self.lost is not None or self._is_closing:
             future.set_exception(StorageLost(str(self.lost or "the store is closed")))
         elif (
-            self._waiting.qsize() >= self._options.waiting_units_max
+            len(self._waiting) >= self._options.waiting_units_max
             or self._waiting_octets + octets > self._options.waiting_octets_max
         ):
             future.set_exception(StorageBusy("too many units wait for the writer"))
         else:
             self._waiting_octets += octets
-            self._waiting.put(_Unit(unit, future, octets))
+            self._waiting.append(_Unit(unit, future, octets, is_short=is_short))
+            if not self._is_group_open:
+                self._is_group_open = True
+                self._loop.call_soon(self._open_group)
         return future
 
     def read(self, query: Callable[[Transaction], T]) -> asyncio.Future[T]:
@@ -297,86 +334,130 @@ class SqliteStore:
 
     def write_now(self, unit: Callable[[Transaction], T]) -> T:
         """Run one unit and commit it, in this thread (inline stores only)."""
-        results: list[Outcome] = []
         future: Any = _Slot()
-        changes = self._commit_group([_Unit(unit, future, 0)], results)
-        if results[0][2] is not None:
-            raise results[0][2]
+        group = _Group([_Unit(unit, future, 0)], self._clock.monotonic_s())
+        changes = self._write_group(group)
+        _, result, error = group.outcomes[0]
+        if error is not None:
+            raise error
         self._tell(changes)
-        return results[0][1]  # type: ignore[no-any-return]
+        return result  # type: ignore[no-any-return]
 
     def read_now(self, query: Callable[[Transaction], T]) -> T:
         """Run a reading function in this thread (inline stores only)."""
         return query(self._transaction)
 
-    # --- the writer thread ---
+    # --- groups: taken on the loop, committed on the writer thread ---
+
+    def _open_group(self) -> None:
+        """Take what waits. The units run here if all are short and nobody holds the database."""
+        units: list[_Unit] = []
+        octets, is_short = 0, True
+        while self._waiting and len(units) < self._options.batch_units_max:
+            unit = self._waiting.popleft()
+            units.append(unit)
+            octets += unit.octets
+            is_short = is_short and unit.is_short
+            if octets >= self._options.batch_octets_max:
+                break
+        self._waiting_octets -= octets
+        group = _Group(units, self._clock.monotonic_s())
+        if is_short and self.lost is None and self._lock.try_hold():
+            self._run_here(group)
+        self._groups.put(group)
+
+    def _run_here(self, group: _Group) -> None:
+        """The lock is held; it stays held until the thread has committed."""
+        self._writer.set_busy_timeout(0)
+        try:
+            self._begin(group)
+        except apsw.BusyError:
+            self._lock.release()
+            return  # the thread waits for the other process
+        except (apsw.Error, Fault) as error:
+            self._abandon(group, error)
+        else:
+            try:
+                self._run_units(group)
+            except (apsw.Error, Fault) as error:
+                self._abandon(group, error)
+        finally:
+            self._writer.set_busy_timeout(int(self._options.busy_s * 1000))
+        group.has_run = True
 
     def _write_forever(self) -> None:
         while True:
-            group, is_last = self._next_group()
-            results: list[Outcome] = []
-            changes: Sequence[Change] = ()
-            if group:
-                changes = self._commit_group(group, results)
-            elif not is_last:
+            try:
+                group = self._groups.get(timeout=self._options.poll_s)
+            except queue.Empty:
                 changes = self._foreign_changes()
-            if results or changes:
-                self._call_loop(self._finish, results, changes)
+                if changes:
+                    self._call_loop(self._tell, changes)
+                continue
+            if group is None:
+                return
+            changes = self._write_group(group)
+            self._call_loop(self._finish_group, group, changes)
+
+    def _write_group(self, group: _Group) -> Sequence[Change]:
+        """What is left to do for a group: all of it, or sync and commit when its units have run."""
+        try:
+            if group.has_run:
+                try:
+                    return self._commit(group)
+                finally:
+                    self._lock.release()
+            return self._run_and_commit(group)
+        finally:
+            self._count(group)
             if self._is_restart_wanted and self.lost is None:
                 self._restart_wal()
-            if is_last:
-                return
 
-    def _next_group(self) -> tuple[list[_Unit], bool]:
-        try:
-            unit = self._waiting.get(timeout=self._options.poll_s)
-        except queue.Empty:
-            return [], False
-        group: list[_Unit] = []
-        octets = 0
-        while unit is not None:
-            group.append(unit)
-            octets += unit.octets
-            if (
-                len(group) >= self._options.batch_units_max
-                or octets >= self._options.batch_octets_max
-            ):
-                return group, False
-            try:
-                unit = self._waiting.get_nowait()
-            except queue.Empty:
-                return group, False
-        return group, True
-
-    def _commit_group(self, group: list[_Unit], results: list[Outcome]) -> list[Change]:
-        """Run the units and commit once. Appends an outcome for each unit to `results`."""
-        if self.lost is not None:
-            results += [(unit.future, None, StorageLost(str(self.lost))) for unit in group]
-            return []
-        started = self._clock.monotonic_s()
-        transaction = self._transaction
-        transaction.changes = []
-        outcomes: list[Outcome] = []
+    def _run_and_commit(self, group: _Group) -> Sequence[Change]:
         try:
             with self._lock.held(self._options.busy_s):
-                execute = self._writer.execute
-                execute("BEGIN IMMEDIATE").fetchall()
-                is_foreign = self._note_data_version()
-                for unit in group:
-                    outcomes.append(self._run_unit(unit, transaction))
-                self._reach("store.before-sync")
-                self._segments.sync()
-                self._reach("store.before-commit")
-                execute("COMMIT").fetchall()
+                if self.lost is not None:
+                    raise StorageLost(str(self.lost))
+                self._begin(group)
+                self._run_units(group)
+                return self._commit(group)
         except (apsw.Error, Fault) as error:
-            results += self._abandon(group, error)
-            return []
-        finally:
-            self._count(group, self._clock.monotonic_s() - started)
+            self._abandon(group, error)
+            return ()
+
+    def _begin(self, group: _Group) -> None:
+        self._transaction.changes = []
+        self._writer.execute("BEGIN IMMEDIATE").fetchall()
+        group.is_foreign = self._note_data_version()
+
+    def _run_units(self, group: _Group) -> None:
+        for unit in group.units:
+            group.outcomes.append(self._run_unit(unit, self._transaction))
+
+    def _commit(self, group: _Group) -> Sequence[Change]:
+        """Sync and commit; on failure none of the units happened."""
+        if not self._writer.in_transaction:
+            return ()  # abandoned on the loop
+        try:
+            self._reach("store.before-sync")
+            self._segments.sync()
+            self._reach("store.before-commit")
+            self._writer.execute("COMMIT").fetchall()
+        except (apsw.Error, Fault) as error:
+            self._abandon(group, error)
+            return ()
         self._reach("store.after-commit")
-        results += outcomes
-        changes = list(dict.fromkeys(transaction.changes))
-        return [DatabaseChanged(), *changes] if is_foreign else changes
+        changes = list(dict.fromkeys(self._transaction.changes))
+        return [DatabaseChanged(), *changes] if group.is_foreign else changes
+
+    def _finish_group(self, group: _Group, changes: Sequence[Change]) -> None:
+        self._finish(group.outcomes, changes)
+        if self._waiting:
+            self._open_group()
+        else:
+            self._is_group_open = False
+            if self._idle is not None and not self._idle.done():
+                self._idle.set_result(None)
 
     def _run_unit(self, unit: _Unit, transaction: SqliteTransaction) -> Outcome:
         """Run one unit inside a savepoint of its own; one that fails rolls back alone."""
@@ -398,7 +479,7 @@ class SqliteStore:
         execute("RELEASE unit").fetchall()
         return unit.future, result, None
 
-    def _abandon(self, group: list[_Unit], error: Exception) -> list[Outcome]:
+    def _abandon(self, group: _Group, error: Exception) -> None:
         """The group as a whole failed: none of its units happened."""
         fault: Exception | None = error if isinstance(error, Fault) else None
         if isinstance(error, apsw.Error):
@@ -410,9 +491,9 @@ class SqliteStore:
             fault = StorageLost(f"rolling back failed: {error}")
         if isinstance(fault, StorageLost):
             self._lose(fault)
-            self.stats.unknown_commits += len(group)
+            self.stats.unknown_commits += len(group.units)
         failure = fault or error
-        return [(unit.future, None, failure) for unit in group]
+        group.outcomes = [(unit.future, None, failure) for unit in group.units]
 
     def _lose(self, fault: StorageLost) -> None:
         if self.lost is None:
@@ -423,10 +504,10 @@ class SqliteStore:
                 else:
                     self._call_loop(self.on_lost, fault)
 
-    def _count(self, group: list[_Unit], seconds: float) -> None:
-        self._waiting_octets -= sum(unit.octets for unit in group)
+    def _count(self, group: _Group) -> None:
+        seconds = self._clock.monotonic_s() - group.started_s
         self.stats.commits += 1
-        self.stats.units += len(group)
+        self.stats.units += len(group.units)
         self.stats.seconds += seconds
         self.stats.slowest_s = max(self.stats.slowest_s, seconds)
 

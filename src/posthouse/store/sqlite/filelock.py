@@ -25,30 +25,38 @@ class FileLock:
         self._path = path
         self._descriptor: int | None = None
 
+    def try_hold(self) -> bool:
+        """Take the lock if nobody has it."""
+        try:
+            fcntl.flock(self._open(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def release(self) -> None:
+        fcntl.flock(self._open(), fcntl.LOCK_UN)
+
     @contextlib.contextmanager
     def held(self, wait_s: float) -> Iterator[None]:
         """Hold the lock; raises StorageBusy when another process keeps it for `wait_s`."""
-        if self._descriptor is None:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        descriptor = self._descriptor
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._wait(descriptor, wait_s)
+        if not self.try_hold():
+            self._wait(wait_s)
         try:
             yield
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            self.release()
 
-    def _wait(self, descriptor: int, wait_s: float) -> None:
+    def _open(self) -> int:
+        if self._descriptor is None:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return self._descriptor
+
+    def _wait(self, wait_s: float) -> None:
         end = time.monotonic() + wait_s
-        while True:
+        while not self.try_hold():
+            if time.monotonic() >= end:
+                raise StorageBusy("another process holds the database's lock")
             time.sleep(STEP_S)
-            try:
-                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    raise StorageBusy("another process holds the database's lock") from None
 
     def close(self) -> None:
         if self._descriptor is not None:
