@@ -140,9 +140,11 @@ def quote_local_part(local_part: str) -> str:
     A control character cannot be written by RFC 5321 §4.1.2 at all and becomes "?": the address
     is then a wrong one, but never two lines.
     """
+    if not local_part.isascii() or not local_part.isprintable():
+        local_part = _FORBIDDEN.sub("?", local_part)
     if _DOT_STRING.fullmatch(local_part) is not None:
         return local_part
-    quoted = _UNQUOTABLE.sub(r"\\\1", _FORBIDDEN.sub("?", local_part))
+    quoted = _UNQUOTABLE.sub(r"\\\1", local_part)
     return f'"{quoted}"'
 
 

@@ -264,7 +264,8 @@ class _Reader:
             else:
                 self._is_malformed = True
                 break
-        self._comment = _QUOTED_PAIR.sub(rb"\1", self._text[start : self._at - 1]).strip()
+        end = self._at if depth else self._at - 1
+        self._comment = _QUOTED_PAIR.sub(rb"\1", self._text[start:end]).strip()
         self._is_apart = True
 
     def _flush(self) -> None:
