@@ -83,6 +83,10 @@ class Transaction(Protocol):
         """
         ...
 
+    def keep_blob(self, blob: BlobId, references: int = 1) -> None:
+        """One owner more of a blob that is owned already."""
+        ...
+
     def move_blob(self, blob: BlobId) -> None:
         """Write a blob in a segment again to where blobs are appended now (the sweep).
 

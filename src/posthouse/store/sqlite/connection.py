@@ -140,6 +140,9 @@ class SqliteTransaction:
             raise BlobDamaged(f"blob {blob} does not have the octets it was stored with")
         return cast("bytes", octets)
 
+    def keep_blob(self, blob: BlobId, references: int = 1) -> None:
+        self.run("UPDATE blob SET refs = refs + ? WHERE id = ?", (references, blob))
+
     def move_blob(self, blob: BlobId) -> None:
         """Append the octets of a blob in a segment again and let its row name the new place."""
         segment, position = self._segments.append(self.blob(blob))

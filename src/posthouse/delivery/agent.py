@@ -1,0 +1,245 @@
+"""Delivers queued recipients of our own domains: notices of ours, and mail that met a full mailbox
+or a temporary fault when it was accepted.
+
+The delivery itself happens in the unit of work that records it (`Outcome.in_unit`), so a recipient
+is stored and out of the queue in one commit. `Dispatch` sends local domains here and all others to
+the relay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+from posthouse.accounts.directory import Expansion, Standing, look_up
+from posthouse.accounts.directory import Options as DirectoryOptions
+from posthouse.kernel.envelope import Address, BodyType, Notify
+from posthouse.kernel.errors import Fault
+from posthouse.kernel.ids import QueueId
+from posthouse.kernel.ports import Chance, Workers
+from posthouse.mailbox.append import Prepared, deliver, prepare
+from posthouse.mailbox.errors import MailboxError, OverQuota
+from posthouse.message.address import AddressError, format_address, parse_mailbox
+from posthouse.queue import spool
+from posthouse.queue.item import Origin, State
+from posthouse.queue.work import DeliveryAgent, Ending, Outcome, Report, Work
+from posthouse.store import accounts as rows
+from posthouse.store.queue_rows import RecipientRow
+from posthouse.store.transaction import (
+    Change,
+    DatabaseChanged,
+    DirectoryChanged,
+    Store,
+    Transaction,
+)
+
+LOCAL: Final = "local"
+"""The destination of everything delivered here."""
+LOCAL_PART_OCTETS_MAX: Final = 254
+
+
+class LocalAgent:
+    """The `DeliveryAgent` of our own mailboxes."""
+
+    def __init__(
+        self,
+        *,
+        directory: DirectoryOptions,
+        workers: Workers,
+        chance: Chance,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._directory = directory
+        self._workers = workers
+        self._chance = chance
+        self._tasks = tasks
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def destination(self, domain: str, route: str | None) -> str:
+        return LOCAL
+
+    def start(self, work: Work, report: Callable[[Report], None]) -> None:
+        task = self._tasks.create_task(self._deliver(work, report))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def close(self) -> None:
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+
+    async def _deliver(self, work: Work, report: Callable[[Report], None]) -> None:
+        content = work.octets[len(work.message.prefix) :]
+        try:
+            prepared = await self._workers.run(lambda: prepare(content))
+        except Fault as fault:
+            report(Report(work=work, outcomes=_all(work, Ending.DEFERRED, "4.3.0", str(fault))))
+            return
+        token = self._chance.token(8).hex()
+        outcomes = tuple(
+            Outcome(
+                recipient=recipient.id,
+                ending=Ending.STORED,
+                in_unit=partial(self._store, work, recipient, prepared, f"f{token}.{n}"),
+            )
+            for n, recipient in enumerate(work.recipients)
+        )
+        report(Report(work=work, outcomes=outcomes))
+
+    def _store(
+        self, work: Work, recipient: RecipientRow, prepared: Prepared, name: str, tx: Transaction
+    ) -> Outcome:
+        """In the unit of work: follow the address and put the message into its mailboxes."""
+        try:
+            address = parse_mailbox(recipient.address, local_part_octets_max=LOCAL_PART_OCTETS_MAX)
+        except AddressError:
+            address = Address(recipient.address, "")
+        expansion = look_up(tx, address, self._directory)
+        if expansion.standing is Standing.LOOPING:
+            return _outcome(recipient, Ending.DEFERRED, "4.2.4", "the alias leads too far")
+        if expansion.standing is not Standing.LOCAL:
+            return _outcome(recipient, Ending.FAILED, "5.1.1", "no such user here")
+        return self._into_mailboxes(work, recipient, prepared, expansion, name, tx)
+
+    def _into_mailboxes(
+        self,
+        work: Work,
+        recipient: RecipientRow,
+        prepared: Prepared,
+        expansion: Expansion,
+        name: str,
+        tx: Transaction,
+    ) -> Outcome:
+        message = work.message
+        assert message.blob is not None
+        top = f"Return-Path: <{message.reverse_path or ''}>\r\n"
+        stored: list[str] = []
+        trouble: MailboxError | None = None
+        for target in expansion.local:
+            fields = f"{top}Delivered-To: {target.address}\r\n".encode()
+            try:
+                deliver(
+                    tx,
+                    target.account,
+                    prepared,
+                    message.blob,
+                    prefix=fields + message.prefix,
+                    received_at_us=message.accepted_at,
+                )
+            except MailboxError as error:
+                trouble = error
+            else:
+                tx.keep_blob(message.blob)
+                stored.append(target.name)
+        if trouble is not None and not stored:
+            status = "4.2.2" if isinstance(trouble, OverQuota) else "4.3.0"
+            return _outcome(recipient, Ending.DEFERRED, status, str(trouble))
+        if expansion.remote:
+            self._forward(work, recipient, expansion.remote, name, tx)
+            stored += [format_address(address) for address in expansion.remote]
+        return _outcome(recipient, Ending.STORED, "2.1.5", f"stored for {', '.join(stored)}")
+
+    def _forward(
+        self,
+        work: Work,
+        recipient: RecipientRow,
+        remote: Sequence[Address],
+        name: str,
+        tx: Transaction,
+    ) -> None:
+        """An alias leads elsewhere too: those ends become a message of their own in the queue."""
+        message = work.message
+        assert message.blob is not None
+        tx.keep_blob(message.blob)
+        notify = None if recipient.notify is None else Notify(recipient.notify)
+        spool.accept(
+            tx,
+            spool.Accepted(
+                queue_id=QueueId(name),
+                reverse_path=_reverse_path(message.reverse_path),
+                recipients=tuple(
+                    spool.AcceptedRecipient(
+                        address=address,
+                        state=State.QUEUED,
+                        notify=notify,
+                        original_recipient=recipient.original_recipient,
+                        detail=f"by alias, from {message.queue_id}",
+                    )
+                    for address in remote
+                ),
+                size=message.size,
+                blob=message.blob,
+                prefix=message.prefix,
+                body=BodyType(message.body),
+                is_smtputf8=message.is_smtputf8,
+                origin=Origin(message.origin),
+                expires_at=recipient.expires_at,
+            ),
+        )
+
+
+class Dispatch:
+    """The runner's `DeliveryAgent`: local domains to one agent, all others to another."""
+
+    def __init__(self, *, local: LocalAgent, remote: DeliveryAgent, store: Store) -> None:
+        self._local = local
+        self._remote = remote
+        self._store = store
+        self._domains: frozenset[str] = frozenset()
+        self._is_stale = False
+        store.listen(self._heard)
+
+    async def refresh(self) -> None:
+        """Read which domains are local; before the runner starts, and after changes."""
+        self._domains = await self._store.read(
+            lambda tx: frozenset(row.name for row in rows.domains(tx))
+        )
+
+    def _heard(self, changes: Sequence[Change]) -> None:
+        if self._is_stale or not any(
+            isinstance(change, DirectoryChanged | DatabaseChanged) for change in changes
+        ):
+            return
+        self._is_stale = True
+        future = self._store.read(lambda tx: frozenset(row.name for row in rows.domains(tx)))
+        future.add_done_callback(self._read)
+
+    def _read(self, future: asyncio.Future[frozenset[str]]) -> None:
+        self._is_stale = False
+        if not future.cancelled() and future.exception() is None:
+            self._domains = future.result()
+
+    def _is_local(self, domain: str, route: str | None) -> bool:
+        return route is None and (not domain or domain in self._domains)
+
+    def destination(self, domain: str, route: str | None) -> str:
+        if self._is_local(domain, route):
+            return LOCAL
+        return self._remote.destination(domain, route)
+
+    def start(self, work: Work, report: Callable[[Report], None]) -> None:
+        if self._is_local(work.domain, work.route):
+            self._local.start(work, report)
+        else:
+            self._remote.start(work, report)
+
+    async def close(self) -> None:
+        await asyncio.gather(self._local.close(), self._remote.close())
+
+
+def _reverse_path(text: str | None) -> Address | None:
+    if text is None:
+        return None
+    try:
+        return parse_mailbox(text, local_part_octets_max=LOCAL_PART_OCTETS_MAX)
+    except AddressError:
+        return None
+
+
+def _outcome(recipient: RecipientRow, ending: Ending, status: str, words: str) -> Outcome:
+    return Outcome(recipient=recipient.id, ending=ending, status=status, words=words)
+
+
+def _all(work: Work, ending: Ending, status: str, words: str) -> tuple[Outcome, ...]:
+    return tuple(_outcome(recipient, ending, status, words) for recipient in work.recipients)
