@@ -150,6 +150,7 @@ class SelectedMailbox:
 
     def tell(self, news: News, *, may_expunge: bool) -> list[bytes]:
         """Take the news in; the untagged responses that tell them, RECENT apart."""
+        is_fresh = self.view is None and news.view is not None
         self.keep(news.view)
         changes = news.changes
         if self.view is None:
@@ -157,7 +158,10 @@ class SelectedMailbox:
         out = self._told_keywords(changes.keywords)
         held = (*self.held, *changes.expunged) if self.held else tuple(changes.expunged)
         now, self.held = (held, ()) if may_expunge else ((), held)
-        different = self._different(changes.changed)
+        if is_fresh:  # the view was read with these changes in it
+            different = [row[0] for row in changes.changed]
+        else:
+            different = self._different(changes.changed)
         told = msgspec.structs.replace(changes, expunged=list(now))
         out += [b"* %d EXPUNGE\r\n" % number for number in self.view.apply(told)]
         if changes.added:

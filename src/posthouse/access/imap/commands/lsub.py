@@ -21,7 +21,9 @@ async def run(session: Session, command: e.Lsub) -> None:
         )
     )
     for listed in found:
-        # With "%", a level that is not subscribed but has subscribed names below it.
+        # A level that is not subscribed but has subscribed names below it: only "%" shows it.
+        if not listed.is_subscribed and "%" not in command.pattern:
+            continue
         attributes = b"" if listed.is_subscribed else b"\\Noselect"
         session.send(b'* LSUB (%b) "/" %b\r\n' % (attributes, responses.mailbox(listed.name)))
     await session.completed(command, "LSUB completed")
