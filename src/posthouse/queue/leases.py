@@ -13,6 +13,7 @@ import msgspec
 
 from posthouse.kernel.ids import MessageId
 from posthouse.queue.item import Move, Reason, State, move
+from posthouse.queue.spool import QUEUE_CHANGED
 from posthouse.store import queue as rows
 from posthouse.store.blobs.segments import BlobDamaged
 from posthouse.store.queue_rows import MessageRow, RecipientRow
@@ -191,4 +192,12 @@ def _requeue(tx: Transaction, dead: Sequence[RecipientRow], detail: str) -> int:
             for row in dead
         ],
     )
+    if dead:
+        tx.changed(QUEUE_CHANGED)
     return len(dead)
+
+
+def has_dead(tx: Transaction, *, lease_us: int) -> bool:
+    """Whether `reclaim` would find something."""
+    now = tx.now_us()
+    return bool(rows.dead_leases(tx, before=now, beyond=now + 2 * lease_us, limit=1))

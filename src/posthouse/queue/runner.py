@@ -40,6 +40,10 @@ US: Final = schedule.US
 CLOCK_COUNTER: Final = "queue-clock"
 REPORTS_MAX: Final = 500
 """Attempts recorded in one unit of work."""
+CLOCK_MARK_S: Final = 600.0
+"""How often the time is noted, so that a jump while we were down is seen."""
+UNTRIED_US: Final = 3600 * US
+"""How long an expired recipient may wait for its last attempt."""
 OVERDUE_MAX: Final = 200
 """Recipients expired by one sweep; the next sweep follows at once while there are more."""
 
@@ -81,6 +85,9 @@ class Counts:
         self.reclaimed = 0  # leases of dead processes: each may be a repeat (P4)
         self.notices = 0
         self.clock_jumps = 0
+
+
+_Key = tuple[RecipientId, int]
 
 
 class _InHand(msgspec.Struct, eq=False):
@@ -151,7 +158,7 @@ class Runner:
         self._lease_us = int(options.lease_s * US)
         self._wake = asyncio.Event()
         self._ended: list[Report] = []
-        self._in_hand: dict[RecipientId, _InHand] = {}
+        self._in_hand: dict[_Key, _InHand] = {}
         self._loads: deque[_Load] = deque()
         self._large_octets = 0
         self._lone_reports = 0  # to be recorded one by one: one of them meets a bug
@@ -162,6 +169,8 @@ class Runner:
         self._scan_from_s = float("-inf")
         self._next_due: int | None = None
         self._keep_house_s = float("-inf")
+        self._is_housekeeping = False
+        self._mark_clock_s = float("-inf")
         self._sweep_s = float("-inf")
         self._reclaim_from_s = float("-inf")
         self._prunes = False
@@ -281,7 +290,7 @@ class Runner:
 
     async def _turn(self) -> bool:
         """Record, lease and begin; False when there was nothing to do."""
-        await self._sweep()
+        await self._look_around()
         plan = self._plan()
         if plan.is_empty:
             return False
@@ -303,15 +312,12 @@ class Runner:
         if self._look.observe():
             self.counts.clock_jumps += 1
             self._log.clock_jumped(self._look.jumped_s)
-            self._keep_house_s = float("-inf")  # renew our leases in the new time first
+            self._is_housekeeping = True  # renew our leases in the new time first
             self._reclaim_from_s = now_s + self._options.lease_s
             self._is_scan_wanted = True
         count = 1 if self._lone_reports else REPORTS_MAX
         reports, self._ended = self._ended[:count], self._ended[count:]
-        is_housekeeping = now_s >= self._keep_house_s
-        if is_housekeeping:
-            share = 3 if self._in_hand else 2
-            self._keep_house_s = now_s + self._options.lease_s / share
+        is_housekeeping, self._is_housekeeping = self._is_housekeeping, False
         can_lease = not self._is_draining and not self._lone_reports and self._window.has_turn()
         wants = self._window.take_turn() if can_lease else []
         overdue, self._overdue = self._overdue, []
@@ -323,7 +329,7 @@ class Runner:
             overdue=[] if self._look.is_doubtful else overdue,
             is_housekeeping=is_housekeeping,
             reclaims=is_housekeeping and now_s >= self._reclaim_from_s,
-            prunes=prunes,
+            prunes=prunes and not self._look.is_doubtful,
             is_doubtful=self._look.is_doubtful,
         )
 
@@ -402,8 +408,7 @@ class Runner:
         self._ended = plan.reports + self._ended
         self._overdue = plan.overdue + self._overdue
         self._prunes = plan.prunes
-        if plan.is_housekeeping:
-            self._keep_house_s = float("-inf")
+        self._is_housekeeping = self._is_housekeeping or plan.is_housekeeping
         for want in plan.wants:
             self._window.leased(want.domain, want.destination, may_have_more=True)
 
@@ -432,24 +437,38 @@ class Runner:
         self._log.fault("store", str(fault))
         await self._clock.sleep(self._options.fault_pause_s)
 
-    async def _sweep(self) -> None:
-        """Now and then, look for recipients no attempt reached in their lifetime."""
+    async def _look_around(self) -> None:
+        """Now and then: leases to renew or to take over, recipients no attempt reached."""
         now_s = self._clock.monotonic_s()
-        if now_s < self._sweep_s or self._is_draining or self._overdue:
-            return
-        self._sweep_s = now_s + self._options.sweep_s
-        self._prunes = True
-        now = self._clock.unix_us()
         try:
-            self._overdue = await self._store.read(
-                lambda tx: rows.overdue(
-                    tx, expired_before=now, due_before=now - 3600 * US, limit=OVERDUE_MAX
-                )
-            )
+            if now_s >= self._keep_house_s:
+                await self._keep_house(now_s)
+            if now_s >= self._sweep_s and not self._is_draining and not self._overdue:
+                await self._sweep(now_s)
         except StorageLost:
             raise
         except Fault as fault:
             await self._pause(fault)
+
+    async def _keep_house(self, now_s: float) -> None:
+        """An idle queue is only read, not written, but for the clock's mark now and then."""
+        is_busy = bool(self._in_hand or self._ended)
+        self._keep_house_s = now_s + self._options.lease_s / (3 if is_busy else 2)
+        if now_s >= self._mark_clock_s:
+            self._mark_clock_s = now_s + CLOCK_MARK_S
+            is_busy = True
+        has_dead = partial(leases.has_dead, lease_us=self._lease_us)
+        self._is_housekeeping = is_busy or await self._store.read(has_dead)
+
+    async def _sweep(self, now_s: float) -> None:
+        self._sweep_s = now_s + self._options.sweep_s
+        self._prunes = True
+        now = self._clock.unix_us()
+        self._overdue = await self._store.read(
+            lambda tx: rows.overdue(
+                tx, expired_before=now, due_before=now - UNTRIED_US, limit=OVERDUE_MAX
+            )
+        )
         if len(self._overdue) == OVERDUE_MAX:
             self._sweep_s = now_s
 
@@ -460,7 +479,7 @@ class Runner:
         destination = self._agent.destination(first.domain, first.route)
         self.counts.leased += len(leased.recipients)
         self._window.began(destination, len(leased.recipients))
-        self._in_hand[first.id] = _InHand(
+        self._in_hand[_key(leased.recipients)] = _InHand(
             recipients=leased.recipients,
             destination=destination,
             began_s=self._clock.monotonic_s(),
@@ -499,7 +518,7 @@ class Runner:
                 return
             load = self._loads.popleft()
             self._large_octets += size
-            self._in_hand[load.recipients[0].id].large_octets = size
+            self._in_hand[_key(load.recipients)].large_octets = size
             blob = load.message.blob
             assert blob is not None, "a message with open recipients has its octets"
             future = self._store.read(lambda tx, blob=blob: tx.blob(blob))  # type: ignore[misc]
@@ -519,7 +538,7 @@ class Runner:
 
     def _report(self, report: Report) -> None:
         work = report.work
-        hand = self._in_hand.pop(work.recipients[0].id, None)
+        hand = self._in_hand.pop(_key(work.recipients), None)
         if hand is None:
             return  # reported twice
         took_s = self._clock.monotonic_s() - hand.began_s
@@ -559,6 +578,11 @@ class Runner:
     def _ring(self, alarm: asyncio.Future[None]) -> None:
         if not alarm.cancelled():
             self._wake.set()
+
+
+def _key(recipients: tuple[RecipientRow, ...]) -> _Key:
+    """Names a lease: the same recipient may be leased again before an old attempt reports."""
+    return recipients[0].id, recipients[0].step
 
 
 def _uniform(load: _Load, octets: bytes, ending: Ending, words: str) -> Report:

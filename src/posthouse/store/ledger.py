@@ -113,9 +113,10 @@ RULES: Final[dict[str, str]] = {
 def broken(tx: Transaction, rule: str, *, limit: int) -> list[Fault]:
     """Where a rule does not hold, at most `limit` places."""
     sql = (
-        f"SELECT f.id, f.message_id, m.queue_id FROM ({RULES[rule]} LIMIT ?)"  # noqa: S608
-        " AS f (id, message_id) LEFT JOIN message m ON m.id = coalesce(f.message_id,"
-        " (SELECT message_id FROM recipient WHERE id = f.id))"
+        f"WITH f (id, message_id) AS ({RULES[rule]} LIMIT ?)"  # noqa: S608
+        " SELECT f.id, coalesce(f.message_id, r.message_id), m.queue_id FROM f"
+        " LEFT JOIN recipient r ON r.id = f.id"
+        " LEFT JOIN message m ON m.id = coalesce(f.message_id, r.message_id)"
     )
     return [
         Fault(rule=rule, recipient=row[0], message=row[1], queue_id=row[2])

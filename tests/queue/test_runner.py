@@ -1,0 +1,440 @@
+"""The runner against a scripted agent in virtual time."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import pytest
+
+from posthouse.kernel.envelope import Address, Notify, Ret
+from posthouse.queue import schedule, second_look, window
+from posthouse.queue.item import Origin, State
+from posthouse.queue.work import Ending, Outcome
+from posthouse.sim.world import run_virtual
+from tests.queue.house import CONTENT, House, say
+
+HOUR_S = 3600.0
+DAY_S = 86_400.0
+
+
+def test_a_message_is_relayed_whole_and_its_octets_are_let_go(tmp_path):  # P2
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.RELAYED, "250 2.0.0 got it"))
+        message = house.accept("bob@there.example")
+        await house.run_for(5)
+        assert house.states(message) == [State.RELAYED]
+        assert house.ledger(message) == ["accepted", "leased", "relayed"]
+        assert [work.octets for work in house.agent.works] == [b"Received: by us\r\n" + CONTENT]
+        assert house.store.read_now(lambda tx: tx.all("SELECT refs FROM blob")) == [(0,)]
+        assert house.check().ends == {"relayed": 1}
+
+    run_virtual(main)
+
+
+def test_the_remote_words_are_kept_in_the_ledger(tmp_path):  # P2
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.RELAYED, "250 2.0.0 got it"))
+        house.accept("bob@there.example")
+        await house.run_for(5)
+        found = house.store.read_now(
+            lambda tx: tx.one("SELECT detail FROM ledger WHERE reason = 'relayed'")
+        )
+        assert found == ("mx: 250 2.0.0 got it",)
+
+    run_virtual(main)
+
+
+def test_recipients_of_one_domain_go_in_one_attempt(tmp_path):
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.RELAYED))
+        house.accept(*[f"u{n}@there.example" for n in range(250)], "x@other.example")
+        await house.run_for(5)
+        sizes = sorted(len(work.recipients) for work in house.agent.works)
+        assert sizes == [1, 50, 100, 100]
+        house.check()
+
+    run_virtual(main)
+
+
+def test_a_deferred_recipient_is_tried_until_its_time_is_over_and_then_returned(tmp_path):  # P2 P5
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.DEFERRED, "451 4.2.0 later"))
+        message = house.accept("bob@there.example")
+        await house.run_for(6 * DAY_S)
+        assert house.states(message) == [State.RETURNED]
+        tries = [
+            t for w, t in zip(house.agent.works, house.agent.times) if w.domain == "there.example"
+        ]
+        waits = [b - a for a, b in itertools.pairwise(tries)]
+        assert waits[0] < 180 and max(waits) <= 4.5 * HOUR_S
+        assert tries[-1] - tries[0] == pytest.approx(5 * DAY_S, abs=60)
+        told = house.notices_to()
+        delayed = [octets for octets in told if b"Action: delayed" in octets]
+        failed = [octets for octets in told if b"Action: failed" in octets]
+        # The notices cannot be delivered either, so each is tried several times.
+        assert len(set(delayed)) == 1 and len(set(failed)) == 1
+        assert b"Status: 4.4.7" in failed[0] and b"451 4.2.0 later" in failed[0]
+        assert b"Final-Recipient: rfc822; bob@there.example" in failed[0]
+        house.check()
+
+    started = time.perf_counter()
+    run_virtual(main)
+    assert time.perf_counter() - started < 10  # real syncs of a real file
+
+
+def test_a_notice_that_cannot_be_delivered_is_dropped_as_a_double_bounce(tmp_path):  # P5
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.FAILED, "550 5.1.1 no such user"))
+        message = house.accept("bob@there.example")
+        await house.run_for(60)
+        assert house.states(message) == [State.RETURNED]
+        report = house.check()
+        assert report.ends == {"failed": 1, "double-bounce": 1}
+        assert len(house.notices_to()) == 1
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ({"reverse_path": None, "origin": Origin.MX}, "null-reverse-path"),
+        ({"reverse_path": None, "origin": Origin.DSN}, "double-bounce"),
+        ({"notify": Notify.NEVER}, "notify-never"),
+        ({"notify": Notify.SUCCESS}, "notify-never"),
+        ({"is_junk": True}, "junk"),
+    ],
+)
+def test_nobody_is_told_of_a_failure_when_a_rule_forbids_it(tmp_path, how, reason):  # P5 H24
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.FAILED, "550 5.1.1 no"))
+        message = house.accept("bob@there.example", **how)
+        await house.run_for(60)
+        assert house.states(message) == [State.DROPPED]
+        assert house.ledger(message)[-1] == reason
+        assert house.notices_to() == []
+        house.check()
+
+    run_virtual(main)
+
+
+def test_a_failure_without_a_way_back_is_dropped_by_name(tmp_path):  # P2
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.FAILED, "550 no"))
+        house.accept_notice = lambda tx, notice: None
+        message = house.accept("bob@there.example")
+        await house.run_for(60)
+        assert house.ledger(message)[-1] == "unreturnable"
+        house.check()
+
+    run_virtual(main)
+
+
+def test_one_notice_tells_of_all_recipients_that_failed_together(tmp_path):  # P5
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.FAILED, "550 5.1.1 no"))
+        house.accept("bob@there.example", "eve@there.example", ret=Ret.HDRS)
+        await house.run_for(60)
+        (notice,) = house.notices_to()
+        assert notice.count(b"Action: failed") == 2
+        assert b"Original-Envelope-Id: env 1" in notice
+        assert b"Hello." not in notice  # RFC 3461 §4.3
+
+    run_virtual(main)
+
+
+def test_success_is_told_when_the_next_host_cannot(tmp_path):  # RFC 3461 §5.2.2
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.RELAYED, "250 ok"))
+        house.accept("bob@there.example", notify=Notify.SUCCESS, original_recipient="rfc822;b@c")
+        house.accept("eve@there.example")
+        await house.run_for(60)
+        (notice,) = house.notices_to()
+        assert b"Action: relayed" in notice and b"Original-Recipient: rfc822; b@c" in notice
+
+    run_virtual(main)
+
+
+def test_success_is_left_to_a_next_host_that_knows_dsn(tmp_path):  # RFC 3461 §5.2.1
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.RELAYED, "250", is_notify_passed=True))
+        house.accept("bob@there.example", notify=Notify.SUCCESS)
+        await house.run_for(60)
+        assert house.notices_to() == []
+
+    run_virtual(main)
+
+
+def test_a_dead_destination_delays_nobody_else(tmp_path):  # P11
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.RELAYED, "250 ok"))
+        house.agent.takes_s = lambda work: 3000.0 if work.domain == "tarpit.example" else 0.01
+        for _ in range(300):
+            house.accept("bob@tarpit.example")
+        others = [house.accept(f"bob@d{n % 20}.example") for n in range(400)]
+        await house.run_for(10)
+        assert all(house.states(message) == [State.RELAYED] for message in others)
+        assert house.agent.most_under_way["tarpit.example"] <= 8
+
+    run_virtual(main)
+
+
+def test_the_window_bounds_what_is_in_hand(tmp_path):  # P9
+    async def main(world):
+        options = window.Options(recipients_max=50, credit_first=8)
+        house = House(tmp_path, world.clock, say(Ending.RELAYED, "250 ok"), window=options)
+        messages = [house.accept(f"bob@d{n}.example") for n in range(200)]
+        most = 0
+
+        def takes_s(work):
+            nonlocal most
+            most = max(most, house.runner.in_hand)
+            return 0.5
+
+        house.agent.takes_s = takes_s
+        await house.run_for(30)
+        assert most <= 50
+        assert all(house.states(message) == [State.RELAYED] for message in messages)
+
+    run_virtual(main)
+
+
+def test_an_outcome_that_comes_after_its_lease_is_refused(tmp_path):  # F17
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.RELAYED, "250 ok"))
+        message = house.accept("bob@there.example")
+        house.agent.takes_s = lambda work: 20.0 if len(house.agent.works) == 1 else 0.1
+        # Somebody else took the recipient over while we were paused.
+        world.loop.call_later(10, lambda: house.store.write_now(take_over))
+        await house.run_for(60)
+        assert house.runner.counts.refused == 1
+        assert house.ledger(message).count("relayed") == 1
+        house.check()
+
+    def take_over(tx):
+        from posthouse.queue import leases
+
+        assert leases.recover(tx, owner="node/0") == 1
+
+    run_virtual(main)
+
+
+def test_leases_are_renewed_while_an_attempt_lasts(tmp_path):  # F17 F19
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.RELAYED, "250 ok"), lease_s=30.0)
+        message = house.accept("bob@there.example")
+        house.agent.takes_s = lambda work: 1000.0
+        other = house.new_runner("node/1")
+        import asyncio
+
+        task = asyncio.ensure_future(other.run())
+        await house.run_for(1100)
+        task.cancel()
+        assert len(house.agent.works) == 1
+        assert house.ledger(message) == ["accepted", "leased", "relayed"]
+
+    run_virtual(main)
+
+
+def test_others_take_over_what_a_dead_process_held(tmp_path):  # F18
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.RELAYED, "250 ok"), lease_s=30.0)
+        message = house.accept("bob@there.example")
+        house.agent.takes_s = lambda work: 10_000.0
+        await house.run_for(5)  # and then it is gone
+        assert house.states(message) == [State.LEASED]
+        house.agent.takes_s = lambda work: 0.1
+        house.runner = house.new_runner("node/1")
+        await house.run_for(60)
+        assert house.ledger(message) == ["accepted", "leased", "lease-expired", "leased", "relayed"]
+        assert house.runner.counts.reclaimed == 1
+        house.check()
+
+    run_virtual(main)
+
+
+def test_a_process_takes_back_at_once_what_its_earlier_life_held(tmp_path):  # P6 F1
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.RELAYED, "250 ok"), lease_s=3000.0)
+        message = house.accept("bob@there.example")
+        house.agent.takes_s = lambda work: 10_000.0
+        await house.run_for(5)
+        house.agent.takes_s = lambda work: 0.1
+        house.runner = house.new_runner()
+        await house.run_for(1)
+        assert house.states(message) == [State.RELAYED]
+
+    run_virtual(main)
+
+
+def test_nothing_expires_on_a_clock_that_jumps(tmp_path):  # F16
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.DEFERRED, "451 later"))
+        message = house.accept("bob@there.example")
+        world.loop.call_later(60, world.clock.jump, 3650 * DAY_S)
+        await house.run_for(1800)
+        assert house.states(message) == [State.QUEUED]
+        assert len(house.agent.works) > 2  # it was tried again, with a second look
+        assert house.runner.counts.clock_jumps == 1
+        house.agent.judge = say(Ending.RELAYED, "250 ok")
+        await house.run_for(3000)
+        assert house.states(message) == [State.RELAYED]
+        assert house.notices_to() == []
+
+    run_virtual(main)
+
+
+def test_a_clock_that_goes_back_delays_nothing_for_long(tmp_path):  # F16
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.DEFERRED, "451 later"))
+        message = house.accept("bob@there.example")
+        await house.run_for(10)
+        world.clock.jump(-DAY_S)
+        house.agent.judge = say(Ending.RELAYED, "250 ok")
+        house.runner = house.new_runner()
+        await house.run_for(600)
+        assert house.states(message) == [State.RELAYED]
+
+    run_virtual(main)
+
+
+def test_mail_is_tried_once_more_after_the_server_was_off_for_longer_than_its_lifetime(tmp_path):
+    # F16
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.DEFERRED, "451 later"))
+        message = house.accept("bob@there.example")
+        await house.run_for(10)
+        world.clock.jump(6 * DAY_S)
+        house.runner = house.new_runner()
+        tried = len(house.agent.works)
+        await house.run_for(10)
+        assert house.states(message) == [State.QUEUED]
+        assert len(house.agent.works) == tried + 1
+
+    run_virtual(main)
+
+
+def test_an_untried_recipient_expires_too(tmp_path):  # P2
+    async def main(world):
+        options = window.Options(recipients_max=1)
+        house = House(
+            tmp_path,
+            world.clock,
+            say(Ending.RELAYED, "250 ok"),
+            window=options,
+            schedule=schedule.Options(lifetime_s=2 * HOUR_S),
+            second_look=second_look.Options(jump_s=1e12),
+        )
+        house.agent.takes_s = lambda work: 30 * HOUR_S
+        house.accept("bob@tarpit.example")
+        await house.run_for(1)
+        message = house.accept("bob@there.example")
+        house.runner = house.new_runner("node/1")
+        house.runner._window.recipients = 1  # no room: nothing is leased
+        await house.run_for(6 * HOUR_S)
+        assert house.ledger(message) == ["accepted", "expired"]
+        house.check()
+
+    run_virtual(main)
+
+
+def test_a_drain_records_what_ends_and_leases_no_more(tmp_path):  # P14
+    async def main(world):
+        import asyncio
+
+        house = House(tmp_path, world.clock, say(Ending.RELAYED, "250 ok"))
+        first = house.accept("bob@there.example")
+        house.agent.takes_s = lambda work: 3.0
+        task = asyncio.ensure_future(house.runner.run())
+        await world.clock.sleep(1)
+        second = asyncio.ensure_future(house.runner.drain(30))
+        await world.clock.sleep(0.1)
+        late = house.accept("eve@there.example")
+        await asyncio.gather(task, second)
+        assert house.states(first) == [State.RELAYED]
+        assert house.states(late) == [State.QUEUED]
+
+    run_virtual(main)
+
+
+def test_a_bug_while_recording_holds_one_message_and_spares_the_others(tmp_path):
+    async def main(world):
+        def judge(work):
+            def broken(tx):
+                raise ValueError("a bug")
+
+            unit = broken if work.recipients[0].address.startswith("bad") else None
+            return [
+                Outcome(recipient=row.id, ending=Ending.RELAYED, words="250", in_unit=unit)
+                for row in work.recipients
+            ]
+
+        house = House(tmp_path, world.clock, judge)
+        good = [house.accept(f"u{n}@there.example") for n in range(4)]
+        bad = house.accept("bad@there.example")
+        await house.run_for(30)
+        assert all(house.states(message) == [State.RELAYED] for message in good)
+        assert house.states(bad) == [State.HELD]
+        house.check()
+
+    run_virtual(main)
+
+
+def test_altered_octets_never_leave(tmp_path):  # F10 P8
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.RELAYED, "250 ok"))
+        message = house.accept("bob@there.example")
+        other = house.accept("eve@there.example")
+        house.store.write_now(
+            lambda tx: tx.run("UPDATE blob SET octets = ? WHERE id = 1", (b"x" * len(CONTENT),))
+        )
+        await house.run_for(30)
+        assert house.states(message) == [State.QUEUED]
+        assert house.states(other) == [State.RELAYED]
+        assert len(house.agent.works) == 1
+
+    run_virtual(main)
+
+
+def test_a_delivery_can_write_in_the_unit_that_records_it(tmp_path):
+    async def main(world):
+        def store(tx):
+            tx.run("INSERT INTO counter (name, value) VALUES ('delivered', 1)")
+            return Outcome(recipient=row_id, ending=Ending.STORED, words="in INBOX")
+
+        def judge(work):
+            nonlocal row_id
+            row_id = work.recipients[0].id
+            return [Outcome(recipient=row_id, ending=Ending.DEFERRED, in_unit=store)]
+
+        row_id = None
+        house = House(tmp_path, world.clock, judge)
+        message = house.accept("bob@here.example", reverse_path=Address("a", "b.example"))
+        await house.run_for(5)
+        assert house.states(message) == [State.STORED]
+        assert house.ledger(message)[-1] == "delivered"
+        house.check()
+
+    run_virtual(main)
+
+
+def test_content_kept_from_acceptance_is_not_read_again(tmp_path):
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.RELAYED, "250 ok"))
+        message = house.accept("bob@there.example")
+        house.runner.keep(message, b"kept")
+        await house.run_for(5)
+        assert house.agent.works[0].octets == b"Received: by us\r\nkept"
+
+    run_virtual(main)
+
+
+def test_an_idle_queue_does_not_spin(tmp_path):
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.DEFERRED, "451 later"))
+        house.accept("bob@there.example")
+        await house.run_for(DAY_S)
+        assert house.runner.counts.turns < 2500
+
+    run_virtual(main)
