@@ -146,9 +146,7 @@ class House:
         for name in people or ("ada", "bob"):
 
             def add(tx: Any, name: str = name) -> AccountId:
-                account = rows.add_account(
-                    tx, name=name, password=None, quota_octets=quota_octets
-                )
+                account = rows.add_account(tx, name=name, password=None, quota_octets=quota_octets)
                 names.create_default_mailboxes(tx, account)
                 return account
 
