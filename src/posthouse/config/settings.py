@@ -37,8 +37,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """One mistake in a config file."""
 
     line: int
+    """0 for the file as a whole."""
     key: str
-    """As written, "listener[2].port" for the second [[listener]]; "" for the file as a whole."""
+    """As written, "listener[2].port" for the second [[listener]]; "" where no key is at fault."""
     text: str
     hint: str = ""
 
@@ -51,12 +52,16 @@ class ConfigError(UserError):
     """A config file cannot be used; `problems` holds every mistake found in it."""
 
     def __init__(self, path: str, problems: tuple[Problem, ...], *, hint: str = "") -> None:
-        shown = [f"{path}:{problem.line}: {problem}" for problem in problems[:PROBLEMS_SHOWN_MAX]]
+        shown = [f"{_place(path, p)}: {p}" for p in problems[:PROBLEMS_SHOWN_MAX]]
         if len(problems) > PROBLEMS_SHOWN_MAX:
             shown.append(f"{path}: and {len(problems) - PROBLEMS_SHOWN_MAX} more")
         super().__init__("\n".join(shown), hint=hint)
         self.path = path
         self.problems = problems
+
+
+def _place(path: str, problem: Problem) -> str:
+    return f"{path}:{problem.line}" if problem.line else path
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,10 +97,10 @@ def load_file(path: str | Path, host: Host | None = None) -> Loaded:
             octets = file.read(FILE_OCTETS_MAX + 1)
     except OSError as error:
         said = f"cannot be read: {error.strerror or error}"
-        raise ConfigError(name, (Problem(line=1, key="", text=said),)) from None
+        raise ConfigError(name, (Problem(line=0, key="", text=said),)) from None
     if len(octets) > FILE_OCTETS_MAX:
         said = f"is larger than {FILE_OCTETS_MAX // MIB} MiB"
-        raise ConfigError(name, (Problem(line=1, key="", text=said),))
+        raise ConfigError(name, (Problem(line=0, key="", text=said),))
     try:
         text = octets.decode("utf-8")
     except UnicodeDecodeError as error:
