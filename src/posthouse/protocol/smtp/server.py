@@ -370,7 +370,7 @@ class ServerSession:
         self.phase = Phase.READY
         self.auth_rounds = 0
         self.say(reply)
-        if not self.budget.count_failed_login(self.limits):
+        if reply.is_permanent and not self.budget.count_failed_login(self.limits):
             self.disconnect(replies.TOO_MANY_LOGINS, "auth.attempts_max")
 
     def _refuse_content_behind(self) -> None:
