@@ -60,7 +60,7 @@ class History:
             self.sync()
 
     def sync(self) -> None:
-        """Everything pending is certain now, the name too; what an earlier failed sync left is not."""
+        """What is pending is certain now, the name too; what an earlier sync failed for is not."""
         for change in self._changes:
             if change.fate is Fate.PENDING:
                 change.fate = Fate.CERTAIN
