@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+import warnings
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 import msgspec
 from cryptography import x509
-from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+from cryptography.utils import CryptographyDeprecationWarning
+from cryptography.x509.verification import (
+    Criticality,
+    ExtensionPolicy,
+    PolicyBuilder,
+    Store,
+    VerificationError,
+)
 
 CHAIN_MAX: Final = 10
 """Certificates looked at; honest chains have two to four."""
@@ -32,6 +39,12 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     """Why not, in words; "" when it is."""
 
+
+# Browsers' rules, but for one that many private authorities break and OpenSSL does not know.
+_CA_POLICY: Final = ExtensionPolicy.webpki_defaults_ca()
+_LEAF_POLICY: Final = ExtensionPolicy.webpki_defaults_ee().require_present(
+    x509.SubjectAlternativeName, Criticality.AGNOSTIC, None
+)
 
 VERIFIED: Final = Verification(is_verified=True, reason="")
 
@@ -69,10 +82,9 @@ class Verifier:
             leaf, *others = [x509.load_der_x509_certificate(item) for item in chain]
             if (words := _plain_words(leaf, now)) is not None:
                 return _not(words)
-            verifier = (
-                PolicyBuilder().store(store).time(now).build_server_verifier(x509.DNSName(name))
-            )
-            verifier.verify(leaf, others)
+            policy = PolicyBuilder().store(store).time(now)
+            policy = policy.extension_policies(ca_policy=_CA_POLICY, ee_policy=_LEAF_POLICY)
+            policy.build_server_verifier(x509.DNSName(name)).verify(leaf, others)
         except VerificationError as error:
             return _not(str(error).removeprefix("validation failed: ").partition("\n")[0])
         except Exception as error:  # the parser's errors have no common class
@@ -83,11 +95,24 @@ class Verifier:
 def system_roots() -> list[x509.Certificate]:
     """The roots this machine trusts; empty when it has none where they usually are."""
     for path in filter(None, (ssl.get_default_verify_paths().cafile, *BUNDLES)):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
-            return x509.load_pem_x509_certificates(Path(path).read_bytes())
-        except (OSError, ValueError):
+            context.load_verify_locations(cafile=path)
+        except OSError:  # SSLError is one
             continue
+        found = [_root(der) for der in context.get_ca_certs(binary_form=True)]
+        return [root for root in found if root is not None]
     return []
+
+
+def _root(der: bytes) -> x509.Certificate | None:
+    """Some old roots break rules that the parser holds up; one of them may not cost us the rest."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        try:
+            return x509.load_der_x509_certificate(der)
+        except ValueError:
+            return None
 
 
 def _plain_words(leaf: x509.Certificate, now: datetime) -> str | None:
