@@ -12,6 +12,7 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from posthouse.kernel.errors import UserError
 from posthouse.net.tls_adapter import TlsAdapter
@@ -303,6 +304,32 @@ def test_a_server_s_certificate_cannot_vouch_for_another(authority: trustme.CA) 
     chain = [item.public_bytes(serialization.Encoding.DER) for item in (forged, middle)]
     assert not verifier.verify(chain, "victim.example", NOW).is_verified
     assert verifier.verify(chain[1:], "mail.example.org", NOW).is_verified
+
+
+def test_a_certificate_for_another_use_is_no_server_s(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "root")])
+
+    def issue(subject: x509.Name, *extensions: x509.ExtensionType) -> x509.Certificate:
+        builder = x509.CertificateBuilder(name, subject, key.public_key(), 7)
+        builder = builder.not_valid_before(NOW).not_valid_after(NOW + timedelta(days=9))
+        for extension in extensions:
+            builder = builder.add_extension(extension, isinstance(extension, x509.BasicConstraints))
+        return builder.sign(key, hashes.SHA256())
+
+    signs = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+    own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+    root = issue(name, x509.BasicConstraints(True, None), signs, own, issuer)
+    host = x509.SubjectAlternativeName([x509.DNSName("mail.example.org")])
+    for purpose, is_verified in (
+        (ExtendedKeyUsageOID.SERVER_AUTH, True),
+        (ExtendedKeyUsageOID.EMAIL_PROTECTION, False),
+    ):
+        leaf = issue(x509.Name([]), host, x509.ExtendedKeyUsage([purpose]), issuer)
+        chain = [leaf.public_bytes(serialization.Encoding.DER)]
+        result = Verifier([root]).verify(chain, "mail.example.org", NOW)
+        assert result.is_verified is is_verified, result.reason
 
 
 def test_a_strange_certificate_is_a_result_and_never_an_error(authority: trustme.CA) -> None:

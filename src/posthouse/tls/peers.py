@@ -16,9 +16,11 @@ from typing import Final
 import msgspec
 from cryptography import x509
 from cryptography.utils import CryptographyDeprecationWarning
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import (
     Criticality,
     ExtensionPolicy,
+    Policy,
     PolicyBuilder,
     Store,
     VerificationError,
@@ -40,10 +42,21 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     """Why not, in words; "" when it is."""
 
 
-# Browsers' rules, but for one that many private authorities break and OpenSSL does not know.
+def _for_servers(
+    _policy: Policy, _leaf: x509.Certificate, usage: x509.ExtendedKeyUsage | None
+) -> None:
+    """RFC 5280 §4.2.1.12: a certificate that lists uses must list this one."""
+    if usage is not None and ExtendedKeyUsageOID.SERVER_AUTH not in usage:
+        raise ValueError("the certificate is not for servers")
+
+
+# Authorities by browsers' rules. Leaves by OpenSSL's: private authorities often mark extensions
+# critical that browsers want otherwise.
 _CA_POLICY: Final = ExtensionPolicy.webpki_defaults_ca()
-_LEAF_POLICY: Final = ExtensionPolicy.webpki_defaults_ee().require_present(
-    x509.SubjectAlternativeName, Criticality.AGNOSTIC, None
+_LEAF_POLICY: Final = (
+    ExtensionPolicy.permit_all()
+    .require_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
+    .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _for_servers)
 )
 
 VERIFIED: Final = Verification(is_verified=True, reason="")
@@ -86,7 +99,7 @@ class Verifier:
             policy = policy.extension_policies(ca_policy=_CA_POLICY, ee_policy=_LEAF_POLICY)
             policy.build_server_verifier(x509.DNSName(name)).verify(leaf, others)
         except VerificationError as error:
-            return _not(str(error).removeprefix("validation failed: ").partition("\n")[0])
+            return _not(str(error).partition(" (encountered")[0].partition("\n")[0])
         except Exception as error:  # the parser's errors have no common class
             return _not(f"the peer's certificate is malformed: {type(error).__name__}")
         return VERIFIED
