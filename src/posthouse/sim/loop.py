@@ -108,6 +108,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._thread_is_done)
         return future
 
+    async def shutdown_default_executor(self, *rest: Any) -> None:
+        self._jumping.threads += 1  # a thread joins the others, and then calls the loop
+        try:
+            await super().shutdown_default_executor(*rest)
+        finally:
+            self._jumping.threads -= 1
+
     def add_thread_probe(self, probe: Callable[[], bool]) -> None:
         """Let virtual time stand still while `probe` says that some thread owes the loop a call."""
         self._jumping.probes.append(probe)
