@@ -230,9 +230,7 @@ class SmtpClient:
             has_moved = self._tell()
             while self._write():
                 has_moved = True
-                if not self._tell():
-                    break
-            has_moved = self._tell() or has_moved
+                self._tell()
         finally:
             self._is_pumping = False
         self._set_deadline(has_moved=has_moved)
