@@ -1,0 +1,99 @@
+"""What all POP3 sessions of a process share, and the greeting that refuses one.
+
+`app.py` makes one `Service`; `net.listener` asks it for a session for each connection.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Protocol
+
+from posthouse.access.pop3.options import Options
+from posthouse.access.pop3.session import Session
+from posthouse.accounts.login import LoginResult
+from posthouse.kernel.ids import AccountId, TraceId
+from posthouse.kernel.ports import Clock
+from posthouse.net.deadlines import Deadlines
+from posthouse.net.limits import Limit
+from posthouse.net.stream import Peer, Stream
+from posthouse.store.transaction import Store
+
+
+class Authenticator(Protocol):
+    """`posthouse.accounts.login.Authenticator`, or a test's."""
+
+    async def authenticate(
+        self, *, name: str, password: str, authzid: str = "", peer: str, service: str
+    ) -> LoginResult: ...
+
+
+class Observer(Protocol):
+    """Where log lines and metrics of sessions go. Never message content or secrets."""
+
+    def noted(self, event: str, trace: TraceId, **fields: object) -> None: ...
+
+    def limit_reached(
+        self, name: str, trace: TraceId, *, value: int, observed: int, peer: str
+    ) -> None: ...
+
+
+class Service:
+    """Ports, and which maildrops are open."""
+
+    __slots__ = (
+        "authenticator",
+        "clock",
+        "deadlines",
+        "observer",
+        "options",
+        "store",
+        "taken",
+        "tls_context",
+    )
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        store: Store,
+        authenticator: Authenticator,
+        clock: Clock,
+        deadlines: Deadlines,
+        observer: Observer,
+        tls_context: Callable[[], ssl.SSLContext | None],
+    ) -> None:
+        """Args:
+        tls_context: the present one, asked at each STLS; None offers no STLS.
+        """
+        self.options = options
+        self.store = store
+        self.authenticator = authenticator
+        self.clock = clock
+        self.deadlines = deadlines
+        self.observer = observer
+        self.tls_context = tls_context
+        self.taken: set[AccountId] = set()
+        """Accounts with an open maildrop, one session each (RFC 1939 §4). Between processes nothing
+        is locked: a message both sessions remove is removed once."""
+
+    def session(self, stream: Stream) -> Session:
+        return Session(self, stream)
+
+    def refusal(self, limit: Limit) -> bytes:
+        if limit in (Limit.PER_ADDRESS, Limit.PER_NETWORK, Limit.RATE):
+            return b"-ERR [SYS/TEMP] too many connections from your network\r\n"
+        return b"-ERR [SYS/TEMP] too many connections, try again later\r\n"
+
+    def turned_away(self, peer: Peer) -> bytes | None:
+        return None
+
+    def take(self, account: AccountId) -> bool:
+        """Lock the maildrop unless another session has it."""
+        if account in self.taken:
+            return False
+        self.taken.add(account)
+        return True
+
+    def give_back(self, account: AccountId) -> None:
+        self.taken.discard(account)
