@@ -12,7 +12,7 @@ steps:
     M= bytes      the last message received is exactly this      (machine only)
     M# count      messages received so far                       (machine only)
 
-`play` runs the steps against anything that is a `Peer`: the machine here, a socket elsewhere.
+`run_dialogue` runs the steps against anything that is a `Peer`: the machine here, a socket elsewhere.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Peer(Protocol):
     def start_tls(self) -> None: ...
 
 
-def play(dialogue: Dialogue, peer: Peer) -> None:
+def run_dialogue(dialogue: Dialogue, peer: Peer) -> None:
     """Fails with the file's line number."""
     pending: list[bytes] = []
     for step in dialogue.steps:

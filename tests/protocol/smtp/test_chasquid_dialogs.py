@@ -15,7 +15,6 @@ from tests.protocol.smtp.dialogue import MachinePeer, read_reply
 DEVIATIONS = {
     # RFC 4954 §4: 504 5.5.4 for a mechanism that is not supported.
     ("auth_multi_dialog", "534"): "504",
-    # A base64 line of "user NUL garbage" lacks a NUL and is malformed for us too.
     # Bare newlines: theirs breaks off, ours refuses the message and goes on (Postfix: 550 5.5.2).
     ("bad_data_dot", "521"): "550",
     # The command is known, its argument is not: RFC 5321 §4.2.2 has 501 for that.

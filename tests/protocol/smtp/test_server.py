@@ -21,7 +21,7 @@ from posthouse.protocol.smtp.events import (
 from posthouse.protocol.smtp.limits import OUTBOX_OCTETS_MAX, Limits, Mode, ServerHello
 from posthouse.protocol.smtp.phases import ALLOWED, Phase
 from posthouse.protocol.smtp.server import ServerSession
-from tests.protocol.smtp.dialogue import MachinePeer, play, read_dialogue
+from tests.protocol.smtp.dialogue import MachinePeer, read_dialogue, run_dialogue
 
 HELLO = ServerHello(host="mx.example")
 
@@ -305,4 +305,4 @@ def test_a_dialogue_that_goes_otherwise_is_noticed(tmp_path) -> None:
         path = tmp_path / "wrong.txt"
         path.write_text(f"S: 220\nC: NOOP\n{wrong}\n")
         with pytest.raises(AssertionError):
-            play(read_dialogue(path), MachinePeer())
+            run_dialogue(read_dialogue(path), MachinePeer())

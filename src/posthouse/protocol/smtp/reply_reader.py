@@ -31,7 +31,7 @@ class ReplyReader:
     """Octets in, replies out. A bare LF ends a line too: some servers send it, nothing hangs on
     it. After `Nonsense` no more can be told apart and nothing more comes out."""
 
-    __slots__ = ("_inbox", "_is_lost", "_lines", "line_octets_max", "lines_max")
+    __slots__ = ("_at", "_inbox", "_is_lost", "_lines", "line_octets_max", "lines_max")
 
     def __init__(
         self, *, lines_max: int = REPLY_LINES_MAX, line_octets_max: int = LINE_OCTETS_MAX
@@ -39,27 +39,31 @@ class ReplyReader:
         self.lines_max = lines_max
         self.line_octets_max = line_octets_max
         self._inbox = b""
+        self._at = 0
         self._lines: list[bytes] | None = None  # of a reply whose last line has not come
         self._is_lost = False
 
     @property
     def has_octets(self) -> bool:
-        return bool(self._inbox) or self._lines is not None
+        return self._at < len(self._inbox) or self._lines is not None
 
     def receive(self, octets: bytes) -> None:
         if not self._is_lost:
-            self._inbox = self._inbox + octets if self._inbox else octets
+            rest = self._inbox[self._at :]
+            self._inbox = rest + octets if rest else octets
+            self._at = 0
 
     def next_reply(self) -> Reply | Nonsense | None:
         """The next whole reply, or None when more octets are needed."""
         while True:
-            end = self._inbox.find(b"\n", 0, self.line_octets_max)
+            inbox, at = self._inbox, self._at
+            end = inbox.find(b"\n", at, at + self.line_octets_max)
             if end < 0:
-                if len(self._inbox) >= self.line_octets_max:
-                    return self._lose(self._inbox)
+                if len(inbox) - at >= self.line_octets_max:
+                    return self._lose(inbox[at : at + self.line_octets_max])
                 return None
-            line = self._inbox[:end].removesuffix(b"\r")
-            self._inbox = self._inbox[end + 1 :]
+            line = inbox[at:end].removesuffix(b"\r")
+            self._at = end + 1
             if self._lines is None and len(line) <= _CACHED_LINE_OCTETS_MAX:
                 single = _single_line(line)
                 if single is not None:
@@ -78,7 +82,7 @@ class ReplyReader:
 
     def _lose(self, octets: bytes) -> Nonsense:
         self._is_lost = True
-        self._inbox, self._lines = b"", None
+        self._inbox, self._at, self._lines = b"", 0, None
         return Nonsense(printable(octets[:200].decode("latin-1")))
 
 

@@ -128,8 +128,10 @@ class ServerSession:
     def receive(self, octets: bytes) -> None:
         """Take what the network gave, cut anywhere."""
         phase = self.phase
+        if not octets:
+            return
         if phase is Phase.NEW:
-            self._is_early = self._is_early or bool(octets)
+            self._is_early = True
         elif phase is Phase.HANDSHAKE:
             raise LocalProtocolError("octets behind STARTTLS belong to TLS")
         elif phase is not Phase.ENDED:
