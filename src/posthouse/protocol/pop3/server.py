@@ -173,7 +173,8 @@ class ServerSession:
         self._listing = None
 
     def next_event(self) -> Event | None:
-        """The next decision the caller owes, or None: write what there is and wait for more."""
+        """The next decision the caller owes. None: write what there is, then ask again if
+        `has_more` was true, else wait for octets."""
         if self._open is not None:
             raise LocalProtocolError(f"{type(self._open).__name__} is unanswered")
         while self.phase is not Phase.OVER and self._listing is None:
