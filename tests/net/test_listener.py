@@ -27,9 +27,11 @@ from posthouse.net.listener import (
     Refused,
     descriptor_reserve,
 )
-from posthouse.net.stream import Peer, Stream
+from posthouse.net.stream import Peer, Stream, TlsStart
 from posthouse.net.tls_adapter import TlsAdapter
+from posthouse.net.trace_ids import TraceIds
 from posthouse.net.world import SystemNetwork
+from posthouse.sim.world import World, run_virtual
 from tests.net.memory import MemoryTransport, Recorder, ToldClock
 
 PROXY = b"PROXY TCP4 198.51.100.7 192.0.2.9 4711 25\r\n"
@@ -294,6 +296,39 @@ def test_a_closed_listener_has_no_address() -> None:
         _ = House().listener.address
 
 
+# --- in the simulator ---
+
+
+def test_a_tls_listener_lives_in_the_simulator_too(
+    server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    async def main(world: World) -> None:
+        service, dialled = GreetingService(), Recorder()
+        service.on["drain"] = lambda handler: handler.stream.close()
+        deadlines = Deadlines(world.clock)
+        listener = Listener(
+            ListenerOptions(name="smtps", address="192.0.2.9", port=465),
+            service,
+            clock=world.clock,
+            deadlines=deadlines,
+            connections=Connections(ConnectionLimits(), WholeProcess()),
+            trace_ids=TraceIds(world.clock, world.chance).next,
+            tls=lambda: server_tls,
+        )
+        await listener.open(world.network)
+        start = TlsStart(context=client_tls, server_side=False, server_name="mail.example.org")
+        stream = Stream(dialled, trace_id=TraceId("c"), deadlines=deadlines, tls=start)
+        dialled.on["ended"] = lambda handler: handler.stream.close()
+        await world.network.connect(lambda: stream, "192.0.2.9", 465, timeout_s=5)
+        await dialled.until("received")
+        assert dialled.octets == b"220 hello\r\n" and listener.sessions == 1
+        assert await listener.drain() == 0
+        await dialled.until("lost")
+        assert dialled.error is None and not stream.is_cut
+
+    run_virtual(main)
+
+
 # --- over sockets ---
 
 
@@ -352,8 +387,8 @@ def test_out_of_descriptors_it_refuses_does_not_spin_and_recovers(loop: str) -> 
             cpu_s = time.process_time()
             clients.stdin.write(b"go\n")
             served, told, cut = map(int, (await clients.stdout.readline()).split())
-            while house.listener.sessions:
-                await asyncio.sleep(0.01)
+            for session in house.service.sessions:
+                await session.until("lost")
             assert time.process_time() - cpu_s < 2
         assert served + told + cut == 80 and 10 <= served < 40 and told > 0
         clients.stdin.write(b"go\n")
