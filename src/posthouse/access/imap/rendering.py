@@ -10,12 +10,13 @@ from typing import Final
 
 import msgspec
 
-from posthouse.access.imap.flag_texts import LISTED_TEXT, MARK_RECENT
+from posthouse.access.imap.flag_texts import LISTED_TEXT
 from posthouse.access.imap.selected import SelectedMailbox
 from posthouse.mailbox import fetch
 from posthouse.mailbox.fetch import Chunk, Item
 from posthouse.mailbox.flags import HAS_KEYWORDS
 from posthouse.message import mime
+from posthouse.message.fields import body_start, header_end
 from posthouse.protocol.imap import structure
 from posthouse.protocol.imap.fetch_items import Section, SectionText
 from posthouse.protocol.imap.responses import literal
@@ -46,12 +47,7 @@ def flag_lines(box: SelectedMailbox, first: int, last: int, *, with_uid: bool) -
     the view's bytes with precomputed texts."""
     view = box.view
     assert view is not None
-    flags = bytearray(view.flags[first - 1 : last])
-    for low, high in box.recent_uids:
-        start, end = view.seq_span(low, high)
-        start, end = max(start, first) - first, min(end, last) - first + 1
-        if end > start:
-            flags[start:end] = flags[start:end].translate(MARK_RECENT)
+    flags = box.shown_bits(first, last)
     if with_uid:
         uids = view.uids[first - 1 : last]
         lines = [
@@ -155,9 +151,17 @@ def sections(octets: bytes, wanted: Sequence[Section]) -> list[bytes]:
             root = root or mime.scan(octets)
             span = structure.part_section(root, section.path, kind)
         else:
-            span = structure.section(octets, (), kind)
+            span = _whole_or_half(octets, kind)
         out.append(section.label + b" " + _value(octets, span, section))
     return out
+
+
+def _whole_or_half(octets: bytes, kind: SectionKind) -> tuple[int, int]:
+    """A section of the message itself, for which no field has to be read."""
+    if kind is SectionKind.WHOLE:
+        return 0, len(octets)
+    body = body_start(octets, header_end(octets))
+    return (0, body) if kind is SectionKind.HEADER else (body, len(octets))
 
 
 def _value(octets: bytes, span: tuple[int, int] | None, section: Section) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from posthouse.access.imap.flag_texts import FLAGS, permanent_flags, shown_flags
+from posthouse.access.imap.flag_texts import FLAGS, MARK_RECENT, permanent_flags, shown_flags
 from posthouse.kernel.errors import PosthouseError
 from posthouse.kernel.ids import AccountId, MailboxId, ModSeq, Uid
 from posthouse.mailbox import view as views
@@ -121,6 +121,18 @@ class SelectedMailbox:
             return self._selected.recent
         spans = (self.view.seq_span(low, high) for low, high in self._recent)
         return sum(max(0, last - first + 1) for first, last in spans)
+
+    def shown_bits(self, first: int, last: int) -> bytearray:
+        """The view's flags of these sequence numbers, with RECENT where it is shown."""
+        view = self.view
+        assert view is not None
+        flags = view.flags[first - 1 : last]
+        for low, high in self._recent:
+            start, end = view.seq_span(low, high)
+            start, end = max(start, first) - first, min(end, last) - first + 1
+            if end > start:
+                flags[start:end] = flags[start:end].translate(MARK_RECENT)
+        return flags
 
     # --- news ---
 
