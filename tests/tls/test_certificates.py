@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from posthouse.kernel.errors import UserError
-from posthouse.net.tls_adapter import TlsAdapter
+from posthouse.net.tls_adapter import TlsAdapter, TlsFailure
 from posthouse.tls.certificates import CertificateFiles, Certificates, load_certificate
 from posthouse.tls.contexts import opportunistic_client_context, verifying_client_context
 from posthouse.tls.peers import Verifier, system_roots
@@ -162,6 +162,21 @@ def test_any_number_of_unknown_names_costs_no_memory(  # H62
     for number in range(1000):
         assert certificates.for_name(f"n{number}.example") is certificates.loaded[0]
     assert len(certificates._by_name) == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_server_name_that_is_no_text_fails_only_its_own_handshake(  # H62
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    server = Certificates([issued(authority, tmp_path, "mail.example.org")], NowClock()).context()
+    client = TlsAdapter(
+        opportunistic_client_context(), server_side=False, server_name="mail.example.org"
+    )
+    client.advance()
+    hello = client.take_outgoing().replace(b"mail.example.org", b"ma\xffl.example.org")
+    with pytest.raises(TlsFailure, match="no host name"):
+        TlsAdapter(server, server_side=True, server_name=None).receive(hello)
+    shake(server, opportunistic_client_context(), "mail.example.org")
 
 
 def test_new_files_are_served_and_bad_ones_leave_the_old_in_use(  # F35

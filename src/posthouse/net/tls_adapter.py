@@ -94,6 +94,7 @@ _WORDS: Final[dict[str, tuple[TlsTrouble, str]]] = {
         "the peer says our certificate has expired",
     ),
     "UNEXPECTED_EOF_WHILE_READING": (TlsTrouble.CUT, "the peer hung up in the middle of TLS"),
+    "CALLBACK_FAILED": (TlsTrouble.OTHER, "the client asked for a name that is no host name"),
     "UNEXPECTED_MESSAGE": (TlsTrouble.OTHER, "the peer broke the order of the handshake"),
     "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": (
         TlsTrouble.OTHER,
