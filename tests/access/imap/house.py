@@ -9,7 +9,6 @@ from typing import Any
 
 from posthouse.access.imap.options import Options
 from posthouse.access.imap.service import Service
-from posthouse.access.imap.session import Session
 from posthouse.accounts.login import LoginFailure, LoginResult, Principal
 from posthouse.kernel.ids import AccountId, TraceId
 from posthouse.mailbox import names

@@ -25,6 +25,8 @@ __all__ = ["Limits", "Phase", "ServerSession"]
 
 PIPELINE_OCTETS_MAX: Final = 64 * 1024
 """Waiting behind an open command, before reading has to stop."""
+DISCARD_BEFORE_LOGIN_OCTETS_MAX: Final = 128 * 1024
+"""What is read away of a refused command of somebody unknown."""
 
 
 class _Awaits(Enum):
@@ -375,7 +377,10 @@ class ServerSession:
 
     def _count_discarded(self, octets: int) -> None:
         self._discarded += octets
-        if self._discarded > self._limits.literal_discard_octets_max and not self.has_ended:
+        limit = self._limits.literal_discard_octets_max
+        if self.phase is Phase.GREETED:
+            limit = min(limit, DISCARD_BEFORE_LOGIN_OCTETS_MAX)
+        if self._discarded > limit and not self.has_ended:
             self._outbox += responses.bye("Too much to throw away", responses.TOOBIG)
             self._end()
 
