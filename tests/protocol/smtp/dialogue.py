@@ -12,7 +12,7 @@ steps:
     M= bytes      the last message received is exactly this      (machine only)
     M# count      messages received so far                       (machine only)
 
-`run_dialogue` runs the steps against anything that is a `Peer`: the machine here, a socket elsewhere.
+`run_dialogue` plays against anything that is a `Peer`: the machine here, a socket elsewhere.
 """
 
 from __future__ import annotations

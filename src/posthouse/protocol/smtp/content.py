@@ -107,10 +107,13 @@ class Content:
         """Take content from the inbox; whether CRLF.CRLF came."""
         octets, at = inbox.octets, inbox.at
         if self._tail == b"\r\n" and not self.size:
-            end = octets.find(END, at)
-            if end >= 0 and octets[at : at + 3] != b".\r\n":
+            dot = octets.find(b"\r\n.", at)
+            end = dot if octets.startswith(END, dot) else octets.find(END, dot)
+            if dot >= 0 and end >= 0 and not octets.startswith(b".\r\n", at):
                 inbox.at = end + len(END)
                 self._whole = octets[at : end + 2]
+                # The first dot that begins a line is mostly the final one: nothing is stuffed.
+                self._is_stuffed = end != dot or octets.startswith(b".", at)
                 return True
         octets = inbox.take_rest()
         used = self._feed(octets)

@@ -82,8 +82,6 @@ class OutgoingContent:
     def take(self) -> bytes:
         octets, at = self._octets, self._at
         end = min(at + BLOCK_OCTETS, len(octets))
-        if octets[end - 1 : end] == b"\r" and end < len(octets):
-            end += 1  # CR and LF stay together, so that the next block sees a line's beginning
         block = octets[at:end] if at or end < len(octets) else octets
         self._at = end
         self.is_sent = end == len(octets)
@@ -92,6 +90,8 @@ class OutgoingContent:
         block = block.replace(b"\r\n.", b"\r\n..")
         if octets.startswith(b".", at) and (at == 0 or octets[at - 2 : at] == b"\r\n"):
             block = b"." + block
+        elif at and octets[at - 1 : at + 2] == b"\r\n.":  # the last block ended in that CR
+            block = b"\n." + block[1:]
         if not self.is_sent:
             return block
         return block + (b".\r\n" if not octets or octets.endswith(b"\r\n") else b"\r\n.\r\n")
