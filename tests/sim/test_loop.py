@@ -108,7 +108,6 @@ def test_time_stands_still_while_a_probe_says_a_thread_is_at_work() -> None:
     assert run_virtual(main) == 0.0
 
 
-# F16
 def test_a_jump_of_the_wall_clock_leaves_monotonic_time_alone() -> None:
     async def main(world: World) -> tuple[datetime, float, int]:
         await world.clock.sleep(10)
@@ -122,7 +121,6 @@ def test_a_jump_of_the_wall_clock_leaves_monotonic_time_alone() -> None:
     assert unix_us == int(now.timestamp()) * 1_000_000
 
 
-# F22
 def test_workers_run_the_work_fail_as_told_or_hang() -> None:
     async def main(world: World) -> None:
         workers = world.workers

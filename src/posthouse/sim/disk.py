@@ -108,7 +108,8 @@ class SimDisk:
         self._is_read_only, self._has_inodes = is_read_only, has_inodes
 
     def heal(self) -> None:
-        """No faults, and space again."""
+        """No faults, space and power again."""
+        self._is_powered = True
         self._sync_fault.stop()
         self._write_fault.stop()
         self._sync_delay_s = 0.0
@@ -117,7 +118,7 @@ class SimDisk:
 
     def cut_power(self) -> None:
         """From now on nothing reaches the disk: every write and sync ends with EIO, and `survive`
-        may be asked for what is left. Close the connections after it, as a killed process would."""
+        may be asked for what is left. `heal` after that, so that connections close in peace."""
         self._is_powered = False
 
     def survive(self, folder: str | Path) -> None:

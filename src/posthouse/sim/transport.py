@@ -189,9 +189,10 @@ class SimTransport:
             del self._buffer[:size]
             self._flying_octets += size
             self._send(segment)
-        if not self._buffer and self._has_eof and not self._is_fin_sent and not self.is_lost:
-            self._is_fin_sent = True
-            self._send(FIN)
+        if self._has_eof and not self._buffer and not self.is_lost:
+            if not self._is_fin_sent:
+                self._is_fin_sent = True
+                self._send(FIN)
             if self._is_closing:
                 self.lose(None)
 

@@ -55,8 +55,8 @@ def name_octets(name: str) -> bytes:
         BadName: no server needs to be asked.
     """
     try:
-        labels = _labels(name.removesuffix(".").encode("ascii").decode("ascii"))
-    except (UnicodeEncodeError, ValueError) as error:
+        labels = _labels(name)
+    except ValueError as error:
         raise BadName(f"{name[:NAME_OCTETS_MAX]!r} cannot be a domain name") from error
     if any(not 0 < len(label) <= LABEL_OCTETS_MAX for label in labels):
         raise BadName(f"{name[:NAME_OCTETS_MAX]!r} has an empty or overlong label")
@@ -67,10 +67,11 @@ def name_octets(name: str) -> bytes:
 
 
 def _labels(name: str) -> list[bytes]:
-    if not name:
+    """Without the root's. Raises ValueError, of which UnicodeEncodeError is a kind."""
+    if name in ("", "."):
         return []
     if "\\" not in name:
-        return [label.encode("ascii") for label in name.split(".")]
+        return [label.encode("ascii") for label in name.removesuffix(".").split(".")]
     labels: list[bytes] = []
     octets, begin = bytearray(), 0
     for match in _ESCAPED.finditer(name):  # RFC 1035 §5.1
@@ -78,7 +79,8 @@ def _labels(name: str) -> list[bytes]:
         octets += bytes((int(match[1]),)) if match[1] else match[2].encode("ascii")
         begin = match.end()
     _collect(name[begin:], octets, labels)
-    labels.append(bytes(octets))
+    if octets or not labels:  # else the name ended with its dot
+        labels.append(bytes(octets))
     return labels
 
 
