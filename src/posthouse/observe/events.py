@@ -130,6 +130,11 @@ ALIAS_LOOP: Final = _warning("alias.loop", "An alias expands too far: address.")
 # Mailboxes
 ACCOUNT_CHANGED: Final = _info("account.changed", "Made, disabled or altered: account, action.")
 
+MESSAGE_DAMAGED: Final = _error(
+    "message.damaged", "Stored octets are missing or changed; others are served: messages."
+)
+CLIENT_NAMED: Final = _debug("client.named", "What a client says it is (RFC 2971): client.")
+
 # The log itself
 LOG_DROPPED: Final = _warning("log.dropped", "Lines lost to a blocked or full sink: lines.")
 LOG_REOPENED: Final = _info("log.reopened", "The file was opened again: path.")

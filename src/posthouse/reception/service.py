@@ -10,25 +10,14 @@ from typing import Any, Protocol
 
 from posthouse.accounts.directory import Directory
 from posthouse.accounts.login import Authenticator
-from posthouse.kernel.ids import AccountId
+from posthouse.guard.admission import Admission
 from posthouse.kernel.ports import Clock, Workers
 from posthouse.net.deadlines import Deadlines
+from posthouse.observe.limits import LimitWatch
 from posthouse.observe.log import Log
 from posthouse.observe.metrics import Metrics
 from posthouse.reception.options import Options
 from posthouse.store.transaction import Store
-
-
-class Admission(Protocol):
-    """Rates that decide at MAIL and RCPT (`posthouse.guard`). None is yes, else why not."""
-
-    def message(self, peer: str, octets: int) -> str | None:
-        """May this address send one more message now."""
-        ...
-
-    def submission(self, account: AccountId, recipients: int) -> str | None:
-        """May this account send to so many recipients now; the text names when it ends."""
-        ...
 
 
 class Room(Protocol):
@@ -54,13 +43,17 @@ class Service:
         "directory",
         "is_draining",
         "is_stressed",
+        "limit_value",
+        "limits",
         "log",
+        "messages_accepted",
         "metrics",
         "open_recipients",
         "options",
         "reach",
         "relay_networks",
         "room",
+        "sessions",
         "store",
         "tasks",
         "tls_context",
@@ -81,6 +74,8 @@ class Service:
         deadlines: Deadlines,
         log: Log,
         metrics: Metrics,
+        limits: LimitWatch,
+        limit_value: Callable[[str], float],
         tls_context: Callable[[], ssl.SSLContext | None],
         tasks: asyncio.TaskGroup,
         open_recipients: Callable[[], int],
@@ -97,13 +92,22 @@ class Service:
         self.deadlines = deadlines
         self.log = log
         self.metrics = metrics
+        self.limits = limits
+        self.limit_value = limit_value
+        self.sessions = metrics.sessions[options.service]
+        self.messages_accepted = metrics.messages["accepted"]
         self.tls_context = tls_context
         self.tasks = tasks
         self.open_recipients = open_recipients
         self.reach = reach
         self.is_stressed = False
         self.is_draining = False
-        self.relay_networks = tuple(ipaddress.ip_network(text) for text in options.relay_networks)
+        self.relay_networks = networks_of(options)
+
+    def set_options(self, options: Options) -> None:
+        """A reloaded config; sessions take it up from their next step on."""
+        self.relay_networks = networks_of(options)
+        self.options = options
 
     def may_relay_from(self, peer: str) -> bool:
         if not self.relay_networks:
@@ -113,3 +117,7 @@ class Service:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self.tasks.create_task(work)
+
+
+def networks_of(options: Options) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    return tuple(ipaddress.ip_network(text) for text in options.relay_networks)

@@ -9,21 +9,24 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, Final, assert_never
 
 import msgspec
 
+from posthouse.accounts import login_events
 from posthouse.accounts.directory import Expansion
 from posthouse.accounts.login import LoginFailure, Principal
 from posthouse.accounts.rights import may_send_as
 from posthouse.kernel.envelope import Envelope, ForwardPath
-from posthouse.kernel.errors import Fault, StorageBusy
+from posthouse.kernel.errors import Fault, StorageBusy, StorageFull, StorageLost
 from posthouse.kernel.ids import QueueId
 from posthouse.kernel.reply import Reply
 from posthouse.mailbox import quota
 from posthouse.mailbox.append import prepare
 from posthouse.message.fields import read_section
 from posthouse.net.stream import Stream
+from posthouse.observe import events
 from posthouse.protocol.sasl.events import Challenge, Credentials, Failure
 from posthouse.protocol.sasl.server import ServerMechanism, server_mechanism
 from posthouse.protocol.smtp.events import (
@@ -55,6 +58,11 @@ SHORT_OCTETS: Final = 16 * 1024
 SHORT_RECIPIENTS: Final = 10
 """Up to here accepting a message is a short unit of work."""
 RATE_WINDOW_S: Final = 60.0
+FAULT_KINDS: Final[dict[type[Fault], str]] = {
+    StorageFull: "full",
+    StorageBusy: "busy",
+    StorageLost: "lost",
+}
 
 SENDER_OK: Final = Reply(250, "2.1.0", "Sender ok")
 LOGIN_FIRST: Final = Reply(530, "5.7.0", "Log in first")
@@ -125,7 +133,7 @@ class Session:
         self.machine = ServerSession(
             limits=self._limits(), hello=options.hello, mode=options.mode, is_tls=stream.is_tls
         )
-        service.metrics.session_opened(options.service)
+        service.sessions.add(1)
         service.deadlines.add(self)
         if service.is_draining:
             self.machine.disconnect(CLOSING, "drain")
@@ -161,15 +169,9 @@ class Session:
         self.deadline_s = math.inf
         service.deadlines.discard(self)
         if hasattr(self, "machine"):
-            service.metrics.session_closed(service.options.service)
+            service.sessions.add(-1)
             if not self.machine.is_ended:
-                service.log.event(
-                    "session-lost",
-                    trace=self.stream.trace_id,
-                    service=service.options.service,
-                    peer=self.stream.peer.address,
-                    error=str(error or "closed by the peer"),
-                )
+                self._log_end(str(error or "the peer closed"))
         self._forget()
 
     def writable(self) -> None:
@@ -268,7 +270,15 @@ class Session:
         self._set_deadline(has_moved=has_moved)
 
     def _bug(self, error: BaseException) -> None:
-        self.service.log.bug("smtp", error, trace=self.stream.trace_id)
+        service = self.service
+        service.metrics.faults["bug"].add()
+        service.log.bug(
+            events.SESSION_FAILED,
+            error,
+            trace=self.stream.trace_id,
+            service=service.options.service,
+            peer=self.stream.peer.address,
+        )
         self.machine.disconnect(BUG, "bug")
         self._finish("bug")
 
@@ -312,14 +322,19 @@ class Session:
         for name in self.machine.take_limits_hit():
             self._limit(name, 0)
         if reason != "quit":
-            self.service.log.event(
-                "session-ended",
-                trace=self.stream.trace_id,
-                service=self.service.options.service,
-                peer=self.stream.peer.address,
-                reason=reason,
-            )
+            self._log_end(reason)
         self.stream.close()
+
+    def _log_end(self, reason: str) -> None:
+        service = self.service
+        service.log.write(
+            events.SESSION_CLOSED,
+            trace=self.stream.trace_id,
+            service=service.options.service,
+            peer=self.stream.peer.address,
+            reason=reason,
+            transactions=self._transactions,
+        )
 
     def _start_tls(self) -> None:
         context = self.service.tls_context()
@@ -360,8 +375,13 @@ class Session:
 
     def _fault(self, fault: Fault) -> None:
         """Our own trouble: 4yz for the open event, logged once."""
-        self.service.log.event(
-            "fault", trace=self.stream.trace_id, kind=type(fault).__name__, error=str(fault)
+        service = self.service
+        service.metrics.faults[FAULT_KINDS.get(type(fault), "disk")].add()
+        service.log.write(
+            events.FAULT_MET,
+            trace=self.stream.trace_id,
+            kind=type(fault).__name__,
+            detail=str(fault),
         )
         if self.machine.is_ended:
             return
@@ -398,14 +418,14 @@ class Session:
             peer=self.stream.peer.address,
             service=service.options.service,
         )
-        service.metrics.login(service.options.service, is_ok=result.principal is not None)
-        service.log.event(
-            "login" if result.principal else "login-failed",
+        login_events.note(
+            service.log,
+            service.metrics,
+            result,
             trace=self.stream.trace_id,
             service=service.options.service,
             peer=self.stream.peer.address,
-            account=credentials.authentication_id,
-            detail=result.detail,
+            name=credentials.authentication_id,
         )
         if result.delay_s:
             await service.clock.sleep(result.delay_s)
@@ -431,7 +451,9 @@ class Session:
             self._wait(self._check_sender(event, principal))
             return
         if principal is None and service.options.mode is Mode.MX:
-            reason = service.admission.message(self.stream.peer.address, event.size_octets or 0)
+            reason = service.admission.message(
+                self.stream.peer.address, event.size_octets or 0, service.clock.monotonic_s()
+            )
             if reason is not None:
                 self._limit("smtp.messages_per_minute", 0)
                 self.machine.answer(Reply(451, "4.7.1", reason))
@@ -490,7 +512,7 @@ class Session:
         for target in expansion.local:
             if target.has_quota:
                 account = target.account
-                usage = await service.store.read(lambda tx, a=account: quota.usage(tx, a))
+                usage = await service.store.read(partial(quota.usage, account=account))
                 if len(expansion.local) == 1 and not usage.has_room(max(size, 1)):
                     never_fits = usage.quota_octets is not None and size > usage.quota_octets
                     self.machine.answer(rcpt.OVER_QUOTA if never_fits else rcpt.OVER_QUOTA_SOON)
@@ -516,7 +538,9 @@ class Session:
         decided = rcpt.decide(path, expansion, may_relay=may_relay)
         if isinstance(decided, Accepted):
             if self.principal is not None and (
-                reason := service.admission.submission(self.principal.account, 1)
+                reason := service.admission.submission(
+                    self.principal.account, service.clock.monotonic_s()
+                )
             ):
                 self._limit("submission.per_hour", 0)
                 self.machine.answer(Reply(450, "4.7.1", reason))
@@ -524,9 +548,9 @@ class Session:
             self._accepted.append(decided)
             self.machine.answer(rcpt.ACCEPTED)
             return
-        service.metrics.recipient_refused(decided.status)
-        service.log.event(
-            "recipient-refused",
+        service.metrics.recipients_refused.add()
+        service.log.write(
+            events.RECIPIENT_REFUSED,
             trace=self.stream.trace_id,
             peer=self.stream.peer.address,
             recipient=rcpt.shown(address),
@@ -661,10 +685,11 @@ class Session:
     def _taken(self, taken: Taken) -> None:
         service = self.service
         service.reach("reception.before-reply")
-        service.metrics.accepted(service.options.service, taken.stored, taken.queued)
+        service.messages_accepted.add()
+        service.metrics.recipients_settled["delivered"].add(taken.stored)
         sender = self._sender
-        service.log.event(
-            "accepted",
+        service.log.write(
+            events.MESSAGE_ACCEPTED,
             trace=self.stream.trace_id,
             id=taken.queue_id,
             peer=self.stream.peer.address,
@@ -686,9 +711,15 @@ class Session:
         self.machine.answer_each([ok for _ in self._accepted])
 
     def _answer_message(self, reply: Reply) -> None:
-        self.service.metrics.message_refused(reply.status)
-        self.service.log.event(
-            "message-refused",
+        service = self.service
+        decision, event = (
+            ("deferred", events.MESSAGE_DEFERRED)
+            if reply.is_transient
+            else ("refused", events.MESSAGE_REFUSED)
+        )
+        service.metrics.messages[decision].add()
+        service.log.write(
+            event,
             trace=self.stream.trace_id,
             peer=self.stream.peer.address,
             reply=str(reply),
@@ -728,11 +759,11 @@ class Session:
         return f"{info.version} {info.cipher}" if info is not None else ""
 
     def _limit(self, name: str, observed: float) -> None:
-        self.service.metrics.limit_reached(name)
-        self.service.log.event(
-            "limit-reached",
-            trace=self.stream.trace_id,
-            name=name,
+        service = self.service
+        service.limits.reached(
+            name,
+            value=service.limit_value(name),
             observed=observed,
             peer=self.stream.peer.address,
+            trace=self.stream.trace_id,
         )

@@ -1,0 +1,542 @@
+"""The only place that builds things and hands them to each other; start and stop of a node.
+
+`Node` is one whole server over a `World` of ports: the real one for `posthouse serve`, the lab's on
+loopback for `posthouse demo` and tests, a simulated one in `sim`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+import msgspec
+
+from posthouse.access.imap import service as imap_service
+from posthouse.access.pop3 import service as pop3_service
+from posthouse.accounts.directory import Directory
+from posthouse.accounts.login import Authenticator
+from posthouse.accounts.password import Cost
+from posthouse.config import build, limits
+from posthouse.config.schema import Config, Service
+from posthouse.delivery.agent import Dispatch, LocalAgent
+from posthouse.guard.admission import Admission, AdmissionOptions
+from posthouse.guard.auth_failures import AuthFailures
+from posthouse.guard.login_guard import LoginGuard
+from posthouse.kernel.errors import Fault, StorageLost, UserError
+from posthouse.kernel.ports import Chance, Clock, Disk, Network, Resolver, Workers
+from posthouse.mailbox.changes import ChangesHub
+from posthouse.net.deadlines import Deadlines
+from posthouse.net.limits import Connections, WholeProcess
+from posthouse.net.listener import Listener, ListenerOptions, Refused
+from posthouse.net.trace_ids import TraceIds
+from posthouse.observe import events
+from posthouse.observe.access import AccessObserver
+from posthouse.observe.lag import watch_loop
+from posthouse.observe.limits import LimitWatch
+from posthouse.observe.log import Log
+from posthouse.observe.metrics import Metrics
+from posthouse.queue.dsn import Notices, to_queue
+from posthouse.queue.item import State
+from posthouse.queue.outcomes import Recorder
+from posthouse.queue.runner import Runner
+from posthouse.reception.door import Door
+from posthouse.reception.service import Service as SmtpService
+from posthouse.relay.agent import RelayAgent
+from posthouse.store import queue as queue_rows
+from posthouse.store.blobs.sweep import Sweeper
+from posthouse.store.sqlite.engine import SqliteStore
+from posthouse.tls.certificates import CertificateFiles, Certificates
+from posthouse.tls.self_signed import ensure_self_signed
+from posthouse.web.metrics import MetricsServer
+
+QUEUE_STATES: Final = {State.QUEUED: "waiting", State.LEASED: "leased", State.HELD: "held"}
+TLS_FROM_THE_START: Final = frozenset({Service.SUBMISSIONS, Service.IMAPS, Service.POP3S})
+HOUSEKEEPING_S: Final = 1.0
+SWEEP_S: Final = 600.0
+CERTIFICATE_LOOK_S: Final = 30.0
+PRUNE_S: Final = 60.0
+PROBE_S: Final = 5.0
+STRESS_SHARE: Final = 0.8
+CALM_SHARE: Final = 0.5
+STRESS_AFTER_S: Final = 2.0
+CALM_AFTER_S: Final = 30.0
+
+
+class World(msgspec.Struct, frozen=True, kw_only=True):
+    """The ports a node stands on."""
+
+    clock: Clock
+    chance: Chance
+    network: Network
+    disk: Disk
+    workers: Workers
+    resolver: Callable[[Config], Resolver]
+    password_cost: Cost = Cost()
+    is_store_inline: bool = False
+    vfs: str | None = None
+    reach: Callable[[str], None] = lambda point: None
+
+
+class Node:
+    """One server. `async with Node(...)` has it listening inside; `run` also waits for its end."""
+
+    def __init__(self, config: Config, world: World, *, log: Log) -> None:
+        self.config = config
+        self.world = world
+        self.log = log
+        self.metrics = Metrics(limits.limit_names())
+        self.limits = LimitWatch(log, self.metrics)
+        self.deadlines = Deadlines(world.clock)
+        self.listeners: list[tuple[Service, Listener]] = []
+        self.process = WholeProcess(config.net.connections_max)
+        self.smtp_services: list[SmtpService] = []
+        self.store: SqliteStore
+        self.runner: Runner
+        self.certificates: Certificates
+        self.lost: asyncio.Future[StorageLost]
+        """A sync failed: the process has to begin anew."""
+        self.revived: asyncio.Future[None]
+        """The data, open for reading only since the start, can be written again."""
+        self.open_recipients = 0
+        self._connections: list[Connections] = []
+        self._metrics_server: MetricsServer | None = None
+        self._exit = contextlib.AsyncExitStack()
+        self._tasks: asyncio.TaskGroup
+        self._background: list[asyncio.Task[None]] = []
+        self._runner_task: asyncio.Task[None] | None = None
+        self._is_stopping = False
+
+    # --- start ---
+
+    async def __aenter__(self) -> Node:
+        try:
+            await self._start()
+        except BaseException as error:
+            await self._undo(error)
+            raise
+        return self
+
+    async def _undo(self, error: BaseException) -> None:
+        for task in self._background:
+            task.cancel()
+        for _, listener in self.listeners:
+            listener.close()
+        with contextlib.suppress(BaseException):
+            await self._exit.__aexit__(type(error), error, error.__traceback__)
+
+    async def _start(self) -> None:
+        config, world = self.config, self.world
+        self.lost = asyncio.get_running_loop().create_future()
+        self.revived = asyncio.get_running_loop().create_future()
+        self.store = SqliteStore.open(
+            build.store_options(config),
+            clock=world.clock,
+            disk=world.disk,
+            is_inline=world.is_store_inline,
+            vfs=world.vfs,
+            reach=world.reach,
+        )
+        self.store.on_lost = self._store_lost
+        self._exit.push_async_callback(self.store.close)
+        self.log.write(events.STORE_OPENED, path=config.node.data_folder)
+        self.certificates = self._certificates(config)
+        self._tasks = await self._exit.enter_async_context(asyncio.TaskGroup())
+        self._build_services()
+        await self._build_queue()
+        await self._open_listeners()
+        self._start_background()
+        self.log.write(
+            events.SERVER_STARTED,
+            listeners=[f"{s.value} {li.address[0]}:{li.address[1]}" for s, li in self.listeners],
+        )
+
+    def _certificates(self, config: Config) -> Certificates:
+        world = self.world
+        if config.tls.certificate:
+            files = CertificateFiles(chain=Path(config.tls.certificate), key=Path(config.tls.key))
+        else:
+            files = ensure_self_signed(
+                Path(config.node.data_folder, "tls"), [config.node.hostname], world.clock.now()
+            )
+        return Certificates([files], world.clock)
+
+    def tls_context(self) -> ssl.SSLContext:
+        return self.certificates.context()
+
+    def _build_services(self) -> None:
+        config, world, store = self.config, self.world, self.store
+        own = frozenset(a for li in config.listeners() for a in li.addresses)
+        self.directory_options = build.directory_options(config, own_addresses=own)
+        self.directory = Directory(store, self.directory_options)
+        self.failures = AuthFailures(build.auth_failure_options(config))
+        self.authenticator = Authenticator(
+            store,
+            clock=world.clock,
+            chance=world.chance,
+            workers=world.workers,
+            guard=LoginGuard(self.failures, world.clock),
+            cost=world.password_cost,
+        )
+        self.admission = self._new_admission(config)
+        self.hub = ChangesHub(store)
+        observer = AccessObserver(self.log, self.metrics, self.limits)
+        self.imap = imap_service.Service(
+            build.imap_options(config),
+            store=store,
+            hub=self.hub,
+            authenticator=self.authenticator,
+            clock=world.clock,
+            workers=world.workers,
+            deadlines=self.deadlines,
+            observer=observer,
+            tls_context=self.tls_context,
+        )
+        self.pop3 = pop3_service.Service(
+            build.pop3_options(config),
+            store=store,
+            authenticator=self.authenticator,
+            clock=world.clock,
+            deadlines=self.deadlines,
+            observer=observer,
+            tls_context=self.tls_context,
+        )
+
+    @staticmethod
+    def _new_admission(config: Config) -> Admission:
+        return Admission(
+            AdmissionOptions(
+                messages_per_minute=config.smtp.messages_per_minute,
+                octets_per_minute=config.smtp.octets_per_minute,
+                recipients_per_hour=config.submission.per_hour,
+                recipients_per_day=config.submission.per_day,
+                rows_max=config.guard.rows_max,
+            )
+        )
+
+    def _smtp_service(self, service: Service) -> SmtpService:
+        config, world = self.config, self.world
+        made = SmtpService(
+            build.reception_options(config, service),
+            store=self.store,
+            room=self.store,
+            directory=self.directory,
+            authenticator=self.authenticator,
+            admission=self.admission,
+            clock=world.clock,
+            workers=world.workers,
+            deadlines=self.deadlines,
+            log=self.log,
+            metrics=self.metrics,
+            limits=self.limits,
+            limit_value=lambda name: build.limit_value(self.config, name),
+            tls_context=self.tls_context,
+            tasks=self._tasks,
+            open_recipients=lambda: self.open_recipients,
+            reach=world.reach,
+        )
+        self.smtp_services.append(made)
+        return made
+
+    async def _build_queue(self) -> None:
+        config, world, store = self.config, self.world, self.store
+        schedule = build.schedule_options(config)
+        self.notices = Notices(
+            build.dsn_options(config), accept=to_queue(schedule), chance=world.chance
+        )
+        self.resolver = world.resolver(config)
+        self.relay = RelayAgent(
+            build.relay_options(config),
+            resolver=self.resolver,
+            network=world.network,
+            clock=world.clock,
+            chance=world.chance,
+            deadlines=self.deadlines,
+            tasks=self._tasks,
+        )
+        local = LocalAgent(
+            directory=self.directory_options,
+            workers=world.workers,
+            chance=world.chance,
+            tasks=self._tasks,
+        )
+        self.dispatch = Dispatch(local=local, remote=self.relay, store=store)
+        await self.dispatch.refresh()
+        self.runner = Runner(
+            build.runner_options(config),
+            store=store,
+            clock=world.clock,
+            agent=self.dispatch,
+            recorder=Recorder(schedule, notices=self.notices, chance=world.chance),
+            log=self.log,
+        )
+
+    async def _open_listeners(self) -> None:
+        config, world = self.config, self.world
+        smtp = Connections(build.smtp_connections(config), self.process)
+        access = Connections(build.access_connections(config), self.process)
+        self._connections = [smtp, access]
+        trace_ids = TraceIds(world.clock, world.chance)
+        for wanted in config.listeners():
+            if wanted.service is Service.METRICS:
+                await self._open_metrics(wanted.addresses, wanted.port or 0)
+                continue
+            for address in wanted.addresses:
+                door, connections = self._door(wanted.service, smtp, access)
+                listener = Listener(
+                    ListenerOptions(
+                        name=wanted.service.value,
+                        address=address,
+                        port=wanted.port or 0,
+                        proxy_networks=tuple(wanted.proxy_networks),
+                        handshake_s=config.tls.handshake_s,
+                    ),
+                    door,
+                    clock=world.clock,
+                    deadlines=self.deadlines,
+                    connections=connections,
+                    trace_ids=trace_ids.next,
+                    tls=self.tls_context if wanted.service in TLS_FROM_THE_START else None,
+                    on_refused=self._refused,
+                )
+                await listener.open(world.network)
+                self.listeners.append((wanted.service, listener))
+
+    def _door(
+        self, service: Service, smtp: Connections, access: Connections
+    ) -> tuple[Door | imap_service.Service | pop3_service.Service, Connections]:
+        if service in (Service.IMAP, Service.IMAPS):
+            return self.imap, access
+        if service in (Service.POP3, Service.POP3S):
+            return self.pop3, access
+        return Door(self._smtp_service(service)), smtp
+
+    async def _open_metrics(self, addresses: tuple[str, ...], port: int) -> None:
+        if self._metrics_server is None:
+            self._metrics_server = MetricsServer(self.metrics, self.health)
+            self._exit.push_async_callback(self._metrics_server.close)
+        for address in addresses:
+            try:
+                await self._metrics_server.start(address, port)
+            except OSError as error:
+                raise UserError(
+                    f"the metrics port {address}:{port} cannot be opened: {error.strerror}",
+                    hint="set another with [metrics] port, or is_enabled = false",
+                ) from error
+
+    def _refused(self, refused: Refused) -> None:
+        self.metrics.connections_refused[refused.listener].add()
+        if refused.reached is not None:
+            self.limits.reached(
+                refused.reached.limit.value,
+                value=refused.reached.value,
+                observed=refused.reached.observed,
+                peer=refused.peer.address,
+            )
+        self.log.write(
+            events.SESSION_REFUSED,
+            service=refused.listener,
+            peer=refused.peer.address,
+            reason=refused.reason,
+        )
+
+    # --- what goes on beside the sessions ---
+
+    def _start_background(self) -> None:
+        for work in (
+            self.deadlines.run(),
+            watch_loop(self.world.clock, self.metrics.loop_lag_seconds, self.log),
+            self._keep_house(),
+            self._sweep(),
+            self._watch_certificates(),
+        ):
+            self._background.append(self._tasks.create_task(work))
+        if not self.store.is_writable:
+            self._background.append(self._tasks.create_task(self._probe_disk()))
+            return
+        self._runner_task = self._tasks.create_task(self._run_queue())
+
+    async def _run_queue(self) -> None:
+        try:
+            await self.runner.run()
+        except StorageLost as fault:
+            self._store_lost(fault)
+        except Fault as fault:
+            self.log.write(events.FAULT_MET, kind=type(fault).__name__, detail=str(fault))
+
+    async def _keep_house(self) -> None:
+        """Once a second: counts for metrics and limits, and whether we are under stress."""
+        clock = self.world.clock
+        hot_since = calm_since = clock.monotonic_s()
+        pruned_s = clock.monotonic_s()
+        while True:
+            now = clock.monotonic_s()
+            share = max(
+                self.store.waiting_share,
+                self.process.open / self.process.connections_max,
+            )
+            hot_since = hot_since if share >= STRESS_SHARE else now
+            calm_since = calm_since if share <= CALM_SHARE else now
+            if now - hot_since >= STRESS_AFTER_S:
+                self._set_stress(is_stressed=True)
+            elif now - calm_since >= CALM_AFTER_S:
+                self._set_stress(is_stressed=False)
+            if now - pruned_s >= PRUNE_S:
+                pruned_s = now
+                self.failures.prune(now)
+                for connections in self._connections:
+                    connections.prune(now)
+            await self._measure_queue()
+            await clock.sleep(HOUSEKEEPING_S)
+
+    def _set_stress(self, *, is_stressed: bool) -> None:
+        if bool(self.metrics.stress.value) is is_stressed:
+            return
+        self.metrics.stress.value = float(is_stressed)
+        self.log.write(events.STRESS_ENTERED if is_stressed else events.STRESS_LEFT)
+        for service in self.smtp_services:
+            service.is_stressed = is_stressed
+
+    async def _measure_queue(self) -> None:
+        metrics, store = self.metrics, self.store
+        metrics.store_waiting.value = store.waiting_units
+        metrics.unknown_commits.total = store.stats.unknown_commits
+        try:
+            counts = await store.read(queue_rows.open_counts)
+        except Fault:
+            return
+        self.open_recipients = sum(counts.values())
+        for state, name in QUEUE_STATES.items():
+            metrics.queue_recipients[name].value = counts.get(state, 0)
+
+    async def _sweep(self) -> None:
+        sweeper = Sweeper(
+            self.store,
+            self.store.segments,
+            self.world.clock,
+            grace_s=build.store_options(self.config).sweep_grace_s,
+        )
+        while True:
+            await self.world.clock.sleep(SWEEP_S)
+            try:
+                await sweeper.run_once()
+            except Fault as fault:
+                self.log.write(events.FAULT_MET, kind=type(fault).__name__, detail=str(fault))
+
+    async def _watch_certificates(self) -> None:
+        while True:
+            await self.world.clock.sleep(CERTIFICATE_LOOK_S)
+            self.reload_certificates()
+
+    async def _probe_disk(self) -> None:
+        """The store could only be opened for reading (F3): see when a sync works again."""
+        disk = self.world.disk
+        probe = f"{self.config.node.data_folder}/blobs/probe"
+        while not self.revived.done():
+            await self.world.clock.sleep(PROBE_S)
+            try:
+                disk.append(probe, b".")
+                disk.sync(probe)
+                disk.remove(probe)
+            except OSError:
+                continue
+            self.revived.set_result(None)
+
+    def reload(self, config: Config) -> None:
+        """Apply a changed config to what can change while running (F36).
+
+        All new options are made before the first is applied. Listeners, the data folder, DNS and
+        the store keep theirs until the next start.
+
+        Raises:
+            UserError: nothing was applied.
+        """
+        smtp = [
+            build.reception_options(config, Service(made.options.service))
+            for made in self.smtp_services
+        ]
+        imap, pop3 = build.imap_options(config), build.pop3_options(config)
+        relay = build.relay_options(config)
+        if (config.tls.certificate, config.tls.key) != (
+            self.config.tls.certificate,
+            self.config.tls.key,
+        ):
+            self.certificates = self._certificates(config)
+        for made, options in zip(self.smtp_services, smtp, strict=True):
+            made.set_options(options)
+        self.imap.options, self.pop3.options = imap, pop3
+        self.relay.set_options(relay)
+        self.admission = self._new_admission(config)
+        for made in self.smtp_services:
+            made.admission = self.admission
+        self.config = config
+        self.reload_certificates()
+
+    def reload_certificates(self) -> None:
+        """Take changed certificate files into use; the old ones stay where they cannot be."""
+        for done in self.certificates.reload_if_changed():
+            if done.certificate is not None:
+                self.log.write(
+                    events.CERTIFICATE_LOADED,
+                    path=str(done.files.chain),
+                    expires=done.certificate.not_after.isoformat(),
+                )
+            else:
+                self.log.write(
+                    events.CERTIFICATE_REFUSED, path=str(done.files.chain), detail=done.problem
+                )
+
+    def _store_lost(self, fault: StorageLost) -> None:
+        """A sync failed (F2): nothing more may be written, the process has to begin anew."""
+        if not self.lost.done():
+            self.log.write(events.STORE_LOST, detail=str(fault))
+            self.lost.set_result(fault)
+
+    def health(self) -> tuple[bool, dict[str, str | int | float | bool]]:
+        """For /health: whether all is well, and each part."""
+        is_writable = self.store.is_writable
+        return is_writable and not self._is_stopping, {
+            "store": "ok" if is_writable else "can only be read",
+            "draining": self._is_stopping,
+            "queue": self.open_recipients,
+            "sessions": self.process.open,
+            "stress": bool(self.metrics.stress.value),
+        }
+
+    # --- stop ---
+
+    async def stop(self, *, drain_s: float | None = None) -> None:
+        """Accept no more, let sessions and attempts finish, then close (P14)."""
+        if self._is_stopping:
+            return
+        self._is_stopping = True
+        within_s = self.config.node.drain_s if drain_s is None else drain_s
+        self.log.write(events.SERVER_DRAINING, reason="stop")
+        for service in self.smtp_services:
+            service.is_draining = True
+        await asyncio.gather(
+            *(listener.drain(within_s) for _, listener in self.listeners),
+            self.runner.drain(within_s),
+        )
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop(drain_s=0.0 if kind else None)
+        if self._runner_task is not None and self.lost.done():
+            self._runner_task.cancel()
+        for task in self._background:
+            task.cancel()
+        await self._exit.__aexit__(None, None, None)
+        self.log.write(events.SERVER_STOPPED)
+
+    def address(self, service: Service) -> tuple[str, int]:
+        """Where a service listens, for tests and the demo."""
+        return next(listener.address for kind, listener in self.listeners if kind is service)

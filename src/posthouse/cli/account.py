@@ -1,0 +1,235 @@
+"""`posthouse account add|import|list|password|disable|enable|quota|remove`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TextIO
+
+import click
+import msgspec
+
+from posthouse.accounts import admin
+from posthouse.cli.config import config_option
+from posthouse.cli.data import configured_store, new_hash
+from posthouse.cli.output import (
+    CommandError,
+    json_option,
+    password_option,
+    progress,
+    read_password,
+    say,
+    show,
+)
+from posthouse.config.quantity import format_value, parse_size
+from posthouse.config.setting import Unit
+from posthouse.kernel.errors import UserError
+from posthouse.mailbox.names import create_default_mailboxes, delete_all
+from posthouse.store import accounts as rows
+from posthouse.store.transaction import DirectoryChanged, Transaction
+
+IMPORT_LINES_MAX = 100_000
+
+
+@click.group()
+def account() -> None:
+    """People and programs that own mailboxes."""
+
+
+def make_account(
+    tx: Transaction, address: str, *, password_hash: str, quota_octets: int | None
+) -> None:
+    """An account with its mailboxes."""
+    made = admin.add_account(tx, address, password_hash=password_hash, quota_octets=quota_octets)
+    create_default_mailboxes(tx, made)
+
+
+@account.command()
+@click.argument("address")
+@click.option("--quota", metavar="SIZE", help="Most it may keep, like 2GiB; no quota without.")
+@password_option
+@config_option
+def add(address: str, quota: str | None, password_stdin: bool, config_path: str | None) -> None:
+    """Make an account that receives at ADDRESS and logs in with it."""
+    octets = _size(quota) if quota else None
+    with configured_store(config_path) as store:
+        store.read_now(lambda tx: admin.known_domain(tx, admin.parse_typed(address).domain))
+        password = read_password(password_stdin=password_stdin, is_new=True)
+        hashed = new_hash(password.reveal())
+        store.write_now(
+            lambda tx: make_account(tx, address, password_hash=hashed, quota_octets=octets)
+        )
+    say(f"{address} can log in and receive mail now")
+
+
+@account.command("import")
+@click.argument("file", type=click.File("r"))
+@config_option
+def import_(file: TextIO, config_path: str | None) -> None:
+    """Make many accounts: one ADDRESS PASSWORD on each line of FILE ("-" is stdin)."""
+    wanted: list[tuple[str, str]] = []
+    for number, line in enumerate(file, 1):
+        words = line.rstrip("\n").split(None, 1)
+        if len(words) != 2:
+            raise CommandError(f"line {number}: an address and a password are needed")
+        wanted.append((words[0], words[1]))
+        if number > IMPORT_LINES_MAX:
+            raise CommandError(f"more than {IMPORT_LINES_MAX} lines; import them in parts")
+    with configured_store(config_path) as store, progress("accounts", len(wanted)) as done:
+        hashes: dict[str, str] = {}
+        for number, (address, password) in enumerate(wanted, 1):
+            try:
+                hashed = hashes.get(password) or new_hash(password)
+                hashes[password] = hashed
+                store.write_now(
+                    lambda tx, a=address, h=hashed: make_account(  # type: ignore[misc]
+                        tx, a, password_hash=h, quota_octets=None
+                    )
+                )
+            except UserError as error:
+                raise CommandError(f"line {number}: {error.text}", hint=error.hint) from None
+            done(1)
+    say(f"{len(wanted)} accounts made")
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """An account as `account list --json` shows it; never its password."""
+
+    name: str
+    is_disabled: bool
+    quota_octets: int | None
+    used_octets: int
+    messages: int
+
+
+@account.command("list")
+@json_option
+@config_option
+def list_(as_json: bool, config_path: str | None) -> None:
+    """All accounts, with what they keep."""
+    with configured_store(config_path) as store:
+        found = [
+            Shown(
+                name=a.name,
+                is_disabled=a.is_disabled,
+                quota_octets=a.quota_octets,
+                used_octets=a.used_octets,
+                messages=a.used_messages,
+            )
+            for a in store.read_now(rows.accounts)
+        ]
+    show(
+        found,
+        as_json=as_json,
+        columns=("account", "messages", "used", "quota", "state"),
+        rows=[
+            (
+                a.name,
+                a.messages,
+                format_value(a.used_octets, Unit.OCTETS),
+                format_value(a.quota_octets, Unit.OCTETS) if a.quota_octets else "none",
+                "disabled" if a.is_disabled else "active",
+            )
+            for a in found
+        ],
+        nothing="there is no account yet; add one: posthouse account add you@example.org",
+    )
+
+
+@account.command("password")
+@click.argument("address")
+@password_option
+@config_option
+def password_(address: str, password_stdin: bool, config_path: str | None) -> None:
+    """Set a new password."""
+    with configured_store(config_path) as store:
+        found = store.read_now(lambda tx: admin.known_account(tx, address))
+        password = read_password(password_stdin=password_stdin, is_new=True)
+        hashed = new_hash(password.reveal())
+
+        def unit(tx: Transaction) -> None:
+            rows.set_password(tx, found.id, hashed)
+            tx.changed(DirectoryChanged())
+
+        store.write_now(unit)
+    say(f"{found.name} has a new password")
+
+
+@account.command()
+@click.argument("address")
+@config_option
+def disable(address: str, config_path: str | None) -> None:
+    """Let nobody log in; mail is kept and still taken."""
+    _set_disabled(address, config_path, is_disabled=True)
+
+
+@account.command()
+@click.argument("address")
+@config_option
+def enable(address: str, config_path: str | None) -> None:
+    """Let a disabled account log in again."""
+    _set_disabled(address, config_path, is_disabled=False)
+
+
+def _set_disabled(address: str, config_path: str | None, *, is_disabled: bool) -> None:
+    with configured_store(config_path) as store:
+
+        def unit(tx: Transaction) -> str:
+            found = admin.known_account(tx, address)
+            rows.set_disabled(tx, found.id, is_disabled=is_disabled)
+            tx.changed(DirectoryChanged())
+            return found.name
+
+        name = store.write_now(unit)
+    say(f"{name} is {'disabled' if is_disabled else 'enabled'}")
+
+
+@account.command()
+@click.argument("address")
+@click.argument("size")
+@config_option
+def quota(address: str, size: str, config_path: str | None) -> None:
+    """Set the most an account may keep: a SIZE like 2GiB, or "none"."""
+    octets = None if size == "none" else _size(size)
+    with configured_store(config_path) as store:
+
+        def unit(tx: Transaction) -> str:
+            found = admin.known_account(tx, address)
+            rows.set_quota(tx, found.id, octets)
+            tx.changed(DirectoryChanged())
+            return found.name
+
+        name = store.write_now(unit)
+    say(f"{name} may keep {size if octets else 'any amount'}")
+
+
+@account.command()
+@click.argument("address")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@config_option
+def remove(address: str, yes: bool, config_path: str | None) -> None:
+    """Remove an account with all its mail. This cannot be undone."""
+    with configured_store(config_path) as store:
+        found = store.read_now(lambda tx: admin.known_account(tx, address))
+        if not yes:
+            if not sys.stdin.isatty():
+                raise CommandError("this removes all mail of the account", hint="add --yes")
+            click.confirm(
+                f"remove {found.name} with {found.used_messages} messages?", abort=True, err=True
+            )
+
+        def unit(tx: Transaction) -> None:
+            delete_all(tx, found.id)
+            rows.remove_account(tx, found.id)
+            tx.changed(DirectoryChanged())
+
+        store.write_now(unit)
+    say(f"{found.name} and its mail are gone")
+
+
+def _size(text: str) -> int:
+    octets = int(text) if text.isdecimal() and len(text) < 19 else parse_size(text)
+    if octets is None:
+        raise CommandError(f"{text!r} is not a size", hint="write it like 2GiB")
+    if octets <= 0:
+        raise CommandError("a quota is more than 0", hint='"none" takes the quota away')
+    return octets

@@ -1,0 +1,172 @@
+"""`posthouse serve`: the server in the foreground, until a signal ends it.
+
+SIGTERM and SIGINT drain and stop, a second one stops at once; SIGHUP reads the config again and
+applies all of it or nothing. After a failed sync (F2) the process begins anew in its own place, at
+most once in five seconds, as only a fresh look at the files tells what they hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import click
+import uvloop
+
+from posthouse.app import Node, World
+from posthouse.cli.config import config_option, load_config
+from posthouse.cli.output import ExitCode, say
+from posthouse.config import build
+from posthouse.config.schema import Config
+from posthouse.config.settings import ConfigError
+from posthouse.dns.resolver import CachingResolver
+from posthouse.kernel.errors import StorageLost, UserError
+from posthouse.net.workers import ThreadWorkers
+from posthouse.net.world import (
+    SystemChance,
+    SystemClock,
+    SystemNetwork,
+    connections_max_for,
+    raise_descriptor_limit,
+)
+from posthouse.observe import events
+from posthouse.observe.log import ForwardHandler, Log, open_log
+from posthouse.observe.sink import ThreadSink
+from posthouse.store.blobs.disk import FileDisk
+from posthouse.store.sqlite.engine import crash_point
+
+RESTART_VARIABLE: Final = "POSTHOUSE_RESTARTED_AT"
+CRASH_VARIABLE: Final = "POSTHOUSE_CRASH_AT"
+RESTART_GAP_S: Final = 5.0
+RESOLV_CONF: Final = Path("/etc/resolv.conf")
+
+
+@click.command()
+@config_option
+def serve(config_path: str | None) -> int:
+    """Run the server in the foreground."""
+    loaded = load_config(config_path)
+    os.umask(0o077)
+    clock = SystemClock()
+    log, sink = open_log(build.log_options(loaded.config), unix_us=clock.unix_us)
+    logging.basicConfig(level=logging.WARNING, handlers=[ForwardHandler(log)], force=True)
+    try:
+        lost = uvloop.run(_Server(loaded.config, config_path, log, sink).run())
+    except UserError as error:
+        log.write(events.SERVER_FAILED, detail=error.text)
+        raise
+    finally:
+        sink.close()
+    if lost is not None:
+        _begin_anew(lost)
+    return ExitCode.OK
+
+
+def real_world(config: Config) -> World:
+    """The ports of this machine."""
+    clock, chance, network = SystemClock(), SystemChance(), SystemNetwork()
+    point = os.environ.get(CRASH_VARIABLE, "")
+    return World(
+        clock=clock,
+        chance=chance,
+        network=network,
+        disk=FileDisk(),
+        workers=ThreadWorkers(
+            hash_max=config.workers.hash_max, queue_max=config.workers.hash_waiting_max
+        ),
+        resolver=lambda config: CachingResolver(
+            build.dns_options(config, resolv_conf=_resolv_conf),
+            network=network,
+            clock=clock,
+            chance=chance,
+        ),
+        reach=crash_point(point) if point else lambda point: None,
+    )
+
+
+def _resolv_conf() -> str:
+    try:
+        return RESOLV_CONF.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+class _Server:
+    """One run of the process: signals around a node."""
+
+    def __init__(self, config: Config, config_path: str | None, log: Log, sink: ThreadSink) -> None:
+        self._config = config
+        self._config_path = config_path
+        self._log = log
+        self._sink = sink
+        self._stop = asyncio.Event()
+        self._signals = 0
+
+    async def run(self) -> StorageLost | None:
+        descriptors = raise_descriptor_limit()
+        loop = asyncio.get_running_loop()
+        node = Node(self._config, real_world(self._config), log=self._log)
+        node.process.connections_max = connections_max_for(
+            descriptors, self._config.net.connections_max
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, node)
+        async with node:
+            loop.add_signal_handler(signal.SIGHUP, self._reload, node)
+            self._announce(node)
+            await _either(self._stop.wait(), node.lost, node.revived)
+            if node.lost.done() or node.revived.done():
+                await node.stop(drain_s=0.0)
+        if node.lost.done():
+            return node.lost.result()
+        return StorageLost("the data can be written again") if node.revived.done() else None
+
+    def _announce(self, node: Node) -> None:
+        for service, listener in node.listeners:
+            address, port = listener.address
+            say(f"{service.value:<12} {address}:{port}")
+        if not node.store.is_writable:
+            say("the data can only be read: no mail is taken; looking again every 5 s")
+        say("ready")
+
+    def _signalled(self, node: Node) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            os._exit(ExitCode.INTERRUPTED)  # nothing accepted is lost by that (P14)
+        self._stop.set()
+
+    def _reload(self, node: Node) -> None:
+        """SIGHUP: all of a changed config or nothing of it (F36)."""
+        try:
+            loaded = load_config(self._config_path)
+            node.reload(loaded.config)
+        except (ConfigError, UserError, OSError) as error:
+            self._log.write(events.CONFIG_REFUSED, path=self._config_path or "", detail=str(error))
+            return
+        self._log.configure(build.log_options(loaded.config))
+        self._sink.reopen()
+        self._log.write(events.CONFIG_RELOADED, path=self._config_path or "")
+
+
+async def _either(*waits: object) -> None:
+    """Wait for the first; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[call-overload]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    tasks[0].cancel()
+
+
+def _begin_anew(lost: StorageLost) -> None:
+    """Replace this process by a fresh one, not more often than once in `RESTART_GAP_S` (F3)."""
+    last = float(os.environ.get(RESTART_VARIABLE, "0"))
+    wait_s = last + RESTART_GAP_S - time.time()
+    say(f"starting anew: {lost}")
+    if 0 < wait_s <= RESTART_GAP_S:
+        time.sleep(wait_s)
+    os.environ[RESTART_VARIABLE] = str(time.time())
+    os.execv(sys.executable, [sys.executable, "-m", "posthouse", *sys.argv[1:]])  # noqa: S606

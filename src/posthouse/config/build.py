@@ -1,0 +1,282 @@
+"""From the checked config to each package's own frozen `Options`; nothing below sees the config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from posthouse.access.imap import options as imap
+from posthouse.access.pop3 import options as pop3
+from posthouse.accounts import directory
+from posthouse.config.consistency import value_at
+from posthouse.config.schema import Config, Service
+from posthouse.dns import options as dns
+from posthouse.guard.auth_failures import AuthFailureOptions
+from posthouse.mailbox import names
+from posthouse.net.limits import ConnectionLimits
+from posthouse.observe.options import LogOptions
+from posthouse.protocol.imap import limits as imap_limits
+from posthouse.protocol.pop3 import server as pop3_server
+from posthouse.protocol.smtp.limits import BareNewlines, Limits, Mode, ServerHello
+from posthouse.queue import dsn, runner, schedule
+from posthouse.reception import options as reception
+from posthouse.store import options as store
+
+SUBMISSION = frozenset({Service.SUBMISSION, Service.SUBMISSIONS})
+
+
+def store_options(config: Config) -> store.Options:
+    return store.Options(
+        folder=config.node.data_folder,
+        inline_octets_max=config.blob.inline_octets_max,
+        segment_octets_max=config.blob.segment_octets_max,
+        waiting_units_max=config.store.waiting_max,
+        waiting_octets_max=config.store.waiting_octets_max,
+        busy_s=config.store.busy_s,
+        wal_octets_max=config.store.wal_octets_max,
+        free_octets_min=config.store.free_octets_min,
+        sweep_grace_s=config.blob.sweep_grace_s,
+    )
+
+
+def directory_options(config: Config, *, own_addresses: frozenset[str]) -> directory.Options:
+    """Args:
+    own_addresses: IP addresses we listen on, for address literals.
+    """
+    literals = {f"[{a}]" if ":" not in a else f"[ipv6:{a}]" for a in own_addresses}
+    return directory.Options(
+        subaddress_separator=config.route.subaddress_separator,
+        alias_depth_max=config.route.alias_depth_max,
+        members_max=config.route.members_max,
+        own_literals=frozenset(literals),
+    )
+
+
+def mode_of(service: Service) -> Mode:
+    if service is Service.LMTP:
+        return Mode.LMTP
+    return Mode.SUBMISSION if service in SUBMISSION else Mode.MX
+
+
+def smtp_limits(config: Config, service: Service, *, is_stressed: bool = False) -> Limits:
+    smtp = config.smtp
+    is_submission = service in SUBMISSION
+    most = config.submission.recipients_max if is_submission else smtp.recipients_max
+    return Limits(
+        message_octets_max=smtp.message_octets_max,
+        command_octets_max=smtp.command_octets_max,
+        auth_octets_max=smtp.auth_octets_max,
+        recipients_max=most,
+        unknown_recipients_soft=smtp.unknown_recipients_max,
+        unknown_recipients_max=smtp.unknown_recipients_close,
+        errors_soft=min(smtp.errors_soft_max, smtp.errors_max),
+        errors_max=smtp.errors_stress_max if is_stressed else smtp.errors_max,
+        soft_delay_s=smtp.errors_delay_s,
+        junk_commands_max=(
+            smtp.junk_commands_stress_max if is_stressed else smtp.junk_commands_max
+        ),
+        transactions_max=smtp.transactions_max,
+        auth_attempts_max=config.auth.attempts_max,
+        text_line_octets_max=smtp.text_line_octets_max,
+    )
+
+
+def reception_options(config: Config, service: Service) -> reception.Options:
+    smtp, submission = config.smtp, config.submission
+    mode = mode_of(service)
+    return reception.Options(
+        service=service.value,
+        host=config.node.hostname,
+        mode=mode,
+        hello=ServerHello(
+            host=config.node.hostname,
+            mechanisms=("PLAIN", "LOGIN") if mode is Mode.SUBMISSION else (),
+            is_starttls=service is not Service.SUBMISSIONS,
+            bare_newlines=BareNewlines(smtp.bare_newline.value),
+        ),
+        limits=smtp_limits(config, service),
+        stressed_limits=smtp_limits(config, service, is_stressed=True),
+        idle_s=smtp.idle_s,
+        stressed_idle_s=smtp.idle_stress_s,
+        command_s=smtp.command_s,
+        data_idle_s=smtp.data_idle_s,
+        data_rate_min=smtp.data_rate_min,
+        login_s=smtp.login_s,
+        session_s=smtp.session_s,
+        handshake_s=config.tls.handshake_s,
+        hops_max=smtp.hops_max,
+        header_octets_max=config.message.header_octets_max,
+        field_octets_max=config.message.field_octets_max,
+        fields_max=config.message.fields_max,
+        subaddress_separator=config.route.subaddress_separator,
+        relay_networks=tuple(smtp.relay_networks),
+        free_octets_min=config.store.free_octets_min,
+        queue_recipients_max=config.queue.recipients_max,
+        messages_per_minute=smtp.messages_per_minute,
+        octets_per_minute=smtp.octets_per_minute,
+        recipients_per_hour=submission.per_hour,
+        recipients_per_day=submission.per_day,
+        lifetime_s=config.queue.lifetime_s,
+    )
+
+
+def smtp_connections(config: Config) -> ConnectionLimits:
+    net = config.net
+    return ConnectionLimits(
+        per_address_max=net.per_address_max,
+        per_network_max=net.per_network_max,
+        rate_per_minute=net.rate_per_minute,
+        rows_max=config.guard.rows_max,
+        exempt_networks=tuple(net.exempt_networks),
+    )
+
+
+def access_connections(config: Config) -> ConnectionLimits:
+    """Of IMAP and POP3."""
+    net = config.net
+    return ConnectionLimits(
+        per_address_max=net.per_address_imap_max,
+        per_network_max=net.per_network_imap_max,
+        rate_per_minute=net.rate_imap_per_minute,
+        rows_max=config.guard.rows_max,
+        exempt_networks=tuple(net.exempt_networks),
+    )
+
+
+def auth_failure_options(config: Config) -> AuthFailureOptions:
+    failures = config.auth.failures
+    return AuthFailureOptions(
+        per_minute_max=failures.per_minute,
+        per_day_max=failures.per_day,
+        per_network_day_max=failures.per_network_day,
+        ban_minute_s=failures.ban_minute_s,
+        ban_day_s=failures.ban_day_s,
+        delay_first_s=failures.delay_s,
+        delay_max_s=failures.delay_max_s,
+        rows_max=config.guard.rows_max,
+    )
+
+
+def imap_options(config: Config) -> imap.Options:
+    section = config.imap
+    return imap.Options(
+        limits=imap_limits.Limits(
+            line_octets_max=section.line_octets_max,
+            line_before_login_octets_max=section.line_before_login_octets_max,
+            literal_octets_max=section.literal_octets_max,
+            literal_before_login_octets_max=section.literal_before_login_octets_max,
+            append_octets_max=config.smtp.message_octets_max,
+            literal_discard_octets_max=section.literal_discard_octets_max,
+            errors_before_login_max=section.errors_before_login_max,
+            errors_max=section.errors_max,
+            pipeline_max=section.pipeline_max,
+            depth_max=section.depth_max,
+            set_items_max=section.set_items_max,
+            search_keys_max=section.search_keys_max,
+            fetch_items_max=section.fetch_items_max,
+        ),
+        names=names.Limits(
+            mailboxes_max=section.mailboxes_max,
+            name_octets_max=section.name_octets_max,
+            depth_max=section.hierarchy_max,
+            subscriptions_max=section.subscriptions_max,
+        ),
+        sessions_max=section.sessions_max,
+        login_s=section.login_s,
+        idle_s=section.idle_s,
+        handshake_s=config.tls.handshake_s,
+        attempts_max=config.auth.attempts_max,
+        output_octets_max=section.output_octets_max,
+        output_s=config.net.write_s,
+    )
+
+
+def pop3_options(config: Config) -> pop3.Options:
+    section = config.pop3
+    return pop3.Options(
+        limits=pop3_server.Limits(
+            line_octets_max=section.line_octets_max, errors_max=section.errors_max
+        ),
+        login_s=section.login_s,
+        idle_s=section.idle_s,
+        handshake_s=config.tls.handshake_s,
+        attempts_max=config.auth.attempts_max,
+        output_octets_max=config.imap.output_octets_max,
+        output_s=config.net.write_s,
+    )
+
+
+def dns_options(config: Config, *, resolv_conf: Callable[[], str]) -> dns.Options:
+    """Args:
+    resolv_conf: the text of /etc/resolv.conf, asked for when no server is configured.
+    """
+    section = config.dns
+    servers = tuple(host_port(text, dns.PORT) for text in section.servers)
+    return dns.Options(
+        servers=servers or dns.servers_of(resolv_conf()),
+        is_trusted=section.is_trusted,
+        timeout_s=section.timeout_s,
+        tries=section.tries,
+        answer_octets_max=section.answer_octets_max,
+        chain_max=section.cname_max,
+        cache_entries_max=section.cache_entries_max,
+        ttl_s_min=section.ttl_min_s,
+        ttl_s_max=section.ttl_max_s,
+        error_ttl_s=section.failure_ttl_s,
+    )
+
+
+def host_port(text: str, port: int) -> tuple[str, int]:
+    """ "host", "host:port", "[::1]:port" or a bare IPv6 address as host and port."""
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        return host, int(rest[1:]) if rest[1:] else port
+    if text.count(":") == 1:
+        host, _, number = text.partition(":")
+        return host, int(number)
+    return text, port
+
+
+def schedule_options(config: Config) -> schedule.Options:
+    retry = config.relay.retry
+    return schedule.Options(
+        lifetime_s=config.queue.lifetime_s,
+        dsn_lifetime_s=config.queue.dsn_lifetime_s,
+        delay_notice_s=config.queue.delay_notice_s,
+        first_s=retry.first_s,
+        growth=retry.growth,
+        max_s=retry.max_s,
+        jitter=retry.jitter,
+    )
+
+
+def runner_options(config: Config) -> runner.Options:
+    return runner.Options(
+        owner=config.node.hostname,
+        lease_s=config.queue.lease_s,
+        retention_s=config.store.decisions_days * 86_400.0,
+        schedule=schedule_options(config),
+    )
+
+
+def dsn_options(config: Config) -> dsn.Options:
+    return dsn.Options(host=config.node.hostname, return_octets_max=config.dsn.return_octets_max)
+
+
+def log_options(config: Config) -> LogOptions:
+    log = config.log
+    return LogOptions(
+        format=log.format,
+        level=log.level,
+        file=str(Path(config.node.data_folder, log.file)) if log.file else "",
+        field_octets_max=log.field_octets_max,
+        lines_waiting_max=log.lines_waiting_max,
+    )
+
+
+def limit_value(config: Config, name: str) -> float:
+    """The value of a setting by its name, for log lines about it."""
+    try:
+        return float(value_at(config, name))
+    except (AttributeError, TypeError, ValueError):
+        return 0.0
