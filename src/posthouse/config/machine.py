@@ -220,6 +220,19 @@ class AuthFailures(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             reached="421 4.7.0 or `NO [UNAVAILABLE]` before the password is looked at",
         ),
     ] = 50
+    per_network_day: Annotated[
+        int,
+        count(
+            "Failed logins a day from one /24 or /64.",
+            reached="421 4.7.0 or `NO [UNAVAILABLE]` before the password is looked at",
+        ),
+    ] = 500
+    ban_minute_s: Annotated[
+        float, seconds("How long too many failures in a minute are answered so.")
+    ] = 600.0
+    ban_day_s: Annotated[float, seconds("How long too many failures in a day are answered so.")] = (
+        DAY_S
+    )
     delay_s: Annotated[
         float, seconds("Wait before the reply to a failed login; doubles with each one.", high=60.0)
     ] = 1.0

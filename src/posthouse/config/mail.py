@@ -293,6 +293,10 @@ class Mime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """From an address to where its mail goes."""
 
+    subaddress_separator: Annotated[
+        str,
+        text("What divides user and tag in user+tag@example.org. Empty: there are no tags."),
+    ] = "+"
     alias_depth_max: Annotated[
         int,
         count(

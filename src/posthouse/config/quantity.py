@@ -69,7 +69,7 @@ def format_duration(seconds: float) -> str:
     for name, unit in (("d", DAY_S), ("h", HOUR_S), ("m", MINUTE_S)):
         if seconds >= unit and seconds % unit == 0:
             return f"{seconds / unit:.0f}{name}"
-    return f"{seconds:g}s"
+    return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
 
 
 def format_value(value: object, unit: Unit) -> str:

@@ -160,7 +160,7 @@ class _Reader:
 
     def __init__(self, name: str, values: dict[str, Any], lines: dict[KeyPath, int]) -> None:
         self._name = name
-        self._folder = Path(name).parent
+        self._folder = Path(name).absolute().parent
         self._values = values
         self._lines = lines
         self.problems: list[Problem] = []
@@ -370,6 +370,6 @@ def _typed(setting: Setting, bound: float) -> int | float:
 
 def _suggestion(setting: Setting, value: Any) -> str:
     words = choices(setting)
-    if isinstance(value, str) and words and (word := one_of(value, words)):
+    if isinstance(value, str) and words and (word := one_of(value, words, cutoff=0.8)):
         return f'; did you mean "{word}"?'
     return ""

@@ -1,0 +1,79 @@
+"""Each package's Options hold what the config says."""
+
+from __future__ import annotations
+
+import pytest
+
+from posthouse.config import build
+from posthouse.config.schema import Config, Service
+from posthouse.config.settings import load
+
+DEFAULTS = Config()
+
+
+def test_a_stranger_and_a_user_have_their_own_recipient_limit() -> None:
+    config = load("smtp.recipients_max = 900\nsubmission.recipients_max = 400")
+    assert build.smtp_limits(config, Service.MX).recipients_max == 900
+    assert build.smtp_limits(config, Service.SUBMISSIONS).recipients_max == 400
+
+
+def test_stress_tightens_what_the_table_says() -> None:
+    options = build.reception_options(DEFAULTS, Service.MX)
+    assert options.stressed_limits is not None
+    assert (options.limits.errors_max, options.stressed_limits.errors_max) == (15, 1)
+    assert (options.limits.junk_commands_max, options.stressed_limits.junk_commands_max) == (50, 1)
+    assert (options.idle_s, options.stressed_idle_s) == (300.0, 10.0)
+
+
+# P12
+def test_logins_are_offered_for_submission_only_and_never_without_tls() -> None:
+    assert build.reception_options(DEFAULTS, Service.MX).hello.mechanisms == ()
+    assert build.reception_options(DEFAULTS, Service.LMTP).hello.mechanisms == ()
+    hello = build.reception_options(DEFAULTS, Service.SUBMISSION).hello
+    assert hello.mechanisms == ("PLAIN", "LOGIN")
+    assert not hello.is_auth_without_tls
+    assert not build.imap_options(DEFAULTS).is_plaintext_login_allowed
+
+
+@pytest.mark.parametrize("word", ["refuse", "normalize", "allow"])
+def test_every_word_for_bare_newlines_is_known_to_the_machine(word: str) -> None:
+    config = load(f'smtp.bare_newline = "{word}"')
+    assert build.reception_options(config, Service.MX).hello.bare_newlines.value == word
+
+
+def test_reading_has_its_own_connection_limits() -> None:
+    assert build.access_connections(DEFAULTS).per_address_max == 50
+    assert build.smtp_connections(DEFAULTS).per_address_max == 20
+
+
+def test_name_servers_come_from_the_file_or_the_system() -> None:
+    system = "nameserver 192.0.2.53\n"
+    assert build.dns_options(DEFAULTS, resolv_conf=lambda: system).servers == (("192.0.2.53", 53),)
+    config = load('dns.servers = ["127.0.0.1:5353", "[::1]:5354", "192.0.2.1"]')
+    assert build.dns_options(config, resolv_conf=lambda: system).servers == (
+        ("127.0.0.1", 5353),
+        ("::1", 5354),
+        ("192.0.2.1", 53),
+    )
+
+
+def test_the_defaults_of_packages_and_schema_agree() -> None:
+    """What a test of a package runs with is what a server runs with."""
+    for built in (
+        build.imap_options(DEFAULTS),
+        build.auth_failure_options(DEFAULTS),
+        build.schedule_options(DEFAULTS),
+        build.smtp_limits(DEFAULTS, Service.MX),
+        build.smtp_connections(DEFAULTS),
+        build.directory_options(DEFAULTS, own_addresses=frozenset()),
+        build.log_options(DEFAULTS),
+        build.dns_options(DEFAULTS, resolv_conf=str),
+        build.pop3_options(DEFAULTS),
+    ):
+        assert built == type(built)()
+    store = build.store_options(DEFAULTS)
+    assert store == type(store)(folder="/var/lib/posthouse")
+    runner = build.runner_options(DEFAULTS)
+    assert runner == type(runner)(owner=runner.owner)
+    dsn = build.dsn_options(DEFAULTS)
+    assert dsn == type(dsn)(host="localhost")
