@@ -62,20 +62,20 @@ def _visible(html: str) -> str:
     kept: list[str] = []
     at = 0
     while (opened := folded.find("<", at)) >= 0:
-        end = -1
         if folded.startswith("<!--", opened):
-            end, behind = folded.find("-->", opened + 4), 3
+            end = folded.find("-->", opened + 4)
         else:
             name = next((n for n in _SILENT if folded.startswith(n, opened + 1)), None)
             if name is None or folded[opened + 1 + len(name) : opened + 2 + len(name)].isalnum():
                 kept.append(html[at : opened + 1])
                 at = opened + 1
                 continue
-            end, behind = folded.find(f"</{name}", opened + 1), 2 + len(name)
+            end = folded.find(f"</{name}", opened + 1)
         kept.append(html[at:opened])
-        if end < 0:
+        closed = folded.find(">", end) if end >= 0 else -1
+        if closed < 0:
             return "".join(kept)
-        at = end + behind
+        at = closed + 1
     kept.append(html[at:])
     return "".join(kept)
 
