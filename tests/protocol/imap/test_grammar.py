@@ -152,7 +152,8 @@ def test_a_section_keeps_what_the_answer_needs() -> None:
     "item",
     [b"BODY[HEADER.FIELDS ()]", b"BODY[MIME]", b"BODY[0]", b"BODY[1.]", b"BODY[1..2]",
      b"BODY[]<0.0>", b"BODY[]<1>", b"BODY[FOO]", b"FLAGS[]", b"RFC822[]", b"BODY.PEEK",
-     b"BODY[HEADER.FIELDS (\x7f)]", b"(FLAGS", b"()", b"(FLAGS  UID)", b"FOO", b"RFC822.FOO", b"(ALL)"],
+     b"BODY[HEADER.FIELDS (\x7f)]", b"(FLAGS", b"()", b"(FLAGS  UID)", b"FOO", b"RFC822.FOO",
+     b"(ALL)"],
 )  # fmt: skip
 def test_what_is_no_fetch_item_is_refused(item: bytes) -> None:
     assert b"a BAD" in refused(b"FETCH 1 " + item)
