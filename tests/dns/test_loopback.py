@@ -1,5 +1,7 @@
 """The same resolver over this machine's sockets."""
 
+import asyncio
+
 from posthouse.dns.options import Options
 from posthouse.dns.resolver import CachingResolver
 from posthouse.kernel.ports import DnsStatus, MxRecord, RecordType
@@ -19,6 +21,7 @@ async def test_udp_tcp_and_a_closed_port_of_real_servers() -> None:
     await gone.serve_loopback()
     await server.serve_loopback()
     gone.close()
+    await asyncio.sleep(0)  # its socket is closed by the loop
     resolver = CachingResolver(
         Options(servers=(gone.address, server.address)),
         network=SystemNetwork(),

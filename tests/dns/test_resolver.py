@@ -318,9 +318,9 @@ def test_a_cancelled_asker_leaves_the_question_to_the_next() -> None:
     async def main(world: World, resolver: CachingResolver) -> DnsAnswer:
         world.zones.fault("example.test", None, delay_s=1.0)
         first = asyncio.create_task(resolver.resolve("example.test", RecordType.MX))
-        await asyncio.sleep(0.1)
+        await world.clock.sleep(0.1)
         second = asyncio.create_task(resolver.resolve("example.test", RecordType.MX))
-        await asyncio.sleep(0.1)
+        await world.clock.sleep(0.1)
         first.cancel()
         return await second
 

@@ -13,6 +13,7 @@ from posthouse.sim.loop import NothingWillHappen
 from posthouse.sim.world import World, run_virtual
 from tests.sim import story
 
+WORK = 3_000_000  # some tens of milliseconds for a thread
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -78,8 +79,8 @@ def test_waiting_for_what_cannot_come_is_an_error_and_not_a_hang() -> None:
 
 def test_time_stands_still_while_an_executor_works() -> None:
     async def main(world: World) -> tuple[str, float]:
-        ticker = asyncio.create_task(asyncio.sleep(1_000_000))
-        result = await asyncio.to_thread(lambda: time.sleep(0.05) or "done")
+        ticker = asyncio.create_task(world.clock.sleep(1_000_000))
+        result = await asyncio.to_thread(lambda: "done" if sum(range(WORK)) else "")
         ticker.cancel()
         return result, world.clock.monotonic_s()
 
@@ -93,12 +94,12 @@ def test_time_stands_still_while_a_probe_says_a_thread_is_at_work() -> None:
         done = asyncio.Event()
         thread = threading.Thread(
             target=lambda: (
-                time.sleep(0.05),
+                sum(range(WORK)),
                 world.loop.call_soon_threadsafe(done.set),
             )
         )
         world.loop.add_thread_probe(lambda: not done.is_set())
-        ticker = asyncio.create_task(asyncio.sleep(1_000_000))
+        ticker = asyncio.create_task(world.clock.sleep(1_000_000))
         thread.start()
         await done.wait()
         ticker.cancel()

@@ -298,7 +298,7 @@ def test_octets_drip_at_the_rate_asked_for() -> None:
 
 async def server_heard(server: Side, octets: int) -> None:
     while len(server.octets) < octets:
-        await asyncio.sleep(1)
+        await server.world.clock.sleep(1)
 
 
 def test_segments_are_cut_at_random_and_in_the_same_places_for_a_seed() -> None:
