@@ -42,7 +42,7 @@ EOF
     printf '[[listener]]\nservice = "%s"\naddresses = ["127.0.0.1"]\nport = %s\n' "${s%%:*}" $((B+${s##*:}))
   done
   for n in $(seq 0 199); do
-    printf '[[relay.route]]\ndomain = "d%s.sink.test"\nhosts = ["127.0.1.%s:%s"]\ntls = "none"\n' "$n" $((n+1)) "$SINK_PORT"
+    printf '[[relay.route]]\ndomain = "d%s.sink.test"\nhosts = ["127.0.1.%s:%s"]\ntls = "off"\n' "$n" $((n+1)) "$SINK_PORT"
   done; } > "$D/posthouse.toml"
 }
 users() {

@@ -46,11 +46,13 @@ from posthouse.queue.outcomes import Recorder
 from posthouse.queue.runner import Runner
 from posthouse.reception.door import Door
 from posthouse.reception.service import Service as SmtpService
-from posthouse.relay.agent import RelayAgent
+from posthouse.relay.options import TlsContexts
+from posthouse.relay.pool import Relay
 from posthouse.store import queue as queue_rows
 from posthouse.store.blobs.sweep import Sweeper
 from posthouse.store.sqlite.engine import SqliteStore
 from posthouse.tls.certificates import CertificateFiles, Certificates
+from posthouse.tls.contexts import opportunistic_client_context, verifying_client_context
 from posthouse.tls.self_signed import ensure_self_signed
 from posthouse.web.metrics import MetricsServer
 
@@ -77,6 +79,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     workers: Workers
     resolver: Callable[[Config], Resolver]
     password_cost: Cost = Cost()
+    ca_file: Path | None = None
+    """Roots for verified TLS to other hosts; None is the system's."""
     is_store_inline: bool = False
     vfs: str | None = None
     reach: Callable[[str], None] = lambda point: None
@@ -104,6 +108,7 @@ class Node:
         """The data, open for reading only since the start, can be written again."""
         self.open_recipients = 0
         self._connections: list[Connections] = []
+        self._trace_ids = TraceIds(world.clock, world.chance)
         self._metrics_server: MetricsServer | None = None
         self._exit = contextlib.AsyncExitStack()
         self._tasks: asyncio.TaskGroup
@@ -249,14 +254,19 @@ class Node:
             build.dsn_options(config), accept=to_queue(schedule), chance=world.chance
         )
         self.resolver = world.resolver(config)
-        self.relay = RelayAgent(
+        self.relay = Relay(
             build.relay_options(config),
-            resolver=self.resolver,
             network=world.network,
+            resolver=self.resolver,
             clock=world.clock,
             chance=world.chance,
             deadlines=self.deadlines,
-            tasks=self._tasks,
+            contexts=TlsContexts(
+                opportunistic=opportunistic_client_context(),
+                verifying=verifying_client_context(world.ca_file),
+            ),
+            trace_ids=self._trace_ids,
+            log=self.log,
         )
         local = LocalAgent(
             directory=self.directory_options,
@@ -280,7 +290,6 @@ class Node:
         smtp = Connections(build.smtp_connections(config), self.process)
         access = Connections(build.access_connections(config), self.process)
         self._connections = [smtp, access]
-        trace_ids = TraceIds(world.clock, world.chance)
         for wanted in config.listeners():
             if wanted.service is Service.METRICS:
                 await self._open_metrics(wanted.addresses, wanted.port or 0)
@@ -299,7 +308,7 @@ class Node:
                     clock=world.clock,
                     deadlines=self.deadlines,
                     connections=connections,
-                    trace_ids=trace_ids.next,
+                    trace_ids=self._trace_ids.next,
                     tls=self.tls_context if wanted.service in TLS_FROM_THE_START else None,
                     on_refused=self._refused,
                 )
@@ -358,6 +367,7 @@ class Node:
         if not self.store.is_writable:
             self._background.append(self._tasks.create_task(self._probe_disk()))
             return
+        self._background.append(self._tasks.create_task(self.relay.run()))
         self._runner_task = self._tasks.create_task(self._run_queue())
 
     async def _run_queue(self) -> None:

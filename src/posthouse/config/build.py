@@ -12,14 +12,18 @@ from posthouse.config.consistency import value_at
 from posthouse.config.schema import Config, Service
 from posthouse.dns import options as dns
 from posthouse.guard.auth_failures import AuthFailureOptions
+from posthouse.kernel.errors import UserError
 from posthouse.mailbox import names
 from posthouse.net.limits import ConnectionLimits
 from posthouse.observe.options import LogOptions
 from posthouse.protocol.imap import limits as imap_limits
 from posthouse.protocol.pop3 import server as pop3_server
 from posthouse.protocol.smtp.limits import BareNewlines, Limits, Mode, ServerHello
+from posthouse.net.smtp_client import Timeouts
 from posthouse.queue import dsn, runner, schedule
 from posthouse.reception import options as reception
+from posthouse.relay import options as relay
+from posthouse.relay import plan
 from posthouse.store import options as store
 
 SUBMISSION = frozenset({Service.SUBMISSION, Service.SUBMISSIONS})
@@ -188,6 +192,7 @@ def imap_options(config: Config) -> imap.Options:
         attempts_max=config.auth.attempts_max,
         output_octets_max=section.output_octets_max,
         output_s=config.net.write_s,
+        plaintext_networks=tuple(config.auth.plaintext_networks),
     )
 
 
@@ -203,6 +208,7 @@ def pop3_options(config: Config) -> pop3.Options:
         attempts_max=config.auth.attempts_max,
         output_octets_max=config.imap.output_octets_max,
         output_s=config.net.write_s,
+        plaintext_networks=tuple(config.auth.plaintext_networks),
     )
 
 
@@ -256,6 +262,76 @@ def runner_options(config: Config) -> runner.Options:
         lease_s=config.queue.lease_s,
         retention_s=config.store.decisions_days * 86_400.0,
         schedule=schedule_options(config),
+    )
+
+
+def relay_options(config: Config) -> relay.Options:
+    """Raises UserError when the smart host's password file cannot be read."""
+    section = config.relay
+    smart_host = section.smart_host
+    return relay.Options(
+        host=config.node.hostname,
+        timeouts=Timeouts(
+            connect_s=section.connect_s,
+            helo_s=section.helo_s,
+            tls_s=config.tls.handshake_s,
+            mail_s=section.mail_s,
+            rcpt_s=section.rcpt_s,
+            data_s=section.data_s,
+            block_s=section.block_s,
+            dot_s=section.dot_s,
+            idle_s=section.idle_s,
+            attempt_s=section.attempt_s,
+            data_rate_min=section.data_rate_min,
+        ),
+        routes=plan.RouteOptions(
+            routes=tuple(
+                plan.Route(
+                    domain=route.domain, hosts=tuple(route.hosts), tls=plan.Tls(route.tls.value)
+                )
+                for route in section.route
+            ),
+            smart_host=_smart_host(config) if smart_host.host else None,
+            own_names=frozenset({config.node.hostname.lower()}),
+            own_addresses=own_addresses(config),
+            allow_private_addresses=section.allow_private_addresses,
+            hosts_max=section.hosts_max,
+            addresses_max=section.addresses_max,
+        ),
+        concurrency_first=section.concurrency.initial,
+        concurrency_max=section.concurrency.max,
+        sessions_max=section.sessions_max,
+        messages_max=section.messages_max,
+        reply_lines_max=section.reply_lines_max,
+        line_octets_max=section.line_octets_max,
+        reply_octets_max=section.reply_octets_max,
+    )
+
+
+def _smart_host(config: Config) -> plan.SmartHost:
+    section = config.relay.smart_host
+    login = None
+    if section.username:
+        try:
+            lines = Path(section.password_file).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"relay.smart_host.password_file: {section.password_file} cannot be read: {error}"
+            ) from None
+        login = plan.Login(section.username, lines[0] if lines else "")
+    return plan.SmartHost(
+        host=section.host, port=section.port, tls=plan.Tls(section.tls.value), login=login
+    )
+
+
+def own_addresses(config: Config) -> frozenset[str]:
+    """Addresses that port 25 listens at, but not "all addresses"."""
+    return frozenset(
+        address
+        for listener in config.listeners()
+        if listener.service is Service.MX
+        for address in listener.addresses
+        if address not in ("0.0.0.0", "::")  # noqa: S104
     )
 
 

@@ -254,6 +254,14 @@ class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             " once."
         ),
     ] = 60.0
+    plaintext_networks: Annotated[
+        tuple[str, ...],
+        text(
+            "Networks from which IMAP and POP3 take a password without TLS, such as a proxy's on"
+            " the same machine. Everywhere else TLS comes first.",
+            kind=Kind.NETWORK,
+        ),
+    ] = ()
     failures: AuthFailures = AuthFailures()
 
 

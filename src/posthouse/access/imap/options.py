@@ -25,4 +25,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     output_s: float = 300.0
     """How long it waits then, before the connection is cut."""
     is_plaintext_login_allowed: bool = False
-    """Only for tests and measurements on loopback (P12)."""
+    """For everybody: only for tests (P12)."""
+    plaintext_networks: tuple[str, ...] = ()
+    """`auth.plaintext_networks`: from there a login without TLS is taken."""

@@ -16,7 +16,7 @@ from posthouse.kernel.ids import AccountId, TraceId
 from posthouse.kernel.ports import Clock, Workers
 from posthouse.mailbox.changes import ChangesHub
 from posthouse.net.deadlines import Deadlines
-from posthouse.net.limits import Limit
+from posthouse.net.limits import Limit, Networks
 from posthouse.net.stream import Peer, Stream
 from posthouse.protocol.imap import responses
 from posthouse.store.transaction import Store
@@ -98,6 +98,15 @@ class Service:
 
     def session(self, stream: Stream) -> Session:
         return Session(self, stream)
+
+    def may_log_in(self, stream: Stream) -> bool:
+        """No password in plaintext, but from networks that are safe by themselves (P12)."""
+        options = self.options
+        return (
+            stream.is_tls
+            or options.is_plaintext_login_allowed
+            or stream.peer.address in Networks(options.plaintext_networks)
+        )
 
     def refusal(self, limit: Limit) -> bytes:
         if limit in (Limit.PER_ADDRESS, Limit.PER_NETWORK, Limit.RATE):

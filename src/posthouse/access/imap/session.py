@@ -242,7 +242,7 @@ class Session:
     # --- the mailbox ---
 
     def capabilities(self) -> bytes:
-        is_secure = self.stream.is_tls or self.service.options.is_plaintext_login_allowed
+        is_secure = self.service.may_log_in(self.stream)
         return commands.capability.listed(
             is_logged_in=self.principal is not None,
             may_login=is_secure,

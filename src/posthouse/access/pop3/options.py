@@ -23,4 +23,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     output_s: float = 300.0
     """How long we wait then, before the connection is cut."""
     is_plaintext_login_allowed: bool = False
-    """For networks of `auth.plaintext_networks` only (P12)."""
+    """For everybody: only for tests (P12)."""
+    plaintext_networks: tuple[str, ...] = ()
+    """`auth.plaintext_networks`: from there a login without TLS is taken."""

@@ -79,7 +79,7 @@ class Session:
         is_tls = stream.is_tls
         self._machine = ServerSession(
             options.limits,
-            may_log_in=is_tls or options.is_plaintext_login_allowed,
+            may_log_in=self._service.may_log_in(stream),
             may_start_tls=not is_tls and self._service.tls_context() is not None,
         )
         self.deadline_s = self._service.deadlines.after_s(options.login_s)

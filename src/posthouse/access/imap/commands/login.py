@@ -27,7 +27,7 @@ def run(session: Session, command: e.Login) -> Work | None:
 
 def may_log_in(session: Session) -> bool:
     """No password travels without TLS (P12)."""
-    return session.stream.is_tls or session.service.options.is_plaintext_login_allowed
+    return session.service.may_log_in(session.stream)
 
 
 async def log_in(
