@@ -95,7 +95,7 @@ class Log:
             return b'{"at":"%b%b}\n' % (time, event.json_head)
         try:
             body = self._encode(fields)
-        except (UnicodeEncodeError, OverflowError):  # a lone surrogate, a number beyond 64 bits
+        except (ValueError, OverflowError):  # a lone surrogate, a number of too many digits
             body = self._slow_json(fields)
         else:
             # A line shorter than one field's bound has no field beyond it.
