@@ -168,7 +168,7 @@ class SelectedMailbox:
         if self.view is None:
             return self._count(changes)
         out = self._told_keywords(changes.keywords)
-        held = (*self.held, *changes.expunged) if self.held else tuple(changes.expunged)
+        held = tuple(sorted((*self.held, *changes.expunged)))
         now, self.held = (held, ()) if may_expunge else ((), held)
         if is_fresh:  # the view was read with these changes in it
             different = [row[0] for row in changes.changed]
