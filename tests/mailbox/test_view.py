@@ -140,3 +140,22 @@ def test_sequence_ranges_become_exactly_their_uids(
     for seq, uid in enumerate(uids, 1):
         assert known.seq(uid) == seq
     assert known.seq(61) == 0
+
+
+@pytest.mark.parametrize("table", ["entry", "tombstone"])
+def test_news_are_found_without_going_through_the_mailbox(world: World, table: str) -> None:
+    """What changed costs what changed, however many messages there are."""
+    questions: list[str] = []
+    world.store._transaction._connection.set_exec_trace(
+        lambda cursor, sql, bindings: questions.append(sql) is None
+    )
+    known = world.view()
+    world.deliver()
+    world.write(flags.store_flags, world.account, world.mailbox(), EVERYTHING, Action.ADD, SEEN)
+    world.changes(known, world.mailbox())
+    world.store._transaction._connection.set_exec_trace(None)
+    asked = [sql for sql in questions if f"FROM {table}" in sql and "modseq" in sql]
+    assert asked
+    for sql in asked:
+        plan = world.sql("EXPLAIN QUERY PLAN " + sql, *[1] * sql.count("?"))
+        assert all("modseq" in step[3] for step in plan), (sql, plan)

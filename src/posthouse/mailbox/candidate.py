@@ -50,13 +50,13 @@ class Candidate:
         "_blob",
         "_budget",
         "_envelope",
-        "_fields",
         "_header",
         "_octets",
         "_prefix",
         "_section",
         "_texts",
         "_tx",
+        "_values",
         "flags",
         "keywords",
         "modseq",
@@ -79,7 +79,7 @@ class Candidate:
         self._blob = BlobId(row[9])
         self._tx = tx
         self._budget = budget
-        self._fields: list[str] | None = None
+        self._values: Values | None = None
         self._octets: bytes | None = None
         self._section: HeaderSection | None = None
         self._header: str | None = None
@@ -90,9 +90,9 @@ class Candidate:
         text is empty."""
         at = ENVELOPE_FIELDS.get(name)
         if at is not None and wanted:
-            if self._fields is None:
-                self._fields = envelope_texts(self._envelope)
-            return wanted in self._fields[at]
+            if self._values is None:
+                self._values = parse_values(self._envelope)
+            return wanted in value_text(self._values[at])
         try:
             key = name.encode("ascii")
         except UnicodeEncodeError:
@@ -156,11 +156,6 @@ def body_texts(octets: bytes, *, octets_max: int = TEXT_OCTETS_MAX) -> list[str]
 # --- ENVELOPE back to text ---
 
 
-def envelope_texts(envelope: bytes) -> list[str]:
-    """The ten values of an ENVELOPE as folded text; addresses as `name <local-part@domain>`."""
-    return [_text(value).casefold() for value in parse_values(envelope)]
-
-
 def parse_values(octets: bytes) -> Values:
     """The values inside the outer parentheses of a stored ENVELOPE."""
     top: Values = []
@@ -185,6 +180,11 @@ def parse_values(octets: bytes) -> Values:
     values = top[0]
     assert isinstance(values, list)  # we have rendered it
     return values
+
+
+def value_text(value: Values | bytes | None) -> str:
+    """One of the values as folded text; addresses as `name <local-part@domain>`."""
+    return _text(value).casefold()
 
 
 def _text(value: Values | bytes | None) -> str:

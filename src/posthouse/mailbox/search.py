@@ -31,6 +31,7 @@ ROWS_OPENED_MAX: Final = 200
 SLICE_OCTETS_MAX: Final = 16 * 1024 * 1024
 """Of messages opened in one slice; the last one may go over it."""
 RANGES_IN_SQL_MAX: Final = 50
+MENTIONS_MAX: Final = 2
 _PLAIN_RUN: Final = re.compile(r"[a-z0-9._-]+")
 
 
@@ -257,10 +258,10 @@ def _exact(
 
 
 def _mentions(text: str) -> Where:
-    """ENVELOPE divides addresses and escapes quotes, so only the longest plain run of the text
-    is sure to stand in it."""
-    words = _PLAIN_RUN.findall(text.lower())
-    return rows.envelope_mentions(max(words, key=len)) if words else rows.EVERYTHING
+    """ENVELOPE divides addresses and escapes quotes, so only the plain runs of the text are sure
+    to stand in it; the longest are asked for."""
+    words = sorted(set(_PLAIN_RUN.findall(text.lower())), key=len, reverse=True)
+    return rows.all_of([rows.envelope_mentions(word) for word in words[:MENTIONS_MAX]])
 
 
 # --- judging one message; the depth of nesting is bounded by the parser (`imap.depth_max`) ---

@@ -108,7 +108,7 @@ class View:
             [
                 (uids[max(first, 1) - 1], uids[min(last, count) - 1])
                 for first, last in seq_ranges
-                if first <= count and last >= max(first, 1)
+                if max(first, 1) <= min(last, count)
             ]
         )
 

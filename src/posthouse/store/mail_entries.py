@@ -83,12 +83,16 @@ def changed_after(tx: Transaction, mailbox: MailboxId, ranges: Ranges, *, modseq
 
 
 def with_modseq(tx: Transaction, mailbox: MailboxId, modseq: int) -> list[tuple[Any, ...]]:
-    """(uid, flags, keywords, modseq) of what this MODSEQ was given to, by UID."""
-    return tx.all(
-        "SELECT uid, flags, keywords, modseq FROM entry WHERE mailbox_id = ? AND modseq = ?"
-        " ORDER BY uid",
+    """(uid, flags, keywords, modseq) of what this MODSEQ was given to, by UID.
+
+    Sorted here: asked for the order, SQLite would go through the whole mailbox by UID.
+    """
+    rows = tx.all(
+        "SELECT uid, flags, keywords, modseq FROM entry WHERE mailbox_id = ? AND modseq = ?",
         (mailbox, modseq),
     )
+    rows.sort()
+    return rows
 
 
 def keyword_sets(tx: Transaction, mailbox: MailboxId, ranges: Ranges) -> set[str]:
