@@ -19,7 +19,7 @@ import msgspec
 from posthouse.kernel.ids import TraceId
 from posthouse.kernel.ports import Network
 from posthouse.net.deadlines import Deadlines
-from posthouse.net.stream import Stream, TlsFailure, TlsInfo, TlsStart
+from posthouse.net.stream import Stream, TlsFailure, TlsInfo, TlsStart, TlsTrouble
 from posthouse.protocol.sasl.client import ClientMechanism
 from posthouse.protocol.smtp.client import ClientSession
 from posthouse.protocol.smtp.client_events import (
@@ -88,6 +88,7 @@ class SmtpClient:
     __slots__ = (
         "_deadlines",
         "_is_ended",
+        "_is_handshaking",
         "_is_pumping",
         "_message_deadlines",
         "_on_event",
@@ -123,6 +124,7 @@ class SmtpClient:
         self._stage: Stage | None = None
         self._message_deadlines: deque[float] = deque()
         self._is_pumping = False
+        self._is_handshaking = False
         self._is_ended = False
 
     # --- for the caller ---
@@ -157,6 +159,7 @@ class SmtpClient:
 
     def handshake(self, context: ssl.SSLContext, *, server_name: str) -> None:
         assert self._stream is not None
+        self._is_handshaking = True
         self._stream.start_tls(
             context,
             server_side=False,
@@ -195,6 +198,7 @@ class SmtpClient:
         self._pump()
 
     def tls_started(self) -> None:
+        self._is_handshaking = False
         self.session.tls_started()
         self._pump()
 
@@ -204,6 +208,9 @@ class SmtpClient:
     def lost(self, error: Exception | None) -> None:
         if isinstance(error, TlsFailure):
             self.tls_failure = error
+        elif self._is_handshaking:
+            words = f"the connection ended during the TLS handshake: {error or 'closed'}"
+            self.tls_failure = TlsFailure(TlsTrouble.CUT, words)
         self.session.connection_lost(str(error) if error else "the connection is closed")
         self._pump()
         self._deadlines.discard(self)

@@ -20,7 +20,7 @@ from posthouse.relay.plan import Failure, RoutePlan
 from posthouse.relay.session import OpenFailure, RelaySession
 
 RESENDS_MAX: Final = 2
-"""Times a message is given to another session because the first one ended before it was heard."""
+"""Times a message is given to another session because one that was kept ended unheard."""
 FAILURES_MAX: Final = 3
 """Sessions that failed in a row, without a message taken, until a destination counts as dead."""
 STOPPING: Final = "the server stops"
@@ -237,11 +237,11 @@ class Destination:
     # --- messages end ---
 
     def message_ended(self, session: RelaySession, job: Job, ended: MessageEnded) -> None:
-        if not ended.was_tried and job.resends < RESENDS_MAX and not self.is_closing:
+        is_stale = not ended.was_tried and session.has_succeeded and job not in self.elsewhere
+        if is_stale and job.resends < RESENDS_MAX and not self.is_closing:
             job.resends += 1
-            if job not in self.elsewhere:
-                self.queue.appendleft(job)  # the session is over; `session_ended` follows
-                return
+            self.queue.appendleft(job)  # the session is over; `session_ended` follows
+            return
         job.take(ended, session.via, reply_max=self._limits.reply_octets_max)
         if job.has_success:
             session.has_succeeded = True
