@@ -55,6 +55,12 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command), cmd_name
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click would make it exit code 1
+            raise ReaderLeft from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
@@ -67,6 +73,10 @@ class LazyGroup(click.Group):
             hint = f"did you mean `posthouse {near[0]}`?" if near else "see `posthouse --help`"
             raise UnknownCommand(f"there is no command {args[0]!r}", ctx=ctx, hint=hint)
         return super().resolve_command(ctx, args)
+
+
+class ReaderLeft(Exception):
+    """Whoever read our output has seen enough, as in `posthouse queue list | head`."""
 
 
 class UnknownCommand(click.UsageError):
@@ -117,8 +127,8 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         say_error("interrupted")
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except (ReaderLeft, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is flushed at exit
         return ExitCode.OK
     except (UserError, Fault, OSError) as error:
         return _told(error)
