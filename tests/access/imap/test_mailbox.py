@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from posthouse.access.imap.commands.search import flag_marks
+from posthouse.access.imap.options import Options
 from posthouse.access.imap.rendering import sections
 from posthouse.protocol.imap import search_keys as k
 from posthouse.protocol.imap.fetch_items import read_items
@@ -322,3 +323,30 @@ async def test_search_finds(keys: str, found: bytes, house: House) -> None:
     assert (
         answer == b"* SEARCH" + (b" " + found if found else b"") + b"\r\nA OK SEARCH completed\r\n"
     )
+
+
+async def test_a_large_message_read_in_parts_is_opened_once(house: House, store: Any) -> None:
+    client = await house.client(mailbox="INBOX")
+    octets = message(body="0123456789" * 30_000)
+    await client.append(octets)
+    got = b""
+    for at in range(0, len(octets), 65_536):
+        answer = await client.command(f"UID FETCH 1 BODY.PEEK[]<{at}.65536>")
+        size = min(65_536, len(octets) - at)
+        assert b"BODY[]<%d> {%d}\r\n" % (at, size) in answer
+        got += answer.partition(b"}\r\n")[2][:size]
+        is_last = at + 65_536 >= len(octets)
+        assert house.service.kept_octets == (0 if is_last else len(octets))
+    assert got == octets
+    await client.command("UID FETCH 1 BODY.PEEK[]<0.10>")
+    client.hang_up()
+    assert house.service.kept_octets == 0
+
+
+async def test_a_mailbox_takes_so_many_keywords_and_no_more(store: Any) -> None:
+    options = Options(is_plaintext_login_allowed=True, keywords_max=3)
+    house = await House(store, options=options).settle_in()
+    client = await filled(house, 1)
+    assert b"A OK" in await client.command("STORE 1 FLAGS (a b c)")
+    assert b"A NO [LIMIT]" in await client.command("STORE 1 +FLAGS (d)")
+    assert b"FLAGS (\\Recent a b c)" in await client.command("FETCH 1 FLAGS")

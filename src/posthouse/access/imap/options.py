@@ -13,6 +13,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     limits: Limits = Limits()
     names: NameLimits = NameLimits()
+    keywords_max: int = 500
+    """Of one mailbox."""
     sessions_max: int = 50
     """Of one account."""
     login_s: float = 120.0
@@ -24,6 +26,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Left unread by the client before a command waits."""
     output_s: float = 300.0
     """How long it waits then, before the connection is cut."""
+    kept_octets_max: int = 64 * MIB
+    """Of messages that are being read in parts, by all sessions together."""
     is_plaintext_login_allowed: bool = False
     """For everybody: only for tests (P12)."""
     plaintext_networks: tuple[str, ...] = ()

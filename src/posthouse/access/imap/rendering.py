@@ -26,6 +26,8 @@ from posthouse.store.transaction import Transaction
 
 BATCH_OCTETS_MAX: Final = 1024 * 1024
 """Of messages opened by one read, but for the last of them."""
+KEPT_OCTETS_MIN: Final = 64 * 1024
+"""Of a message worth keeping between the parts a client reads of it."""
 
 _FLAGS_AT: Final = tuple(f" FETCH (FLAGS ({listed}))\r\n" for listed in LISTED_TEXT)
 _UID_FLAGS_AT: Final = tuple(f" FLAGS ({listed}))\r\n" for listed in LISTED_TEXT)
@@ -99,45 +101,68 @@ class Batch(msgspec.Struct, frozen=True):
     """Those that are still there."""
     taken: int
     """How many of the UIDs asked for were looked at."""
+    opened: tuple[int, bytes] | None = None
+    """The message to keep, when parts of a large one were asked for and there is more of it."""
 
 
 def read_batch(tx: Transaction, box: SelectedMailbox, uids: Sequence[int], wanted: Wanted) -> Batch:
     """Render messages until they are `BATCH_OCTETS_MAX` together."""
     messages: list[Rendered] = []
+    opened: tuple[int, bytes] | None = None
     total = taken = 0
     for uid in uids:
         taken += 1
-        rendered = _render_one(tx, box, uid, wanted)
+        rendered, octets = _render_one(tx, box, uid, wanted)
+        if octets is not None and len(octets) > KEPT_OCTETS_MIN and _goes_on(octets, wanted):
+            opened = (uid, octets)
         if rendered is not None:
             messages.append(rendered)
             total += len(rendered.octets or b"")
             if total >= BATCH_OCTETS_MAX:
                 break
-    return Batch(messages, taken)
+    return Batch(messages, taken, opened)
 
 
-def _render_one(tx: Transaction, box: SelectedMailbox, uid: int, wanted: Wanted) -> Rendered | None:
+def _goes_on(octets: bytes, wanted: Wanted) -> bool:
+    """Whether the client reads this message from front to back and is not at its end."""
+    ends = [item.origin + item.octets for item in wanted.sections if item.origin is not None]
+    return bool(ends) and max(ends) < len(octets)
+
+
+def _render_one(
+    tx: Transaction, box: SelectedMailbox, uid: int, wanted: Wanted
+) -> tuple[Rendered | None, bytes | None]:
+    """What to show of a message, None when it is gone; and its octets, if they were opened."""
     parts: list[bytes] = []
+    octets: bytes | None = None
     if wanted.items:
         stored = fetch.parts(tx, box.account, box.mailbox, Chunk(1, 1, uid, uid), wanted.items)
         if not stored:
-            return None
+            return None, None
         parts.append(stored[0][1])
     if wanted.with_body:
         only = (Item.BODYSTRUCTURE,)
         stored = fetch.parts(tx, box.account, box.mailbox, Chunk(1, 1, uid, uid), only)
         if not stored:
-            return None
+            return None, None
         parts.append(b"BODY " + structure.basic_body(stored[0][1].partition(b" ")[2]))
     if wanted.sections:
         try:
-            message = fetch.octets(tx, box.account, box.mailbox, uid)
+            octets = _open(tx, box, uid)
         except BlobDamaged:
-            return Rendered(uid, None)
-        if message is None:
-            return None
-        parts += sections(message.whole(), wanted.sections)
-    return Rendered(uid, b" ".join(parts))
+            return Rendered(uid, None), None
+        if octets is None:
+            return None, None
+        parts += sections(octets, wanted.sections)
+    return Rendered(uid, b" ".join(parts)), octets
+
+
+def _open(tx: Transaction, box: SelectedMailbox, uid: int) -> bytes | None:
+    kept = box.opened
+    if kept is not None and kept[0] == uid:
+        return kept[1]
+    message = fetch.octets(tx, box.account, box.mailbox, uid)
+    return None if message is None else message.whole()
 
 
 def sections(octets: bytes, wanted: Sequence[Section]) -> list[bytes]:

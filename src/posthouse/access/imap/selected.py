@@ -48,6 +48,7 @@ class SelectedMailbox:
         "is_readonly",
         "keywords",
         "mailbox",
+        "opened",
         "view",
     )
 
@@ -64,6 +65,8 @@ class SelectedMailbox:
         self.view: View | None = None
         self.held: tuple[int, ...] = ()
         """UIDs that are gone and still have their sequence numbers here."""
+        self.opened: tuple[int, bytes] | None = None
+        """UID and octets of a message that is being read in parts; see `Session.keep_opened`."""
         self._selected = selected
         self._recent: Ranges = ()
         self.claim(recent_uid, selected.uidnext)

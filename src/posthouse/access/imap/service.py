@@ -60,6 +60,7 @@ class Service:
         "clock",
         "deadlines",
         "hub",
+        "kept_octets",
         "observer",
         "options",
         "sessions",
@@ -95,6 +96,8 @@ class Service:
         self.tls_context = tls_context
         self.sessions: dict[AccountId, int] = {}
         """Logged in, by account."""
+        self.kept_octets = 0
+        """Of messages that sessions read in parts."""
 
     def session(self, stream: Stream) -> Session:
         return Session(self, stream)

@@ -270,6 +270,7 @@ class Session:
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
+        self.forget_opened()
         self.selected = None
         if self.machine.phase is Phase.SELECTED:
             self.machine.enter(Phase.AUTHENTICATED)
@@ -332,6 +333,24 @@ class Session:
             box.keep(await self.service.store.read(box.load))
         assert box.view is not None
         return box.view
+
+    def keep_opened(self, uid: int, octets: bytes) -> None:
+        """Keep a message that is read in parts, so that it is not read and hashed for each of
+        them, as long as all sessions together do not keep too much."""
+        service, box = self.service, self.selected
+        assert box is not None
+        if box.opened is not None and box.opened[1] is octets:
+            return
+        self.forget_opened()
+        if service.kept_octets + len(octets) <= service.options.kept_octets_max:
+            service.kept_octets += len(octets)
+            box.opened = (uid, octets)
+
+    def forget_opened(self) -> None:
+        box = self.selected
+        if box is not None and box.opened is not None:
+            self.service.kept_octets -= len(box.opened[1])
+            box.opened = None
 
     # --- IDLE ---
 

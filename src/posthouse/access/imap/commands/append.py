@@ -60,9 +60,10 @@ async def run(session: Session, command: e.Append) -> None:
         received_at_us=command.received_at_us,
     )
     box = session.selected
+    keywords_max = session.service.options.keywords_max
 
     def unit(tx: Transaction) -> Result:
-        appended = append(tx, account, command.mailbox, (message,))[0]
+        appended = append(tx, account, command.mailbox, (message,), keywords_max=keywords_max)[0]
         is_selected = box is not None and box.mailbox == appended.mailbox
         return Result(appended, box.news(tx) if box is not None and is_selected else None)
 

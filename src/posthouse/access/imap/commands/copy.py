@@ -20,9 +20,12 @@ async def run(session: Session, command: e.Copy) -> None:
     assert box is not None
     await session.loaded()
     ranges = box.uid_ranges(command.messages, by_uid=command.by_uid)
+    keywords_max = session.service.options.keywords_max
     try:
         copied = await session.service.store.submit(
-            lambda tx: copy.copy(tx, box.account, box.mailbox, ranges, command.mailbox)
+            lambda tx: copy.copy(
+                tx, box.account, box.mailbox, ranges, command.mailbox, keywords_max=keywords_max
+            )
         )
     except NoSuchMailbox:
         session.no(command, "There is no such mailbox", responses.TRYCREATE)

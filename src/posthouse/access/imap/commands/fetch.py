@@ -260,6 +260,10 @@ async def _opened(
             uids = box.view.uids[first - 1 : min(last, first + OPENED_MAX - 1)].tolist()
             unit = partial(read_batch, box=box, uids=uids, wanted=wanted)
             batch = await session.service.store.read(unit)
+            if batch.opened is not None:
+                session.keep_opened(*batch.opened)
+            else:
+                session.forget_opened()
             first += batch.taken
             outcome.missing += batch.taken - len(batch.messages)
             shown: list[int] = []

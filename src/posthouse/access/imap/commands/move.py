@@ -25,9 +25,12 @@ async def run(session: Session, command: e.Move) -> None:
         return
     await session.loaded()
     ranges = box.uid_ranges(command.messages, by_uid=command.by_uid)
+    keywords_max = session.service.options.keywords_max
 
     def unit(tx: Transaction) -> tuple[Copied, News]:
-        copied = copy.move(tx, box.account, box.mailbox, ranges, command.mailbox)
+        copied = copy.move(
+            tx, box.account, box.mailbox, ranges, command.mailbox, keywords_max=keywords_max
+        )
         return copied, box.news(tx)
 
     try:

@@ -38,8 +38,19 @@ async def run(session: Session, command: e.Store) -> None:
     bits, keywords = split_flags(command.flags)
     action = _ACTIONS[command.operation]
 
+    keywords_max = session.service.options.keywords_max
+
     def unit(tx: Transaction) -> Result:
-        stored = store_flags(tx, box.account, box.mailbox, ranges, action, bits, keywords)
+        stored = store_flags(
+            tx,
+            box.account,
+            box.mailbox,
+            ranges,
+            action,
+            bits,
+            keywords,
+            keywords_max=keywords_max,
+        )
         if stored.modseq <= box.modseq + 1:
             return Result(stored, None)  # nobody else changed anything since the view
         return Result(stored, box.news(tx))
