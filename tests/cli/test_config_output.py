@@ -24,7 +24,7 @@ class Row(msgspec.Struct):
     octets: int
 
 
-# H25 H41
+# H25
 @given(st.text())
 def test_no_text_of_a_peer_reaches_the_terminal_unescaped(text: str) -> None:
     shown = output.escaped(text)

@@ -108,6 +108,19 @@ def test_every_limit_of_the_table_is_there_with_what_reaching_it_does() -> None:
     assert limit_names() == frozenset(found)
 
 
+# P9
+def test_every_limit_that_the_code_reports_by_name_is_known() -> None:
+    sections = {section.key.partition(".")[0] for section in root().walk() if section.key}
+    written = re.compile(rf'"((?:{"|".join(sections)})\.[a-z_]+_(?:max|min|s|per_minute))"')
+    used = {
+        name
+        for path in (PROJECT / "src").rglob("*.py")
+        for name in written.findall(path.read_text(encoding="utf-8"))
+    }
+    assert "net.per_address_max" in used
+    assert used - limit_names() - set(settings()) == set()
+
+
 def test_limits_show_the_values_of_the_config() -> None:
     found = {limit.name: limit for limit in limits(load("smtp.hops_max = 30"))}
     assert found["smtp.hops_max"].value == 30

@@ -104,7 +104,6 @@ def test_no_config_makes_an_open_relay(network: str) -> None:
     )
 
 
-# H21
 def test_nobody_trusts_the_whole_internet_with_proxy_headers() -> None:
     said = str(refused('[[listener]]\nservice = "mx"\nproxy_networks = "0.0.0.0/0"'))
     assert said.startswith("p.toml:3: listener[1].proxy_networks: 0.0.0.0/0 would let anybody")

@@ -55,7 +55,6 @@ async def test_health_is_green_or_red(url: str, house: House) -> None:
             assert await answer.json() == {"ok": False, "store": "lost", "queue": 3}
 
 
-# H63
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [

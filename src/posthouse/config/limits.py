@@ -24,7 +24,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     reached: str
     meaning: str
     is_fixed: bool = False
-    """Set by an RFC and not by the config."""
+    """Set by an RFC or the machine and not by the config."""
 
     @property
     def shown(self) -> str:
@@ -55,6 +55,15 @@ FIXED: Final = (
         unit=Unit.OCTETS,
         reached="501 5.1.3 (RCPT), 5.1.7 (MAIL)",
         meaning="A reverse-path or forward-path with its brackets (RFC 5321 §4.5.3.1.3).",
+        is_fixed=True,
+    ),
+    Limit(
+        name="net.descriptors",
+        value=64,
+        unit=Unit.COUNT,
+        reached="421 4.3.2 (IMAP `* BYE`, POP3 `-ERR`) and closed",
+        meaning="File descriptors that connections leave for files, DNS and saying no: these, or an"
+        " eighth of those allowed (RLIMIT_NOFILE) if that is less.",
         is_fixed=True,
     ),
 )

@@ -84,12 +84,9 @@ class Smtp(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         int,
         count(
             "Unknown recipients in a session that are answered at once.",
-            reached="550 5.1.1 after `smtp.unknown_recipients_delay_s` each",
+            reached="550 5.1.1 after `smtp.errors_delay_s` each",
         ),
     ] = 10
-    unknown_recipients_delay_s: Annotated[
-        float, seconds("Wait before each further unknown recipient is answered.", high=60.0)
-    ] = 1.0
     unknown_recipients_close: Annotated[
         int,
         count("Unknown recipients in a session that end it.", reached="421 4.7.0, closed"),
@@ -102,7 +99,10 @@ class Smtp(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         ),
     ] = 5
     errors_delay_s: Annotated[
-        float, seconds("Wait before the reply to each further protocol error.", high=60.0)
+        float,
+        seconds(
+            "Wait before the reply to each further protocol error or unknown recipient.", high=60.0
+        ),
     ] = 1.0
     errors_max: Annotated[
         int, count("Protocol errors in a session.", reached="421 4.7.0, closed")

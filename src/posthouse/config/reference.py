@@ -101,7 +101,7 @@ def _range(setting: Setting) -> str:
 def _fixed() -> Iterator[str]:
     yield "## Fixed limits"
     yield ""
-    yield "Set by the standards; no setting changes them."
+    yield "Set by the standards or the machine; no setting changes them."
     yield ""
     for limit in FIXED:
         yield f"- `{limit.name}` {limit.value} {limit.unit.value}: {limit.meaning}"
