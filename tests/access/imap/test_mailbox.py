@@ -42,7 +42,8 @@ MULTIPART = (
 
 def section(item: str, octets: bytes = MULTIPART) -> bytes | None:
     """The value of one body section, None for NIL."""
-    shown = sections(octets, read_items(Reader([item.encode()], [])))[0]  # type: ignore[arg-type]
+    wanted = read_items(Reader([item.encode()], []))
+    shown = b"".join(sections(octets, wanted))  # type: ignore[arg-type]
     value = shown.split(b"]", 1)[1].partition(b" ")[2] if b"[" in shown else shown.split(b" ", 1)[1]
     if value == b"NIL":
         return None

@@ -19,7 +19,7 @@ from posthouse.message import mime
 from posthouse.message.fields import body_start, header_end
 from posthouse.protocol.imap import structure
 from posthouse.protocol.imap.fetch_items import Section, SectionText
-from posthouse.protocol.imap.responses import literal
+from posthouse.protocol.imap.responses import without_nul
 from posthouse.protocol.imap.structure import SectionKind
 from posthouse.store.blobs.segments import BlobDamaged
 from posthouse.store.transaction import Transaction
@@ -90,10 +90,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rendered(msgspec.Struct, frozen=True):
-    """One message's items, behind UID and FLAGS; `octets` is None when it cannot be read."""
+    """One message's items, behind UID and FLAGS, in pieces that follow each other: what is large
+    is never copied into something larger. None when it cannot be read."""
 
     uid: int
-    octets: bytes | None
+    pieces: list[bytes] | None
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -117,7 +118,7 @@ def read_batch(tx: Transaction, box: SelectedMailbox, uids: Sequence[int], wante
             opened = (uid, octets)
         if rendered is not None:
             messages.append(rendered)
-            total += len(rendered.octets or b"")
+            total += sum(map(len, rendered.pieces or ()))
             if total >= BATCH_OCTETS_MAX:
                 break
     return Batch(messages, taken, opened)
@@ -133,19 +134,20 @@ def _render_one(
     tx: Transaction, box: SelectedMailbox, uid: int, wanted: Wanted
 ) -> tuple[Rendered | None, bytes | None]:
     """What to show of a message, None when it is gone; and its octets, if they were opened."""
-    parts: list[bytes] = []
+    pieces: list[bytes] = []
     octets: bytes | None = None
+    chunk = Chunk(1, 1, uid, uid)
     if wanted.items:
-        stored = fetch.parts(tx, box.account, box.mailbox, Chunk(1, 1, uid, uid), wanted.items)
+        stored = fetch.parts(tx, box.account, box.mailbox, chunk, wanted.items)
         if not stored:
             return None, None
-        parts.append(stored[0][1])
+        pieces.append(stored[0][1])
     if wanted.with_body:
-        only = (Item.BODYSTRUCTURE,)
-        stored = fetch.parts(tx, box.account, box.mailbox, Chunk(1, 1, uid, uid), only)
+        stored = fetch.parts(tx, box.account, box.mailbox, chunk, (Item.BODYSTRUCTURE,))
         if not stored:
             return None, None
-        parts.append(b"BODY " + structure.basic_body(stored[0][1].partition(b" ")[2]))
+        body = structure.basic_body(stored[0][1].partition(b" ")[2])
+        pieces += [b" BODY " if pieces else b"BODY ", body]
     if wanted.sections:
         try:
             octets = _open(tx, box, uid)
@@ -153,8 +155,10 @@ def _render_one(
             return Rendered(uid, None), None
         if octets is None:
             return None, None
-        parts += sections(octets, wanted.sections)
-    return Rendered(uid, b" ".join(parts)), octets
+        if pieces:
+            pieces.append(b" ")
+        pieces += sections(octets, wanted.sections)
+    return Rendered(uid, pieces), octets
 
 
 def _open(tx: Transaction, box: SelectedMailbox, uid: int) -> bytes | None:
@@ -166,8 +170,8 @@ def _open(tx: Transaction, box: SelectedMailbox, uid: int) -> bytes | None:
 
 
 def sections(octets: bytes, wanted: Sequence[Section]) -> list[bytes]:
-    """`BODY[...] {n}...` for each; the message is scanned once, and only when a part is asked
-    for."""
+    """`BODY[...] {n}...` for each, in pieces; the message is scanned once, and only when a part
+    is asked for."""
     root: mime.Part | None = None
     out: list[bytes] = []
     for section in wanted:
@@ -177,7 +181,12 @@ def sections(octets: bytes, wanted: Sequence[Section]) -> list[bytes]:
             span = structure.part_section(root, section.path, kind)
         else:
             span = _whole_or_half(octets, kind)
-        out.append(section.label + b" " + _value(octets, span, section))
+        value = None if span is None else _value(octets, span, section)
+        head = b" " + section.label if out else section.label
+        if value is None:
+            out.append(head + b" NIL")
+        else:
+            out += [b"%b {%d}\r\n" % (head, len(value)), value]
     return out
 
 
@@ -189,9 +198,7 @@ def _whole_or_half(octets: bytes, kind: SectionKind) -> tuple[int, int]:
     return (0, body) if kind is SectionKind.HEADER else (body, len(octets))
 
 
-def _value(octets: bytes, span: tuple[int, int] | None, section: Section) -> bytes:
-    if span is None:
-        return b"NIL"
+def _value(octets: bytes, span: tuple[int, int], section: Section) -> bytes:
     if section.fields:
         octets = structure.header_fields(
             octets,
@@ -204,4 +211,5 @@ def _value(octets: bytes, span: tuple[int, int] | None, section: Section) -> byt
     if section.origin is not None:
         start = min(start + section.origin, end)
         end = min(start + section.octets, end)
-    return literal(octets if end - start == len(octets) else octets[start:end])
+    value = octets if end - start == len(octets) else octets[start:end]
+    return without_nul(value)

@@ -171,6 +171,13 @@ class Session:
                 else octets[start : start + WRITE_OCTETS_MAX]
             )
 
+    async def send_large(self, octets: bytes) -> None:
+        """Behind what is waiting, slice by slice as the client reads them."""
+        self.flush()
+        for start in range(0, len(octets), WRITE_OCTETS_MAX):
+            self.stream.write(octets[start : start + WRITE_OCTETS_MAX])
+            await self.drained()
+
     async def drained(self) -> None:
         """Write, give other sessions their turn, and wait while the client does not read."""
         self.flush()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from posthouse.protocol.imap import events as e
-from posthouse.protocol.imap.fetch_items import read_items
+from posthouse.protocol.imap.fetch_items import FetchItem, read_items
 from posthouse.protocol.imap.grammar import FLAGS_MAX, BadCommand, Reader
+from posthouse.protocol.imap.limits import Limits
 from posthouse.protocol.imap.search_keys import read_search
 from posthouse.protocol.sasl.grammar import SaslSyntaxError, decode_base64
 
@@ -206,9 +208,20 @@ def _fetch(*, by_uid: bool) -> Callable[[bytes, Reader], e.Event]:
         reader.space()
         messages = reader.sequence_set()
         reader.space()
-        return e.Fetch(tag=tag, messages=messages, items=read_items(reader), by_uid=by_uid)
+        text = reader.short_rest()
+        items = read_items(reader) if text is None else _items(text, reader.limits.fetch_items_max)
+        return e.Fetch(tag=tag, messages=messages, items=items, by_uid=by_uid)
 
     return read
+
+
+@lru_cache(maxsize=256)
+def _items(text: bytes, items_max: int) -> tuple[FetchItem, ...]:
+    """Items that clients ask for again and again, read once."""
+    reader = Reader((text,), (), Limits(fetch_items_max=items_max))
+    items = read_items(reader)
+    reader.end()
+    return items
 
 
 def _store(*, by_uid: bool) -> Callable[[bytes, Reader], e.Event]:

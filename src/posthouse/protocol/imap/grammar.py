@@ -21,6 +21,8 @@ NUMBER_MAX: Final = 0xFFFF_FFFF
 NAME_OCTETS_MAX: Final = 1_000
 """Of a mailbox name or pattern; longer ones name nothing (H54)."""
 
+SHORT_OCTETS_MAX: Final = 256
+
 STAR: Final = 0
 """Stands for `*` in a sequence set, the largest number in use; no number of a set is 0."""
 SequenceSet = tuple[tuple[int, int], ...]
@@ -120,6 +122,13 @@ class Reader:
         """What is left of a command without literals."""
         text, self._pos = self._text[self._pos :], len(self._text)
         return text
+
+    def short_rest(self) -> bytes | None:
+        """As `rest` when that is short enough to be worth remembering; None, and nothing taken,
+        when it is not or literals follow."""
+        if self._index + 1 < len(self._pieces) or len(self._text) - self._pos > SHORT_OCTETS_MAX:
+            return None
+        return self.rest()
 
     # --- words ---
 

@@ -84,9 +84,13 @@ def string(octets: bytes) -> bytes:
 
 
 def literal(octets: bytes) -> bytes:
-    if b"\x00" in octets:
-        octets = octets.replace(b"\x00", b" ")
+    octets = without_nul(octets)
     return b"{%d}\r\n%b" % (len(octets), octets)
+
+
+def without_nul(octets: bytes) -> bytes:
+    """What a literal may hold (RFC 3501 §4.3): a NUL is shown as a space."""
+    return octets.replace(b"\x00", b" ") if b"\x00" in octets else octets
 
 
 def quoted(octets: bytes) -> bytes:

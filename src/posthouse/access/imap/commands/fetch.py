@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FLAG_LINES_MAX: Final = 8_000
 """Of one turn: about 4 ms."""
+WRITE_OCTETS_MAX: Final = 256 * 1024
+"""Larger pieces are not put together with others."""
 CHUNK_MIN: Final = 64
 CHUNK_MAX: Final = 2_000
 CHUNKS_MAX: Final = 200
@@ -194,12 +196,24 @@ async def _line_by_line(
     out: list[bytes] = []
     for chunk, parts in zip(chunks, await session.service.store.read(unit)):
         outcome.missing += chunk.messages - len(parts)
-        out += [_line(box, uid, items, octets) for uid, octets in parts]
+        for uid, octets in parts:
+            out += _line(box, uid, items, [octets])
     return b"".join(out)
 
 
-def _line(box: SelectedMailbox, uid: int, items: dict[FetchItem, None], rest: bytes) -> bytes:
-    """One FETCH response: UID and FLAGS as the session knows them, then the rest."""
+async def _send(session: Session, pieces: list[bytes]) -> None:
+    """Small pieces join the group of replies, large ones wait for the client between slices."""
+    for piece in pieces:
+        if len(piece) > WRITE_OCTETS_MAX:
+            await session.send_large(piece)
+        else:
+            session.send(piece)
+
+
+def _line(
+    box: SelectedMailbox, uid: int, items: dict[FetchItem, None], rest: list[bytes]
+) -> list[bytes]:
+    """One FETCH response in pieces: UID and FLAGS as the session knows them, then the rest."""
     assert box.view is not None
     number = box.view.seq(uid)
     words: list[bytes] = []
@@ -207,9 +221,8 @@ def _line(box: SelectedMailbox, uid: int, items: dict[FetchItem, None], rest: by
         words.append(b"UID %d" % uid)
     if Attribute.FLAGS in items:
         words.append(b"FLAGS " + box.flags_of(number, uid))
-    if rest:
-        words.append(rest)
-    return b"* %d FETCH (%b)\r\n" % (number, b" ".join(words))
+    head = b"* %d FETCH (%b" % (number, b" ".join(words))
+    return [head + b" " if words and rest else head, *rest, b")\r\n"]
 
 
 class _Pieces:
@@ -268,10 +281,10 @@ async def _opened(
             outcome.missing += batch.taken - len(batch.messages)
             shown: list[int] = []
             for message in batch.messages:
-                if message.octets is None:
+                if message.pieces is None:
                     outcome.damaged += 1
                     continue
-                session.send(_line(box, message.uid, items, message.octets))
+                await _send(session, _line(box, message.uid, items, message.pieces))
                 shown.append(message.uid)
             if is_reading:
                 await _mark_seen(session, box, shown)
