@@ -10,8 +10,9 @@ from posthouse.kernel.envelope import Address, Notify, Ret
 from posthouse.kernel.ids import MessageId, QueueId
 from posthouse.queue import dsn, ledger, spool
 from posthouse.queue.item import Origin, State
+from posthouse.queue.options import Options
 from posthouse.queue.outcomes import Recorder
-from posthouse.queue.runner import Options, Runner
+from posthouse.queue.runner import Runner
 from posthouse.queue.work import Ending, Outcome, Report, Work
 from posthouse.sim.chance import SeededChance
 from posthouse.store import queue as rows

@@ -8,6 +8,7 @@ failure, and then one session probes it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
@@ -23,6 +24,8 @@ RESENDS_MAX: Final = 2
 """Times a message is given to another session because one that was kept ended unheard."""
 FAILURES_MAX: Final = 3
 """Sessions that failed in a row, without a message taken, until a destination counts as dead."""
+QUEUED_PER_SESSION: Final = 8
+PATIENCE_S: Final = 0.25
 STOPPING: Final = "the server stops"
 
 
@@ -45,6 +48,8 @@ class Host(Protocol):
 
     def session_gone(self) -> None: ...
 
+    def later(self, seconds: float, call: Callable[[], None]) -> None: ...
+
     def died(self, destination: Destination, words: str) -> None: ...
 
     def revived(self, destination: Destination) -> None: ...
@@ -66,6 +71,7 @@ class Destination:
         "_dead_until_s",
         "_failures",
         "_host",
+        "_is_timer_set",
         "_last_failure",
         "_limits",
         "concurrency",
@@ -98,6 +104,7 @@ class Destination:
         self._dead_s = limits.dead_first_s
         self._dead_until_s = float("-inf")
         self._last_failure: Failure | None = None
+        self._is_timer_set = False
 
     @property
     def is_unused(self) -> bool:
@@ -127,16 +134,31 @@ class Destination:
         self.queue.append(job)
         self.grow()
 
-    def grow(self) -> None:
-        """Open sessions for what waits, as far as the destination and the pool allow."""
+    def grow(self, *, is_late: bool = False) -> None:
+        """Open sessions for what waits, as far as the destination and the pool allow.
+
+        A host that answers soon takes many messages in the time that a session costs; so there
+        are few at first, and more only for those that have waited.
+        """
+        if is_late:
+            wanted = len(self.queue)
+        else:
+            wanted = 0 if self.sessions else -(-len(self.queue) // QUEUED_PER_SESSION)
         while (
-            self.opening < len(self.queue)
+            self.opening < wanted
             and self.opening + len(self.sessions) < self._sessions_allowed
             and not self.is_closing
             and self._host.has_room(self)
         ):
             self.opening += 1
             self._host.open(self)
+        if self.queue and not self._is_timer_set and not self.is_closing:
+            self._is_timer_set = True
+            self._host.later(PATIENCE_S, self._grow_late)
+
+    def _grow_late(self) -> None:
+        self._is_timer_set = False
+        self.grow(is_late=True)
 
     @property
     def _sessions_allowed(self) -> int:
@@ -193,7 +215,8 @@ class Destination:
             self.concurrency = max(1.0, self.concurrency / 2)
             return  # those that are open take what waits
         if self.opening:
-            return  # another one is still trying
+            self._last_failure = failure
+            return  # another one is still trying, as the probe
         if not failure.is_permanent:
             self._die(failure)
         waiting, self.queue = self.queue, deque()

@@ -166,6 +166,9 @@ class Relay:
             if key in self._destinations:
                 asyncio.get_running_loop().call_soon(self._destinations[key].grow)
 
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(seconds, call)
+
     def died(self, destination: Destination, words: str) -> None:
         if self._log is not None:
             self._log.write(events.DESTINATION_DEAD, destination=destination.key, detail=words)
