@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -228,6 +229,25 @@ async def test_a_client_that_does_not_read_is_waited_for_and_then_cut(store: Any
     client.hang_up()
 
 
+# F33
+async def test_one_large_message_waits_for_its_reader_too(store: Any) -> None:
+    house = await House(store, options=plain(output_octets_max=100_000)).settle_in()
+    client = await house.client(mailbox="INBOX")
+    octets = message() + b"x" * 3_000_000
+    await client.exchange(b"a APPEND INBOX {%d+}\r\n" % len(octets) + octets + b"\r\n")
+    client.transport.is_stuck = True
+    client.stream.data_received(b"b FETCH 1 BODY.PEEK[]\r\n")
+    for _ in range(50):
+        await store.read(lambda tx: None)
+        await asyncio.sleep(0)
+    assert 100_000 < client.transport.get_write_buffer_size() < 700_000
+    got = b""
+    while client.session._task is not None:
+        got += client.read()
+        await asyncio.sleep(0)
+    assert octets in got + client.read()
+
+
 async def test_a_client_that_reads_again_gets_everything(store: Any) -> None:
     house = await House(store, options=plain(output_octets_max=100_000)).settle_in()
     client = await house.client(mailbox="INBOX")
@@ -399,3 +419,19 @@ async def test_a_message_of_many_mebibytes_goes_out_in_slices(house: House) -> N
     await client.settle()
     assert max(map(len, client.transport.written)) <= 256 * 1024
     assert octets in client.read()
+
+
+# P9
+async def test_an_idle_session_is_small(house: House) -> None:
+    options = plain(sessions_max=200)
+    house.service.options = options
+    clients = [await house.client(mailbox="INBOX") for _ in range(2)]
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for _ in range(50):
+        client = await house.client(mailbox="INBOX")
+        await client.exchange(b"i IDLE\r\n")
+        clients.append(client)
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (after - before) / 50 < 6 * 1024  # with stream, transport and the test's own client
