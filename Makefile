@@ -1,0 +1,85 @@
+# `make demo` and `make test` need python3 (3.11 or later) with venv, and make. Nothing needs root, and
+# a program of another project that is missing only means that its tests are skipped.
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
+PYTEST := $(BIN)/python -m pytest
+
+# How much the slow tiers do; the tests' own defaults are a smoke of the same.
+KILLS ?= 1000
+SEEDS ?= 2000
+FUZZ_S ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format docs fuzz sim interop crash bench constraints clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.with-posthouse ## two servers on loopback with mail between them, until Ctrl-C
+	@$(BIN)/posthouse demo
+
+test: check ## every check and every test, then the reliability rows that no test names
+	$(PYTEST) -n $(WORKERS) --rows
+
+check: $(VENV)/.with-dev ## style, types, layers, citations
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m tools.citations
+
+format: $(VENV)/.with-dev ## put the code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.with-docs ## the documentation as pages in site/
+	$(BIN)/zensical build --clean
+
+fuzz: $(VENV)/.with-dev ## mutated input for each parser, FUZZ_S seconds each
+	POSTHOUSE_FUZZ_S=$(FUZZ_S) $(PYTEST) tests/fuzz -n $(WORKERS)
+
+sim: $(VENV)/.with-dev ## the simulator with SEEDS seeds
+	POSTHOUSE_SIM_SEEDS=$(SEEDS) $(PYTEST) tests/sim -n $(WORKERS)
+
+interop: $(VENV)/.with-dev ## only the tests that talk to programs of other projects
+	$(PYTEST) tests/interop -n $(WORKERS) -rs
+
+crash: $(VENV)/.with-dev ## kill the server KILLS times under load and count the mail
+	POSTHOUSE_KILLS=$(KILLS) $(PYTEST) tests/crash -s
+
+bench: $(VENV)/.with-posthouse ## the workloads against Posthouse and its peers, in turns
+	PATH="$(CURDIR)/$(BIN):$$PATH" bench/compare.sh
+
+constraints: ## pin what a fresh environment gets today
+	rm -rf build/pins
+	$(PYTHON) -m venv build/pins
+	build/pins/bin/pip install -q '.[dev,docs]' hatchling editables
+	build/pins/bin/python -m tools.pins build/pins/bin/python
+
+clean: ## remove what make made
+	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Posthouse needs Python 3.11 or later; name one: make PYTHON=python3.12 …" >&2; exit 1; }
+	@echo "making $(VENV) (once; some 80 MB)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Without build isolation, so that the build backend is pinned too.
+$(VENV)/.with-posthouse: $(VENV)/.made pyproject.toml constraints.txt
+	@$(PIP) hatchling editables
+	@$(PIP) --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.with-dev: $(VENV)/.with-posthouse
+	@$(PIP) --no-build-isolation -e '.[dev]'
+	@touch $@
+
+$(VENV)/.with-docs: $(VENV)/.with-posthouse
+	@$(PIP) --no-build-isolation -e '.[docs]'
+	@touch $@
