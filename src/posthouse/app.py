@@ -36,6 +36,7 @@ from posthouse.net.listener import Listener, ListenerOptions, Refused
 from posthouse.net.trace_ids import TraceIds
 from posthouse.observe import events
 from posthouse.observe.access import AccessObserver
+from posthouse.observe.lag import INTERVAL_S as LAG_LOOK_S
 from posthouse.observe.lag import watch_loop
 from posthouse.observe.limits import LimitWatch
 from posthouse.observe.log import Log
@@ -46,7 +47,9 @@ from posthouse.queue.outcomes import Recorder
 from posthouse.queue.runner import Runner
 from posthouse.reception.door import Door
 from posthouse.reception.service import Service as SmtpService
+from posthouse.relay.options import Options as RelayOptions
 from posthouse.relay.options import TlsContexts
+from posthouse.relay.plan import SMTP_PORT
 from posthouse.relay.pool import Relay
 from posthouse.store import queue as queue_rows
 from posthouse.store.blobs.sweep import Sweeper
@@ -83,6 +86,11 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     """Roots for verified TLS to other hosts; None is the system's."""
     is_store_inline: bool = False
     vfs: str | None = None
+    mx_port: int = SMTP_PORT
+    """Where other hosts take mail; those of the laboratory on loopback cannot have port 25."""
+    leisure: float = 1.0
+    """How many times longer than usual whatever looks around now and then may wait: a simulator
+    passes days in which nothing happens."""
     reach: Callable[[str], None] = lambda point: None
 
 
@@ -255,7 +263,7 @@ class Node:
         )
         self.resolver = world.resolver(config)
         self.relay = Relay(
-            build.relay_options(config),
+            self._relay_options(config),
             network=world.network,
             resolver=self.resolver,
             clock=world.clock,
@@ -284,6 +292,11 @@ class Node:
             recorder=Recorder(schedule, notices=self.notices, chance=world.chance),
             log=self.log,
         )
+
+    def _relay_options(self, config: Config) -> RelayOptions:
+        options = build.relay_options(config)
+        routes = msgspec.structs.replace(options.routes, mx_port=self.world.mx_port)
+        return msgspec.structs.replace(options, routes=routes)
 
     async def _open_listeners(self) -> None:
         config, world = self.config, self.world
@@ -358,7 +371,12 @@ class Node:
     def _start_background(self) -> None:
         for work in (
             self.deadlines.run(),
-            watch_loop(self.world.clock, self.metrics.loop_lag_seconds, self.log),
+            watch_loop(
+                self.world.clock,
+                self.metrics.loop_lag_seconds,
+                self.log,
+                interval_s=LAG_LOOK_S * self.world.leisure,
+            ),
             self._keep_house(),
             self._sweep(),
             self._watch_certificates(),
@@ -401,7 +419,7 @@ class Node:
                 for connections in self._connections:
                     connections.prune(now)
             await self._measure_queue()
-            await clock.sleep(HOUSEKEEPING_S)
+            await clock.sleep(HOUSEKEEPING_S * self.world.leisure)
 
     def _set_stress(self, *, is_stressed: bool) -> None:
         if bool(self.metrics.stress.value) is is_stressed:
@@ -439,7 +457,7 @@ class Node:
 
     async def _watch_certificates(self) -> None:
         while True:
-            await self.world.clock.sleep(CERTIFICATE_LOOK_S)
+            await self.world.clock.sleep(CERTIFICATE_LOOK_S * self.world.leisure)
             self.reload_certificates()
 
     async def _probe_disk(self) -> None:
@@ -470,7 +488,7 @@ class Node:
             for made in self.smtp_services
         ]
         imap, pop3 = build.imap_options(config), build.pop3_options(config)
-        relay = build.relay_options(config)
+        relay = self._relay_options(config)
         if (config.tls.certificate, config.tls.key) != (
             self.config.tls.certificate,
             self.config.tls.key,

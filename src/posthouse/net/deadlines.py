@@ -1,4 +1,5 @@
-"""Deadlines of all live sessions, swept once a second: no timer is made for a command.
+"""Deadlines of all live sessions, swept once a second: no timer is made for a command, and none
+at all while nobody is there.
 
 A session keeps one float, `deadline_s`; moving it is all that a command costs. Deadlines therefore
 end up to `SWEEP_S` late, which no limit of ours minds.
@@ -6,6 +7,7 @@ end up to `SWEEP_S` late, which no limit of ours minds.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Final, Protocol
 
@@ -27,11 +29,12 @@ class Expirable(Protocol):
 class Deadlines:
     """The live sessions of one process."""
 
-    __slots__ = ("_clock", "_live")
+    __slots__ = ("_clock", "_live", "_someone")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._live: dict[int, Expirable] = {}
+        self._someone = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._live)
@@ -43,6 +46,7 @@ class Deadlines:
     def add(self, session: Expirable) -> None:
         """Watch it until `discard`; adding twice is once."""
         self._live[id(session)] = session
+        self._someone.set()
 
     def discard(self, session: Expirable) -> None:
         self._live.pop(id(session), None)
@@ -60,5 +64,8 @@ class Deadlines:
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
+            await self._someone.wait()
             await self._clock.sleep(SWEEP_S)
             self.sweep()
+            if not self._live:
+                self._someone.clear()

@@ -16,13 +16,15 @@ CLOCK_JUMP_S: Final = 60.0
 """Wall time that moves this much apart from monotonic time is told of (F16)."""
 
 
-async def watch_loop(clock: Clock, lag_seconds: Histogram, log: Log) -> None:
+async def watch_loop(
+    clock: Clock, lag_seconds: Histogram, log: Log, *, interval_s: float = INTERVAL_S
+) -> None:
     """Measure for ever; run it as a task and cancel it at the end."""
     wall_us, before = clock.unix_us(), clock.monotonic_s()
     while True:
-        await clock.sleep(INTERVAL_S)
+        await clock.sleep(interval_s)
         now_us, now = clock.unix_us(), clock.monotonic_s()
-        lag = max(0.0, now - before - INTERVAL_S)
+        lag = max(0.0, now - before - interval_s)
         lag_seconds.observe(lag)
         if lag >= BLOCKED_S:
             log.write(events.LOOP_BLOCKED, seconds=round(lag, 3))
