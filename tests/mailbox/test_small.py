@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.kernel.ids import AccountId
 from posthouse.mailbox.changes import ChangesHub
-from posthouse.mailbox.preview import PREVIEW_CHARACTERS, html_words, preview
-from posthouse.message.mime import scan
 from posthouse.protocol.imap import utf7
 from posthouse.store.transaction import DatabaseChanged, QueueChanged
 from tests.mailbox.world import World
@@ -63,52 +59,6 @@ def test_a_wake_may_stop_watches(world: World) -> None:
     world.deliver()
     world.deliver()
     assert len(woken) <= 2 and hub._watches == {}
-
-
-# --- previews ---
-
-ATTACHED = (
-    b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
-    b"Content-Disposition: attachment\r\n\r\nno\r\n--b\r\n\r\nyes\r\n--b--\r\n"
-)
-
-
-@pytest.mark.parametrize(
-    ("octets", "words"),
-    [
-        (b"Subject: x\r\n\r\n  One\r\n\r\n two\tthree \r\n", "One two three"),
-        (b"Content-Type: text/html\r\n\r\n<style>x{}</style><p>Hi &amp; <b>bye</b>", "Hi & bye"),
-        (b"Content-Type: text/html\r\n\r\n<!-- no --><TITLE>t</TITLE>yes<script>no", "yes"),
-        (b"Content-Type: image/png\r\n\r\nxx", ""),
-        (b"Content-Type: text/plain; charset=utf-8\r\n\r\n\xe2\x80\x8b\xe2\x80\xaea\x00b", "ab"),
-        (
-            ATTACHED,
-            "yes",
-        ),
-        (b"", ""),
-        (b"\r\n" + b"word " * 1000, ("word " * 40).rstrip()),
-    ],
-)
-def test_the_first_words_of_a_message(octets: bytes, words: str) -> None:
-    got = preview(scan(octets))
-    assert got == words and len(got) <= PREVIEW_CHARACTERS
-
-
-@pytest.mark.parametrize(
-    "html",
-    [
-        "<" * 100_000,
-        "<!--" * 50_000,
-        "<style>" * 30_000,
-        "&#" * 50_000,
-        "<a " * 50_000,
-        "<b>" * 9999,
-    ],
-)
-def test_hostile_html_takes_no_time(html: str) -> None:  # H38
-    started = time.perf_counter()
-    html_words(html)
-    assert time.perf_counter() - started < 1.0
 
 
 # --- modified UTF-7 (RFC 3501 §5.1.3) ---

@@ -18,10 +18,11 @@ from posthouse.mailbox import names
 from posthouse.mailbox.errors import LimitReached, NoSuchMailbox
 from posthouse.mailbox.flags import KEYWORDS_MAX, SEEN, SYSTEM_FLAGS, spelled
 from posthouse.mailbox.hierarchy import checked_for_lookup
-from posthouse.mailbox.preview import preview
 from posthouse.mailbox.quota import refusal
 from posthouse.message import mime
 from posthouse.message.dates import parse_date
+from posthouse.message.fields import HeaderSection
+from posthouse.message.preview import preview_part
 from posthouse.protocol.imap import structure
 from posthouse.store import mail
 from posthouse.store.transaction import AccountChanged, Transaction
@@ -67,9 +68,13 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True):
     email: EmailId
 
 
-def prepare(octets: bytes) -> Prepared:
-    """Render ENVELOPE, BODYSTRUCTURE and preview once and hash. Pure; never raises for content."""
-    root = mime.scan(octets)
+def prepare(octets: bytes, section: HeaderSection | None = None) -> Prepared:
+    """Render ENVELOPE, BODYSTRUCTURE and preview once and hash. Pure; never raises for content.
+
+    Args:
+        section: of these octets, for one who has read it already.
+    """
+    root = mime.scan(octets, section=section)
     rendered = structure.render_part(root)
     sent = root.section.first(b"date")
     moment = None if sent is None else parse_date(sent)
@@ -78,7 +83,7 @@ def prepare(octets: bytes) -> Prepared:
         sha256=hashlib.sha256(octets).digest(),
         envelope=rendered.envelope,
         bodystructure=rendered.bodystructure,
-        preview=preview(root),
+        preview=preview_part(root),
         sent_day=None if moment is None else (moment.date() - _EPOCH_DAY).days,
     )
 

@@ -131,9 +131,19 @@ class Part:
             waiting.extend(reversed(part.children))
 
 
-def scan(octets: bytes, *, depth_max: int = DEPTH_MAX, parts_max: int = PARTS_MAX) -> Part:
-    """The structure of a message. CRLF and bare LF both end lines."""
-    root = Part(read_section(octets), len(octets))
+def scan(
+    octets: bytes,
+    *,
+    section: HeaderSection | None = None,
+    depth_max: int = DEPTH_MAX,
+    parts_max: int = PARTS_MAX,
+) -> Part:
+    """The structure of a message. CRLF and bare LF both end lines.
+
+    Args:
+        section: of these octets, for one who has read it already.
+    """
+    root = Part(section or read_section(octets), len(octets))
     if root.maintype == b"multipart" or _is_message(root):
         _Scanner(octets, depth_max, parts_max).run(root)
     return root

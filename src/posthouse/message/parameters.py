@@ -6,6 +6,7 @@ The parameters that BODYSTRUCTURE shows and those that filters look at are the s
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -15,6 +16,8 @@ from posthouse.message import words
 
 PARAMETERS_MAX: Final = 100
 """`mime.parameters_max`: parameters, and pieces of them, used of one field."""
+KNOWN_OCTETS_MAX: Final = 120
+"""Of a Content-Type that is remembered."""
 VALUE_OCTETS_MAX: Final = 16_384
 """Of a field with parameters that are looked at."""
 
@@ -71,6 +74,10 @@ def _decode_extended(value: bytes) -> str:
 
 def parse_type(value: bytes) -> tuple[bytes, bytes, Parameters] | None:
     """Type, subtype (lower case) and parameters of an unfolded Content-Type; None if malformed."""
+    return _known_type(value) if len(value) <= KNOWN_OCTETS_MAX else _read_type(value)
+
+
+def _read_type(value: bytes) -> tuple[bytes, bytes, Parameters] | None:
     value = value[:VALUE_OCTETS_MAX]
     match = _TYPE.match(value)
     if match is None and b"(" in value:
@@ -79,6 +86,10 @@ def parse_type(value: bytes) -> tuple[bytes, bytes, Parameters] | None:
     if match is None:
         return None
     return match[1].lower(), match[2].lower(), _parse(value, match.end())
+
+
+# Most mail has one of a few types; what is shared is never changed.
+_known_type = lru_cache(maxsize=256)(_read_type)
 
 
 def parse_disposition(value: bytes) -> tuple[bytes, Parameters] | None:

@@ -15,6 +15,7 @@ PREVIEW_OCTETS_MAX: Final = 64 * 1024
 # What senders put in so that nothing else shows up in a preview.
 _INVISIBLE: Final = re.compile("[\u00ad\u034f\u115f\u180e\u200b-\u200f\u2060-\u2064\ufeff]")
 _GLANCE_OCTETS: Final = 2_048  # mostly enough
+_PLAIN_OCTETS: Final = 400
 PREVIEW_PARTS_MAX: Final = 100
 """Parts looked through for text."""
 
@@ -42,10 +43,26 @@ def preview_part(root: Part) -> str:
 
 
 def _beginning(part: Part) -> str:
+    if (shown := _plain_beginning(part)) is not None:
+        return shown
     shown = _words(text(part, octets_max=_GLANCE_OCTETS))
     if len(shown) == PREVIEW_CHARACTERS_MAX or part.size_octets <= _GLANCE_OCTETS:
         return shown
     return _words(text(part, octets_max=PREVIEW_OCTETS_MAX))
+
+
+def _plain_beginning(part: Part) -> str | None:
+    """The common case without a codec: ASCII as it stands, with nothing quoted in it."""
+    section = part.section
+    if b"content-transfer-encoding" in section and part.encoding not in (b"7bit", b"8bit"):
+        return None
+    head = section.octets[part.body : min(part.end, part.body + _PLAIN_OCTETS)]
+    if b">" in head or not head.isascii():
+        return None
+    line = " ".join(head.decode("ascii").split())
+    if not line.isprintable() or len(line) <= PREVIEW_CHARACTERS_MAX:
+        return None
+    return f"{line[: PREVIEW_CHARACTERS_MAX - 1]}…"
 
 
 def _is_attachment(part: Part) -> bool:

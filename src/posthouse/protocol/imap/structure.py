@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -60,6 +61,10 @@ def render(octets: bytes) -> Structure:
 def render_part(root: Part) -> Structure:
     """As `render`, for one who has scanned already."""
     return Structure(envelope(root.section), _Renderer().structure(root))
+
+
+KNOWN_OCTETS_MAX: Final = 200
+"""Of an address field that is remembered."""
 
 
 # --- strings ---
@@ -113,6 +118,10 @@ def _addresses(section: HeaderSection, name: bytes) -> bytes:
     value = section.raw(name)
     if value is None:
         return b"NIL"
+    return _known_list(value) if len(value) <= KNOWN_OCTETS_MAX else _list(value)
+
+
+def _list(value: bytes) -> bytes:
     out = []
     size = 0
     is_in_group = False
@@ -126,6 +135,10 @@ def _addresses(section: HeaderSection, name: bytes) -> bytes:
         is_in_group = item.domain is None if item.local_part is not None else False
         out.append(shown)
     return b"(" + b"".join(out) + b")" if out else b"NIL"
+
+
+# The same senders and recipients write and are written to again and again.
+_known_list = lru_cache(maxsize=4096)(_list)
 
 
 def _address(item: Listed) -> bytes:
