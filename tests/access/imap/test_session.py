@@ -435,3 +435,30 @@ async def test_an_idle_session_is_small(house: House) -> None:
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (after - before) / 50 < 6 * 1024  # with stream, transport and the test's own client
+
+
+async def test_every_limit_that_a_peer_meets_is_told(house: House) -> None:
+    client = await house.client(mailbox="INBOX")
+    for command in (
+        "x" * 70_000,
+        "SEARCH TEXT {2000000}",
+        "APPEND INBOX {99999999}",
+        "FETCH " + ",".join(["1"] * 10_001) + " FLAGS",
+        "SEARCH " + "NOT " * 60 + "SEEN",
+        "SEARCH " + "SEEN " * 1_000 + "SEEN",
+        "FETCH 1 (" + " ".join(["UID"] * 1_001) + ")",
+    ):
+        assert b" BAD [" in await client.command(command)
+    assert house.observer.limits == [
+        "imap.line_octets_max",
+        "imap.literal_octets_max",
+        "smtp.message_octets_max",
+        "imap.set_items_max",
+        "imap.depth_max",
+        "imap.search_keys_max",
+        "imap.fetch_items_max",
+    ]
+    client.hang_up()
+    opened = [event for event, _ in house.observer.events if event == "imap.opened"]
+    closed = [event for event, _ in house.observer.events if event == "imap.closed"]
+    assert len(opened) == len(closed) == 1

@@ -44,6 +44,7 @@ class Session:
         "_has_ended",
         "_is_draining",
         "_is_idling",
+        "_is_open",
         "_is_paused",
         "_is_stale",
         "_out",
@@ -79,6 +80,7 @@ class Session:
         """The account's mail changed since this session last read its news."""
         self._is_idling = False
         self._is_paused = False
+        self._is_open = False
         self._is_draining = False
         self._has_ended = False
 
@@ -86,6 +88,8 @@ class Session:
 
     def connected(self, stream: Stream) -> None:
         self.stream = stream
+        self.service.observer.noted("imap.opened", stream.trace_id, peer=stream.peer.address)
+        self._is_open = True
         self.deadline_s = self.service.deadlines.after_s(self.service.options.login_s)
         self.service.deadlines.add(self)
         self.send(responses.ok(b"*", "Posthouse is ready", b"CAPABILITY " + self.capabilities()))
@@ -100,6 +104,7 @@ class Session:
         elif self.machine.is_overfull and not self._is_paused:
             self._is_paused = True
             self.stream.pause_reading()
+            self.limit("imap.pipeline_max", observed=self.service.options.limits.pipeline_max)
 
     def tls_started(self) -> None:
         """Commands come encrypted now; LOGIN is possible."""
@@ -114,8 +119,14 @@ class Session:
         self.unselect()
         if self.principal is not None:
             self.service.release(self.principal.account)
-            self.service.observer.noted("imap.closed", self.stream.trace_id)
             self.principal = None
+        if self._is_open:
+            self._is_open = False
+            peer = self.stream.peer.address
+            reason = "" if error is None else str(error)
+            self.service.observer.noted(
+                "imap.closed", self.stream.trace_id, peer=peer, reason=reason
+            )
         if self._task is not None:
             self._task.cancel()
         if self._work is not None:  # its task never began
@@ -136,8 +147,10 @@ class Session:
         elif self._task is not None:
             self.deadline_s = self.service.deadlines.after_s(self.service.options.idle_s)
         elif self.principal is None:
+            self.limit("imap.login_s", observed=int(self.service.options.login_s))
             self.goodbye("You did not log in in time")
         else:
+            self.limit("imap.idle_s", observed=int(self.service.options.idle_s))
             self.goodbye("You were silent for too long")
 
     def drain(self) -> None:
@@ -422,6 +435,8 @@ class Session:
         machine = self.machine
         for _ in range(AT_ONCE_MAX):
             command = machine.next_event()
+            if machine.reached is not None:
+                self._note_limit(*machine.reached)
             outgoing = machine.take_outgoing()
             if outgoing:
                 self._out.append(outgoing)
@@ -493,12 +508,22 @@ class Session:
     def fault(self, fault: Fault) -> None:
         self.service.observer.noted("imap.fault", self.stream.trace_id, detail=str(fault))
 
+    def _note_limit(self, field: str, observed: int) -> None:
+        """One of the machine's."""
+        self.machine.reached = None
+        name = "smtp.message_octets_max" if field == "append_octets_max" else f"imap.{field}"
+        self.limit(name, observed=observed)
+
     def limit(self, name: str, *, observed: int) -> None:
         """A row of the limits table was reached."""
-        value = {
-            "imap.sessions_max": self.service.options.sessions_max,
-            "imap.output_octets_max": self.service.options.output_octets_max,
-        }[name]
+        options = self.service.options
+        field = name.partition(".")[2]
+        if name == "smtp.message_octets_max":
+            value = options.limits.append_octets_max
+        elif hasattr(options, field):
+            value = int(getattr(options, field))
+        else:
+            value = int(getattr(options.limits, field))
         self.service.observer.limit_reached(
             name,
             self.stream.trace_id,

@@ -99,7 +99,7 @@ def read_items(reader: Reader) -> tuple[FetchItem, ...]:
         count += 1
         fields += len(item.fields) if isinstance(item, Section) else 0
         if count > reader.limits.fetch_items_max or fields > FIELDS_MAX:
-            raise BadCommand("Too many items to fetch", code="LIMIT")
+            raise BadCommand("Too many items to fetch", code="LIMIT", limit="fetch_items_max")
         if reader.accept(b")"):
             return tuple(found)
         reader.space()

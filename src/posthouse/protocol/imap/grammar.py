@@ -52,12 +52,14 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)  # noqa: UP017
 
 
 class BadCommand(PosthouseError):
-    """The command is no IMAP: `text` goes behind its BAD, `code` in brackets before it."""
+    """The command is no IMAP: `text` goes behind its BAD, `code` in brackets before it.
+    `limit` is the field of `Limits` that was reached, if one was."""
 
-    def __init__(self, text: str, *, code: str = "") -> None:
+    def __init__(self, text: str, *, code: str = "", limit: str = "") -> None:
         super().__init__(text)
         self.text = text
         self.code = code
+        self.limit = limit
 
 
 class Reader:
@@ -247,7 +249,7 @@ def sequence_set(text: bytes, *, items_max: int = DEFAULT_LIMITS.set_items_max) 
     """`1:3,7,9:*` as ranges; more than `items_max` are refused."""
     items = text.split(b",")
     if len(items) > items_max:
-        raise BadCommand("Too many items in the sequence set", code="LIMIT")
+        raise BadCommand("Too many items in the sequence set", code="LIMIT", limit="set_items_max")
     ranges: list[tuple[int, int]] = []
     for item in items:
         first, colon, last = item.partition(b":")

@@ -150,12 +150,14 @@ def _read_keys(reader: Reader, charset: str) -> SearchKey:
     while True:
         count += 1
         if count > reader.limits.search_keys_max:
-            raise BadCommand("Too many search keys", code="LIMIT")
+            raise BadCommand("Too many search keys", code="LIMIT", limit="search_keys_max")
         key = _read_key(reader, charset)
         if isinstance(key, _Group):
             stack.append(key)
             if len(stack) > reader.limits.depth_max:
-                raise BadCommand("Search keys are nested too deeply", code="LIMIT")
+                raise BadCommand(
+                    "Search keys are nested too deeply", code="LIMIT", limit="depth_max"
+                )
             continue
         _place(stack, key)
         while reader.accept(b")"):

@@ -69,12 +69,16 @@ class ServerSession:
         "_wanted",
         "has_ended",
         "phase",
+        "reached",
     )
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
         self.phase = Phase.GREETED
         self.has_ended = False
         """Nothing more is read: send what is outgoing, then close."""
+        self.reached: tuple[str, int] | None = None
+        """A field of `Limits` that was reached and what was asked for, until the caller has noted
+        it and set this to None."""
         self._limits = limits
         self._inbox = bytearray()
         self._scanned = 0
@@ -251,6 +255,9 @@ class ServerSession:
             return  # its own event tells it, once the line is over
         if self._pieces:
             start = self._pieces[0]
+        is_known = self.phase in LOGGED_IN
+        name = "line_octets_max" if is_known else "line_before_login_octets_max"
+        self._reach(name, self._line_octets + len(self._inbox))
         self._forget()
         self._is_discarding = True
         self._complain(_tag_of(start), "Command line is too long", responses.TOOBIG)
@@ -303,12 +310,14 @@ class ServerSession:
         if known is None or self.phase not in known[0]:
             self._refuse(tag, _why_not(verb), "", octets, is_synchronizing=is_synchronizing)
             return None
-        sum_octets_max = limits.literal_octets_max
+        name, sum_octets_max = "literal_octets_max", limits.literal_octets_max
         if self.phase is Phase.GREETED:
+            name = "literal_before_login_octets_max"
             sum_octets_max = limits.literal_before_login_octets_max
         elif verb == b"APPEND":
-            sum_octets_max = limits.append_octets_max
+            name, sum_octets_max = "append_octets_max", limits.append_octets_max
         if self._literal_octets + octets > sum_octets_max:
+            self._reach(name, self._literal_octets + octets)
             text = "Literal is too large"
             self._refuse(tag, text, responses.TOOBIG, octets, is_synchronizing=is_synchronizing)
             return None
@@ -381,6 +390,7 @@ class ServerSession:
         if self.phase is Phase.GREETED:
             limit = min(limit, DISCARD_BEFORE_LOGIN_OCTETS_MAX)
         if self._discarded > limit and not self.has_ended:
+            self._reach("literal_discard_octets_max", self._discarded)
             self._outbox += responses.bye("Too much to throw away", responses.TOOBIG)
             self._end()
 
@@ -414,6 +424,8 @@ class ServerSession:
             )
             return None
         except BadCommand as bad:
+            if bad.limit:
+                self._reach(bad.limit, getattr(self._limits, bad.limit) + 1)
             self._complain(tag, bad.text, bad.code)
             return None
         if isinstance(event, e.StartTls) and self._inbox:
@@ -432,8 +444,12 @@ class ServerSession:
         limits = self._limits
         is_known = self.phase in LOGGED_IN
         if self._errors >= (limits.errors_max if is_known else limits.errors_before_login_max):
+            self._reach("errors_max" if is_known else "errors_before_login_max", self._errors)
             self._outbox += responses.bye("Too many errors")
             self._end()
+
+    def _reach(self, name: str, observed: int) -> None:
+        self.reached = (name, observed)
 
     def _end(self) -> None:
         self.has_ended = True

@@ -15,10 +15,10 @@ OURS: Final = b'("name" "Posthouse")'
 
 def run(session: Session, command: e.Id) -> None:
     if command.fields:
-        client = {
-            name.decode("utf-8", "replace").lower(): value.decode("utf-8", "replace")
+        client = "; ".join(
+            f"{name.decode('utf-8', 'replace')}={value.decode('utf-8', 'replace')}"
             for name, value in command.fields
-        }
+        )
         session.service.observer.noted("imap.client", session.stream.trace_id, client=client)
     session.send(responses.untagged(b"ID", OURS))
     session.ok(command, "ID completed")

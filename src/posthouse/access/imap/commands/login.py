@@ -51,13 +51,23 @@ async def log_in(
         session.no(command, "Too many sessions of this account", responses.LIMIT)
         return
     session.log_in(principal)
-    service.observer.noted("imap.login", session.stream.trace_id, account=principal.name)
+    service.observer.noted(
+        "imap.login",
+        session.stream.trace_id,
+        peer=session.stream.peer.address,
+        account=principal.name,
+        mechanism=_mechanism(command),
+    )
     session.ok(command, "Logged in", b"CAPABILITY " + AFTER_LOGIN)
 
 
 async def _failed(session: Session, command: e.Command, result: LoginResult) -> None:
     session.service.observer.noted(
-        "imap.login_failed", session.stream.trace_id, detail=result.detail
+        "imap.login_failed",
+        session.stream.trace_id,
+        peer=session.stream.peer.address,
+        mechanism=_mechanism(command),
+        detail=result.detail,
     )
     if result.failure is LoginFailure.WRONG:
         text, code = "User name or password is wrong", responses.AUTHENTICATIONFAILED
@@ -71,3 +81,7 @@ async def _failed(session: Session, command: e.Command, result: LoginResult) -> 
     session.attempts += 1
     if session.attempts >= session.service.options.attempts_max:
         session.goodbye("Too many failed logins")
+
+
+def _mechanism(command: e.Command) -> str:
+    return "LOGIN" if isinstance(command, e.Login) else "PLAIN"
