@@ -275,6 +275,7 @@ class Node:
             ),
             trace_ids=self._trace_ids,
             log=self.log,
+            reach=world.reach,
         )
         local = LocalAgent(
             directory=self.directory_options,

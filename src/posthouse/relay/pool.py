@@ -60,8 +60,10 @@ class Relay:
         contexts: TlsContexts,
         trace_ids: TraceIds,
         log: Log | None = None,
+        reach: Callable[[str], None] = lambda point: None,
     ) -> None:
         self._options = options
+        self._reach = reach
         self._network = network
         self._resolver = resolver
         self._clock = clock
@@ -307,6 +309,7 @@ class Relay:
             options=self._options,
             contexts=self._contexts,
             deadlines=self._deadlines,
+            reach=self._reach,
         )
         tls = None
         if plan.tls is Tls.IMPLICIT:

@@ -15,6 +15,7 @@ on the thread, 0.08 ms here.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import queue
 import threading
@@ -648,10 +649,16 @@ class _Slot:
 
 
 def crash_point(name: str) -> Callable[[str], None]:
-    """A `reach` that kills this process without warning at the named point (F8, F30)."""
+    """A `reach` that kills this process without warning at the named point (F8, F30).
+
+    "store.before-commit" means the first time, "store.before-commit:20" the twentieth.
+    """
+    wanted, _, times = name.partition(":")
+    passed = itertools.count(1)
+    last = int(times) if times.isdecimal() else 1
 
     def reach(point: str) -> None:
-        if point == name:
+        if point == wanted and next(passed) >= last:
             os.kill(os.getpid(), 9)
 
     return reach
