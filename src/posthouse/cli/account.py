@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TextIO
+from typing import Final, TextIO
 
 import click
 import msgspec
@@ -23,11 +23,12 @@ from posthouse.cli.output import (
 from posthouse.config.quantity import format_value, parse_size
 from posthouse.config.setting import Unit
 from posthouse.kernel.errors import UserError
+from posthouse.kernel.ids import AccountId
 from posthouse.mailbox.names import create_default_mailboxes, delete_all
 from posthouse.store import accounts as rows
 from posthouse.store.transaction import DirectoryChanged, Transaction
 
-IMPORT_LINES_MAX = 100_000
+IMPORT_LINES_MAX: Final = 100_000
 
 
 @click.group()
@@ -37,10 +38,11 @@ def account() -> None:
 
 def make_account(
     tx: Transaction, address: str, *, password_hash: str, quota_octets: int | None
-) -> None:
+) -> AccountId:
     """An account with its mailboxes."""
     made = admin.add_account(tx, address, password_hash=password_hash, quota_octets=quota_octets)
     create_default_mailboxes(tx, made)
+    return made
 
 
 @account.command()

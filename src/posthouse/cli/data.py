@@ -6,6 +6,7 @@ it to be stopped, and none talks to it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,7 @@ def open_store(config: Config, *, creates: bool = False) -> Iterator[SqliteStore
             "with --config",
             code=ExitCode.NOT_FOUND,
         )
+    os.umask(0o077)  # what is made now, the server keeps: nobody else reads anybody's mail
     store = SqliteStore.open(options, clock=SystemClock(), disk=FileDisk(), is_inline=True)
     try:
         if store.lost is not None:
