@@ -5,6 +5,7 @@ Promise P2; may run beside a working server, on one snapshot.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -22,7 +23,9 @@ BLOBS_MAX: Final = 1_000_000
 UNKNOWN_REASON: Final = "a transition that the table of states does not have"
 BLOB_DAMAGED: Final = "the octets of an open message are missing or changed"
 
-__all__ = ["Fault", "LedgerReport", "check", "history"]
+STEPS: Final = len(rows.RULES) + 1
+
+__all__ = ["STEPS", "Fault", "LedgerReport", "check", "history"]
 Fault = rows.Fault
 history = rows.history
 
@@ -41,16 +44,24 @@ class LedgerReport(msgspec.Struct, frozen=True, kw_only=True):
         return not self.faults
 
 
-def check(tx: Transaction, *, reads_octets: bool = False) -> LedgerReport:
+def check(
+    tx: Transaction,
+    *,
+    reads_octets: bool = False,
+    advance: Callable[[int], None] = lambda done: None,
+) -> LedgerReport:
     """Check recipients against ledger, messages and blobs.
 
     Args:
         reads_octets: also read every open message and compare its SHA-256 (F10).
+        advance: told 1 after each of `STEPS` steps, so that somebody can watch.
     """
     faults: list[Fault] = []
     for rule in rows.RULES:
         faults += rows.broken(tx, rule, limit=FAULTS_MAX)
+        advance(1)
     faults += _unknown_transitions(tx)
+    advance(1)
     if reads_octets:
         faults += _damaged(tx)
     states = {state.name.lower(): number for state, number in rows.counts(tx).items()}

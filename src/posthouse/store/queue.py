@@ -280,6 +280,21 @@ def message_by_queue_id(tx: Transaction, queue_id: str) -> MessageRow | None:
     return message_of(row) if row else None
 
 
+def recent_queue_ids(tx: Transaction, *, limit: int) -> list[str]:
+    """Names of the newest messages, the newest first."""
+    found = tx.all("SELECT queue_id FROM message ORDER BY id DESC LIMIT ?", (limit,))
+    return [row[0] for row in found]
+
+
+def queue_ids_of_trace(tx: Transaction, trace: str, *, limit: int) -> list[str]:
+    """Names of the messages that came by one connection, in their order."""
+    found = tx.all(
+        "SELECT queue_id FROM message WHERE queue_id >= ? AND queue_id < ? ORDER BY id LIMIT ?",
+        (f"{trace}.", f"{trace}/", limit),
+    )
+    return [row[0] for row in found]
+
+
 def decision(tx: Transaction, message: MessageId) -> bytes:
     row = tx.one("SELECT decision FROM message WHERE id = ?", (message,))
     return row[0] if row else b"{}"
