@@ -29,10 +29,12 @@ class Expirable(Protocol):
 class Deadlines:
     """The live sessions of one process."""
 
-    __slots__ = ("_clock", "_live", "_someone")
+    __slots__ = ("_clock", "_live", "_someone", "now_s")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.now_s = clock.monotonic_s()
+        """Monotonic time of the last sweep: exact enough for deadlines, and free."""
         self._live: dict[int, Expirable] = {}
         self._someone = asyncio.Event()
 
@@ -45,6 +47,8 @@ class Deadlines:
 
     def add(self, session: Expirable) -> None:
         """Watch it until `discard`; adding twice is once."""
+        if not self._live:
+            self.now_s = self._clock.monotonic_s()
         self._live[id(session)] = session
         self._someone.set()
 
@@ -53,7 +57,7 @@ class Deadlines:
 
     def sweep(self) -> int:
         """Expire what is due; returns how many that were."""
-        now_s = self._clock.monotonic_s()
+        now_s = self.now_s = self._clock.monotonic_s()
         due = [session for session in self._live.values() if session.deadline_s <= now_s]
         for session in due:
             if session.deadline_s <= now_s:  # another one's end may have moved or ended it

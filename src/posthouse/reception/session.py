@@ -23,8 +23,8 @@ from posthouse.kernel.errors import Fault, StorageBusy, StorageFull, StorageLost
 from posthouse.kernel.ids import QueueId
 from posthouse.kernel.reply import Reply
 from posthouse.mailbox import quota
-from posthouse.mailbox.append import prepare
-from posthouse.message.fields import read_section
+from posthouse.mailbox.append import Prepared, prepare
+from posthouse.message.fields import HeaderSection, read_section
 from posthouse.net.stream import Stream
 from posthouse.observe import events
 from posthouse.protocol.sasl.events import Challenge, Credentials, Failure
@@ -41,7 +41,7 @@ from posthouse.protocol.smtp.events import (
     SessionEnded,
     StartTlsReceived,
 )
-from posthouse.protocol.smtp.limits import Limits, Mode
+from posthouse.protocol.smtp.limits import OUTBOX_OCTETS_MAX, Limits, Mode
 from posthouse.protocol.smtp.phases import Phase
 from posthouse.protocol.smtp.server import ServerSession
 from posthouse.queue.item import Origin
@@ -197,7 +197,7 @@ class Session:
 
     def _is_content_alive(self) -> bool:
         """Whether enough came in the last window (`smtp.data_rate_min`); begins a new one."""
-        now = self.service.clock.monotonic_s()
+        now = self.service.deadlines.now_s
         window_s = now - self._content_since_s
         is_enough = self._content_octets >= self.service.options.data_rate_min * window_s
         self._content_since_s, self._content_octets = now, 0
@@ -212,8 +212,8 @@ class Session:
     def _set_deadline(self, *, has_moved: bool) -> None:
         """Called after every segment. One that completes no command only shortens the wait: a
         whole command has to come within `smtp.command_s` of its first octet."""
-        options = self.service.options
-        now = self.service.clock.monotonic_s()
+        service = self.service
+        options, now = service.options, service.deadlines.now_s
         phase = self.machine.phase
         if phase is Phase.CONTENT or phase is Phase.CHUNK:
             if self._content_since_s == 0.0:
@@ -223,13 +223,13 @@ class Session:
         self._content_since_s, self._content_octets = 0.0, 0
         if not has_moved:
             self.deadline_s = min(self.deadline_s, now + options.command_s)
-            return
-        is_stressed = self.service.is_stressed and self.principal is None
-        wait_s = options.stressed_idle_s if is_stressed else options.idle_s
-        end = now + wait_s
-        if options.mode is Mode.SUBMISSION and self.principal is None:
-            end = min(end, self._opened_s + options.login_s)
-        self.deadline_s = end
+        elif self.principal is not None:
+            self.deadline_s = now + options.idle_s
+        else:
+            end = now + (options.stressed_idle_s if service.is_stressed else options.idle_s)
+            if options.mode is Mode.SUBMISSION:
+                end = min(end, self._opened_s + options.login_s)
+            self.deadline_s = end
 
     def _limits(self) -> Limits:
         options = self.service.options
@@ -240,9 +240,10 @@ class Session:
     # --- the machine's events ---
 
     def _advance(self) -> None:
-        """Decide what can be decided, write what is to be written."""
+        """Decide what can be decided, then write all of it at once."""
         machine, stream = self.machine, self.stream
-        machine.limits = self._limits()
+        if self.service.is_stressed or machine.limits is not self.service.options.limits:
+            machine.limits = self._limits()
         has_moved = False
         try:
             while not self._is_waiting:
@@ -250,7 +251,7 @@ class Session:
                 if event is not None:
                     has_moved = True
                     self._decide(event)
-                    if self._is_over:
+                    if not stream.is_open:
                         return
                 elif machine.delay_s:
                     self._wait(self._write_later(machine.delay_s))
@@ -260,7 +261,8 @@ class Session:
                         break
                     has_moved = True
                     stream.write(octets)
-                    if not stream.is_writable:
+                    # A full outbox made the machine stop parsing; else it has seen everything.
+                    if len(octets) < OUTBOX_OCTETS_MAX or not stream.is_writable:
                         break
         except Exception as error:  # a bug: end the session, keep the traceback
             self._bug(error)
@@ -281,10 +283,6 @@ class Session:
         )
         self.machine.disconnect(BUG, "bug")
         self._finish("bug")
-
-    @property
-    def _is_over(self) -> bool:
-        return not self.stream.is_open
 
     def _decide(self, event: Event) -> None:
         match event:
@@ -565,7 +563,7 @@ class Session:
         if self.principal is not None:
             self._wait(self._submit(event.octets, self.principal))
             return
-        acceptance = self._judge(event.octets, event.octets, b"")
+        acceptance = self._judge(read_section(event.octets), event.octets, b"")
         if acceptance is None:
             return
         if acceptance.local and acceptance.prepared is None:
@@ -613,19 +611,23 @@ class Session:
             queue_id=self._next_queue_id(),
             at=service.clock.now(),
         )
-        acceptance = self._judge(octets, mended, added)
+        acceptance = self._judge(section, mended, added)
         if acceptance is not None:
             await self._prepare_and_commit(acceptance)
 
     def _next_queue_id(self) -> QueueId:
         return QueueId(f"{self.stream.trace_id}.{self._transactions + 1}")
 
-    def _judge(self, received: bytes, octets: bytes, added: bytes) -> Acceptance | None:
-        """Check the content and gather what the unit of work needs, or answer the refusal."""
+    def _judge(self, section: HeaderSection, octets: bytes, added: bytes) -> Acceptance | None:
+        """Check the content and gather what the unit of work needs, or answer the refusal.
+
+        Args:
+            section: of the message as it was received; `octets` may have lost fields of it.
+        """
         service = self.service
         options = service.options
         local, remote = ends(self._accepted)
-        refused = verdict.judge(read_section(received), options=options, local=local)
+        refused = verdict.judge(section, options=options, local=local)
         if refused is not None:
             if refused.limit:
                 self._limit(refused.limit, refused.observed)
@@ -655,7 +657,7 @@ class Session:
                 envelope_id=sender.envelope_id,
             ),
             octets=octets,
-            prepared=prepare(octets) if local and is_small else None,
+            prepared=self._prepared(octets, section) if local and is_small else None,
             local=local,
             remote=remote,
             local_prefix=prefix + added,
@@ -664,6 +666,10 @@ class Session:
             expires_at=service.clock.unix_us() + int(options.lifetime_s * 1_000_000),
             decision=decision_record(self._session_facts(), self._accepted),
         )
+
+    @staticmethod
+    def _prepared(octets: bytes, section: HeaderSection) -> Prepared:
+        return prepare(octets, section if section.octets is octets else None)
 
     def _committed(self, future: asyncio.Future[Taken]) -> None:
         """The commit is over, one way or the other."""
