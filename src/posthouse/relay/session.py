@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -68,6 +69,7 @@ class RelaySession:
         options: Options,
         contexts: TlsContexts,
         deadlines: Deadlines,
+        reach: Callable[[str], None] = lambda point: None,
     ) -> None:
         """Args:
         is_plaintext: leave STARTTLS alone, as it failed before.
@@ -83,7 +85,9 @@ class RelaySession:
         self._owner = owner
         self._options = options
         self._contexts = contexts
+        self._reach = reach
         self._is_plaintext = is_plaintext
+        self._messages_max = options.messages_max
         self._via: Via | None = None
         self.client = SmtpClient(
             name=options.host,
@@ -99,11 +103,6 @@ class RelaySession:
     @property
     def wants_message(self) -> bool:
         return self.is_open and self.sent < self._messages_max and self.client.wants_message
-
-    @property
-    def _messages_max(self) -> int:
-        limit = self.client.extensions.transactions_max  # MAILMAX, RFC 9422 §4.1
-        return min(self._options.messages_max, limit or self._options.messages_max)
 
     @property
     def is_used_up(self) -> bool:
@@ -150,6 +149,7 @@ class RelaySession:
                     self._refuse(stage.value, str(event.reply), event.reply.status or "4.7.0")
             case MessageEnded(message=message):
                 job: Job = message.tag
+                self._reach("relay.after-dot")  # the host has answered, nothing is recorded (F30)
                 self._owner.message_ended(self, job, event)
                 if self.wants_message:
                     self._owner.session_free(self)
@@ -192,6 +192,8 @@ class RelaySession:
 
     def _usable(self) -> None:
         self.is_open = True
+        limit = self.client.extensions.transactions_max  # MAILMAX, RFC 9422 §4.1
+        self._messages_max = min(self._options.messages_max, limit or self._options.messages_max)
         if not self.opened.done():
             self.opened.set_result(None)
 
