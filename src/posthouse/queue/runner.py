@@ -169,9 +169,10 @@ class Runner:
         Raises:
             StorageLost: the store cannot be written any more.
         """
-        await self._recover()
         stop_listening = self._store.listen(self._changed)
+        self._is_scan_wanted = True
         try:
+            await self._recover()
             while not (self._is_over and not self._ended):
                 self._wake.clear()
                 await self._scan()

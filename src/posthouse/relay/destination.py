@@ -127,10 +127,11 @@ class Destination:
         if self._dead_until_s > self._host.now_s() and not self.sessions and not self.opening:
             self._defer_unheard(job)
             return
-        for session in self.sessions:
-            if session.wants_message:
-                self._send(session, job)
-                return
+        if not self.queue:  # else every session is busy
+            for session in self.sessions:
+                if session.wants_message:
+                    self._send(session, job)
+                    return
         self.queue.append(job)
         self.grow()
 
