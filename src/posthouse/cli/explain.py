@@ -1,0 +1,271 @@
+"""`posthouse explain ID`: what became of a message, and why, in order of time.
+
+It is all read from what was recorded: the decision at the door, the ledger of each recipient, and
+each attempt with the words of the hosts it met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+import click
+import msgspec
+
+from posthouse.cli.config import config_option
+from posthouse.cli.data import configured_store
+from posthouse.cli.output import json_option, show_json, show_text
+from posthouse.cli.queue import STATE_WORDS, moment, sender_words, span, unknown_id
+from posthouse.config.quantity import format_value
+from posthouse.config.setting import Unit
+from posthouse.queue import admin
+from posthouse.queue.item import OPEN_STATES, Reason, State
+from posthouse.queue.work import AttemptRecord, Exchange
+from posthouse.reception.decision import DecisionRecord, decode
+from posthouse.store import queue as rows
+from posthouse.store.queue_rows import LedgerRow, RecipientRow
+from posthouse.store.sqlite.engine import SqliteStore
+
+OF_TRACE_MAX: Final = 1000
+"""Messages of one connection that are told of."""
+
+_REASONS: Final = {
+    Reason.ACCEPTED.value: "accepted; waits for its first attempt",
+    Reason.DELIVERED.value: "stored in the mailbox",
+    Reason.DISCARDED.value: "discarded by the user's own rules",
+    Reason.LEASED.value: "taken for an attempt",
+    Reason.DEFERRED.value: "deferred, to be tried again",
+    Reason.HANDED_BACK.value: "handed back untried",
+    Reason.LEASE_EXPIRED.value: "back in the queue: whoever tried it is gone",
+    Reason.RELAYED.value: "handed to the next host, which owns it now",
+    Reason.FAILED.value: "failed; the sender was told",
+    Reason.EXPIRED.value: "given up, its time was over; the sender was told",
+    Reason.RETRY.value: "due now",
+    Reason.REROUTED.value: "sent another way",
+    Reason.HELD.value: "held",
+    Reason.RELEASED.value: "released",
+    Reason.DROPPED_BY_PERSON.value: "dropped",
+    Reason.DOUBLE_BOUNCE.value: "given up: a notice of ours, and nobody is told about those",
+    Reason.NULL_REVERSE_PATH.value: "given up: a notice, and nobody is told about those",
+    Reason.NOTIFY_NEVER.value: "given up: the sender asked not to be told (NOTIFY)",
+    Reason.JUNK.value: "given up: it is junk, and nobody is told about that",
+    Reason.UNRETURNABLE.value: "given up: the sender's address leads nowhere",
+}
+_UNTOLD: Final = frozenset({Reason.LEASED.value})
+"""Left out of the story: the attempt that follows says it."""
+
+
+class Recipient(msgspec.Struct, frozen=True, kw_only=True):
+    """One recipient of the message with its ledger."""
+
+    recipient: str
+    state: str
+    attempts: int
+    next_attempt: datetime | None
+    expires: datetime | None
+    ledger: tuple[Step, ...]
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the ledger."""
+
+    at: datetime
+    from_state: str
+    to_state: str
+    reason: str
+    detail: str
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    at: datetime
+    record: AttemptRecord
+
+
+class Explained(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything known about one message, as `--json` shows it. Times are UTC."""
+
+    id: str
+    sender: str
+    origin: str
+    size_octets: int
+    accepted: datetime
+    decision: DecisionRecord | None
+    """None for messages made by this server."""
+    recipients: tuple[Recipient, ...]
+    attempts: tuple[Attempt, ...]
+
+
+@click.command()
+@click.argument("message_id", metavar="ID")
+@json_option
+@config_option
+def explain(message_id: str, as_json: bool, config_path: str | None) -> None:
+    """What became of a message, and why, in order of time.
+
+    ID is the name that the reply to the sender, the log and `posthouse queue list` give, or the
+    trace of a connection, for all messages that came by it.
+    """
+    with configured_store(config_path) as store:
+        histories = _histories(store, message_id.strip())
+    if as_json:
+        show_json([_explained(history) for history in histories])
+        return
+    now = datetime.now(UTC)
+    for number, history in enumerate(histories):
+        if number:
+            show_text("")
+        for line in _story(history, now):
+            show_text(line)
+
+
+def _histories(store: SqliteStore, name: str) -> list[admin.History]:
+    """The message of that name, or those of that trace."""
+    found = store.read_now(lambda tx: admin.show(tx, name))
+    if found is not None:
+        return [found]
+    trace = store.read_now(lambda tx: rows.queue_ids_of_trace(tx, name, limit=OF_TRACE_MAX))
+    each = (store.read_now(lambda tx, q=q: admin.show(tx, q)) for q in trace)  # type: ignore[misc]
+    histories = [history for history in each if history is not None]
+    if not histories:
+        raise unknown_id(store, name)
+    return histories
+
+
+# --- JSON ---
+
+
+def _decision(octets: bytes) -> DecisionRecord | None:
+    try:
+        return decode(octets)
+    except msgspec.DecodeError:  # "{}": made here, nobody decided about it at the door
+        return None
+
+
+def _explained(history: admin.History) -> Explained:
+    message = history.message
+    return Explained(
+        id=message.queue_id,
+        sender=sender_words(message),
+        origin=message.origin,
+        size_octets=message.size,
+        accepted=moment(message.accepted_at),
+        decision=_decision(history.decision),
+        recipients=tuple(
+            Recipient(
+                recipient=row.address,
+                state=STATE_WORDS[row.state],
+                attempts=row.attempts,
+                next_attempt=None if row.due_at is None else moment(row.due_at),
+                expires=moment(row.expires_at) if row.state in OPEN_STATES else None,
+                ledger=tuple(_step(line) for line in history.ledger[row.id]),
+            )
+            for row in history.recipients
+        ),
+        attempts=tuple(
+            Attempt(at=moment(row.at), record=_attempt(row.record)) for row in history.attempts
+        ),
+    )
+
+
+def _step(line: LedgerRow) -> Step:
+    return Step(
+        at=moment(line.at),
+        from_state=line.from_state.name.lower(),
+        to_state=line.to_state.name.lower(),
+        reason=line.reason,
+        detail=line.detail,
+    )
+
+
+def _attempt(octets: bytes) -> AttemptRecord:
+    return msgspec.json.decode(octets, type=AttemptRecord)
+
+
+# --- the story ---
+
+_Told = tuple[int, int, tuple[str, ...]]
+"""Time in µs, rank among what happened at that time, lines."""
+
+
+def _story(history: admin.History, now: datetime) -> Iterator[str]:
+    message = history.message
+    size = format_value(message.size, Unit.OCTETS)
+    yield f"{message.queue_id}  from {sender_words(message)}  {size}"
+    told: list[_Told] = [(message.accepted_at, 0, tuple(_at_the_door(history)))]
+    for number, row in enumerate(history.attempts, 1):
+        told.append((row.at, 1, tuple(_told_attempt(number, _attempt(row.record)))))
+    for recipient in history.recipients:
+        for line in history.ledger[recipient.id]:
+            if line.reason not in _UNTOLD:
+                told.append((line.at, 2, (_told_step(recipient, line),)))
+    told.sort(key=lambda item: item[:2])
+    day = ""
+    for at_us, _, lines in told:
+        at = moment(at_us)
+        if (today := f"{at:%Y-%m-%d}") != day:
+            day = today
+            yield f"{day} (UTC)"
+        yield f"  {at:%H:%M:%S}.{at.microsecond // 1000:03}  {lines[0]}"
+        for more in lines[1:]:
+            yield f"                {more}"
+    for recipient in history.recipients:
+        yield _now(recipient, now)
+
+
+def _at_the_door(history: admin.History) -> Iterator[str]:
+    decision = _decision(history.decision)
+    if decision is None:
+        yield f"made by this server ({history.message.origin})"
+        return
+    session = decision.session
+    hello = f", which calls itself {session.hello}" if session.hello else ""
+    yield f"accepted by {session.service} from {session.peer}{hello}"
+    yield f"trace {session.trace}, {session.tls or 'no TLS'}" + (
+        f", logged in as {session.login}" if session.login else ""
+    )
+    for recipient in decision.recipients:
+        leads = [f"the mailbox of {account}" for account in recipient.accounts]
+        leads += [f"{address} elsewhere" for address in recipient.relayed]
+        via = f" by way of {', '.join(recipient.via)}" if recipient.via else ""
+        yield f"{recipient.address}: {recipient.reply}, leads to {' and '.join(leads)}{via}"
+    for finding in decision.findings:
+        evidence = f" ({finding.evidence})" if finding.evidence else ""
+        yield f"{finding.name}: {finding.result}{evidence}"
+    yield f"verdict: {decision.verdict}"
+
+
+def _told_attempt(number: int, record: AttemptRecord) -> Iterator[str]:
+    tls = record.tls or "no TLS"
+    host = f", last host {_place(record.host, record.address)}, {tls}" if record.host else ""
+    yield f"attempt {number} to {record.destination}{host}; it took {record.took_s:g} s"
+    for exchange in record.exchanges:
+        yield f"  {_exchange(exchange, record)}"
+
+
+def _exchange(exchange: Exchange, record: AttemptRecord) -> str:
+    said = exchange.reply.replace("\n", " / ")
+    if exchange.host and (exchange.host, exchange.address) != (record.host, record.address):
+        return f"{exchange.step} at {_place(exchange.host, exchange.address)}: {said}"
+    return f"{exchange.step}: {said}"
+
+
+def _place(host: str, address: str) -> str:
+    return f"{host} [{address}]" if address and address != host else host
+
+
+def _told_step(recipient: RecipientRow, line: LedgerRow) -> str:
+    words = _REASONS.get(line.reason, line.reason)
+    said = line.detail.replace("\n", " / ")
+    return f"{recipient.address}: {words}" + (f" ({said})" if said else "")
+
+
+def _now(recipient: RecipientRow, now: datetime) -> str:
+    words = STATE_WORDS[recipient.state]
+    if recipient.state is State.QUEUED and recipient.due_at is not None:
+        due = moment(recipient.due_at)
+        when = f"in {span((due - now).total_seconds())}" if due > now else "now"
+        words += f", next attempt {when}"
+    if recipient.state in OPEN_STATES:
+        words += f", gives up on {moment(recipient.expires_at):%Y-%m-%d %H:%M} UTC"
+    return f"now: {recipient.address}: {words}"
