@@ -25,12 +25,13 @@ demo: $(VENV)/.with-posthouse ## two servers on loopback with mail between them,
 test: check ## every check and every test, then the reliability rows that no test names
 	$(PYTEST) -n $(WORKERS) --rows
 
-check: $(VENV)/.with-dev ## style, types, layers, citations
+check: $(VENV)/.with-dev ## style, types, layers, citations, change fragments
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m tools.citations
+	$(BIN)/python -m tools.changes
 
 format: $(VENV)/.with-dev ## put the code into shape
 	$(BIN)/ruff format .
