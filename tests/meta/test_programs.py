@@ -49,7 +49,7 @@ def test_a_newcomer_sees_the_package_to_install(tmp_path: Path) -> None:
 
 def test_where_programs_are_required_a_missing_one_is_a_failure(tmp_path: Path) -> None:
     said = run_suite(tmp_path, **{programs.REQUIRE: "1"})
-    assert "1 failed, 1 passed" in said, said
+    assert "1 passed, 1 error" in said, said
     assert "no-such-program is not installed (Debian package no-such-package)" in said
 
 
