@@ -572,8 +572,9 @@ class Session:
         self._is_waiting = True
         octets = len(event.octets)
         is_short = octets <= SHORT_OCTETS and len(acceptance.local) <= SHORT_RECIPIENTS
-        future = self.service.store.submit(acceptance, octets=octets, is_short=is_short)
-        future.add_done_callback(self._committed)
+        self.service.store.submit_then(
+            acceptance, self._committed, octets=octets, is_short=is_short
+        )
 
     async def _prepare_and_commit(self, acceptance: Acceptance) -> None:
         octets = acceptance.octets
@@ -671,13 +672,12 @@ class Session:
     def _prepared(octets: bytes, section: HeaderSection) -> Prepared:
         return prepare(octets, section if section.octets is octets else None)
 
-    def _committed(self, future: asyncio.Future[Taken]) -> None:
+    def _committed(self, taken: Taken | None, error: BaseException | None) -> None:
         """The commit is over, one way or the other."""
-        error = None if future.cancelled() else future.exception()
         if not self.stream.is_open:  # the peer left; what was committed is ours all the same
             return
-        if error is None and not future.cancelled():
-            self._taken(future.result())
+        if taken is not None:
+            self._taken(taken)
         elif isinstance(error, AllFull):
             self._answer_message(rcpt.OVER_QUOTA_SOON)
         elif isinstance(error, Fault):

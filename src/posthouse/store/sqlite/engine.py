@@ -21,6 +21,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -43,24 +44,25 @@ from posthouse.store.transaction import Change, DatabaseChanged, Listener, Trans
 T = TypeVar("T")
 PAGE_OCTETS: Final = 4096
 READER_CACHE_KIB: Final = 16_384
-Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
+Done = Callable[[Any, BaseException | None], None]
+Outcome = tuple[Done, Any, BaseException | None]
 
 
 class _Unit:
-    """A function that waits for its turn, with the future of its result."""
+    """A function that waits for its turn, and who is told of its end."""
 
-    __slots__ = ("function", "future", "is_short", "octets")
+    __slots__ = ("done", "function", "is_short", "octets")
 
     def __init__(
         self,
         function: Callable[[Transaction], Any],
-        future: asyncio.Future[Any],
+        done: Done,
         octets: int,
         *,
         is_short: bool = False,
     ) -> None:
         self.function = function
-        self.future = future
+        self.done = done
         self.octets = octets
         self.is_short = is_short
 
@@ -289,20 +291,37 @@ class SqliteStore:
             return self._completed(self.write_now, unit)
         assert self._loop is not None
         future: asyncio.Future[T] = self._loop.create_future()
+        self.submit_then(unit, partial(_settle, future), octets=octets, is_short=is_short)
+        return future
+
+    def submit_then(
+        self,
+        unit: Callable[[Transaction], T],
+        done: Callable[[T | None, BaseException | None], None],
+        *,
+        octets: int = 0,
+        is_short: bool = False,
+    ) -> None:
+        if self._is_inline:
+            future = self._completed(self.write_now, unit)
+            future.add_done_callback(partial(_hand_over, done))
+            return
+        assert self._loop is not None
         if self.lost is not None or self._is_closing:
-            future.set_exception(StorageLost(str(self.lost or "the store is closed")))
+            refusal: Fault = StorageLost(str(self.lost or "the store is closed"))
         elif (
             len(self._waiting) >= self._options.waiting_units_max
             or self._waiting_octets + octets > self._options.waiting_octets_max
         ):
-            future.set_exception(StorageBusy("too many units wait for the writer"))
+            refusal = StorageBusy("too many units wait for the writer")
         else:
             self._waiting_octets += octets
-            self._waiting.append(_Unit(unit, future, octets, is_short=is_short))
+            self._waiting.append(_Unit(unit, done, octets, is_short=is_short))
             if not self._is_group_open:
                 self._is_group_open = True
                 self._loop.call_soon(self._open_group)
-        return future
+            return
+        self._loop.call_soon(done, None, refusal)
 
     def read(self, query: Callable[[Transaction], T]) -> asyncio.Future[T]:
         if self._is_inline:
@@ -314,7 +333,7 @@ class SqliteStore:
         elif self._reads.qsize() >= self._options.waiting_reads_max:
             future.set_exception(StorageBusy("too many reads wait"))
         else:
-            self._reads.put(_Unit(query, future, 0))
+            self._reads.put(_Unit(query, partial(_settle, future), 0))
         return future
 
     def listen(self, listener: Listener) -> Callable[[], None]:
@@ -335,8 +354,7 @@ class SqliteStore:
 
     def write_now(self, unit: Callable[[Transaction], T]) -> T:
         """Run one unit and commit it, in this thread (inline stores only)."""
-        future: Any = _Slot()
-        group = _Group([_Unit(unit, future, 0)], self._clock.monotonic_s())
+        group = _Group([_Unit(unit, _nobody, 0)], self._clock.monotonic_s())
         changes = self._write_group(group)
         _, result, error = group.outcomes[0]
         if error is not None:
@@ -476,9 +494,9 @@ class SqliteStore:
             execute("ROLLBACK TO unit").fetchall()
             execute("RELEASE unit").fetchall()
             del transaction.changes[kept:]
-            return unit.future, None, fault or error
+            return unit.done, None, fault or error
         execute("RELEASE unit").fetchall()
-        return unit.future, result, None
+        return unit.done, result, None
 
     def _abandon(self, group: _Group, error: Exception) -> None:
         """The group as a whole failed: none of its units happened."""
@@ -494,7 +512,7 @@ class SqliteStore:
             self._lose(fault)
             self.stats.unknown_commits += len(group.units)
         failure = fault or error
-        group.outcomes = [(unit.future, None, failure) for unit in group.units]
+        group.outcomes = [(unit.done, None, failure) for unit in group.units]
 
     def _lose(self, fault: StorageLost) -> None:
         if self.lost is None:
@@ -540,15 +558,19 @@ class SqliteStore:
             return
 
     def _finish(self, results: list[Outcome], changes: Sequence[Change]) -> None:
-        for future, result, error in results:
-            if future.cancelled():
-                continue
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
+        for done, result, error in results:
+            try:
+                done(result, error)
+            except Exception as bug:  # of one caller; the others still hear of their units
+                self._loop_exception(bug)
         if changes:
             self._tell(changes)
+
+    def _loop_exception(self, bug: Exception) -> None:
+        assert self._loop is not None
+        self._loop.call_exception_handler(
+            {"message": "whoever waited for a unit of work failed", "exception": bug}
+        )
 
     def _tell(self, changes: Sequence[Change]) -> None:
         if changes:
@@ -566,7 +588,7 @@ class SqliteStore:
                 outcome = self._run_read(unit, connection)
             except Exception as error:
                 fault = as_fault(error) if isinstance(error, apsw.Error) else None
-                outcome = (unit.future, None, fault or error)
+                outcome = (unit.done, None, fault or error)
             self._call_loop(self._finish, [outcome], ())
 
     def _open_reader(self) -> apsw.Connection:
@@ -589,7 +611,7 @@ class SqliteStore:
         )
         connection.execute("BEGIN").fetchall()
         try:
-            return unit.future, unit.function(transaction), None
+            return unit.done, unit.function(transaction), None
         finally:
             connection.execute("COMMIT").fetchall()
 
@@ -641,11 +663,22 @@ class SqliteStore:
             self._writer.set_busy_timeout(int(self._options.busy_s * 1000))
 
 
-class _Slot:
-    """Stands where a future would, for units that run in the caller."""
+def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.cancelled():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
 
-    def cancelled(self) -> bool:
-        return False
+
+def _hand_over(done: Done, future: asyncio.Future[Any]) -> None:
+    error = future.exception()
+    done(None if error else future.result(), error)
+
+
+def _nobody(result: Any, error: BaseException | None) -> None:
+    """For units that run in the caller, who reads the outcome from the group."""
 
 
 def crash_point(name: str) -> Callable[[str], None]:
