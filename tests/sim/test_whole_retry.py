@@ -1,4 +1,4 @@
-"""A whole node over five days of virtual time, with hosts that fail in every way that takes time."""
+"""A whole node over five days of virtual time, with hosts whose every failure takes time."""
 
 import hashlib
 import os

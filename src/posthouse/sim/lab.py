@@ -119,6 +119,12 @@ class LabNode:
                 return
             raise
 
+    def raise_failure(self) -> None:
+        """Raise what ended the node by itself."""
+        if self._task is not None and self._task.done():
+            task, self._task = self._task, None
+            task.result()
+
     async def stop(self) -> None:
         """Drain and close, as SIGTERM does."""
         self._stop.set()
@@ -432,6 +438,8 @@ class Lab:
         end_s = clock.monotonic_s() + within_s
         while True:
             self._stirred.clear()
+            for node in self.nodes.values():
+                node.raise_failure()
             if await check():
                 return
             if clock.monotonic_s() > end_s:
