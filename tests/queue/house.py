@@ -13,7 +13,7 @@ from posthouse.queue.item import Origin, State
 from posthouse.queue.options import Options
 from posthouse.queue.outcomes import Recorder
 from posthouse.queue.runner import Runner
-from posthouse.queue.work import Ending, Outcome, Report, Work
+from posthouse.queue.work import Ending, Outcome, Report, Trouble, Work
 from posthouse.sim.chance import SeededChance
 from posthouse.store import queue as rows
 from posthouse.store.blobs.disk import FileDisk
@@ -52,6 +52,7 @@ class ScriptedAgent:
         self.clock = clock
         self.judge = judge
         self.takes_s: Callable[[Work], float] = lambda work: 0.1
+        self.troubles: dict[str, Trouble] = {}
         self.works: list[Work] = []
         self.times: list[float] = []
         self.under_way: dict[str, int] = {}
@@ -59,6 +60,9 @@ class ScriptedAgent:
 
     def destination(self, domain: str, route: str | None) -> str:
         return route or domain
+
+    def trouble(self, destination: str) -> Trouble | None:
+        return self.troubles.get(destination)
 
     def start(self, work: Work, report: Callable[[Report], None]) -> None:
         self.works.append(work)

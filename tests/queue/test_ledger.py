@@ -99,7 +99,7 @@ ENDINGS = st.lists(st.sampled_from(list(Ending)), min_size=1, max_size=30)
 
 @settings(max_examples=40, deadline=None)
 @given(steps=st.lists(STEP, max_size=12), endings=ENDINGS)
-def test_whatever_happens_every_recipient_is_owned_or_has_one_end(steps, endings):  # P2 P4 F1
+def test_whatever_happens_every_recipient_is_owned_or_has_one_end(steps, endings):  # P2 P4
     with tempfile.TemporaryDirectory() as folder:
         run_virtual(lambda world: live(world, Path(folder), steps, endings))
 

@@ -10,7 +10,7 @@ import pytest
 from posthouse.kernel.envelope import Address, Notify, Ret
 from posthouse.queue import schedule, second_look, window
 from posthouse.queue.item import Origin, State
-from posthouse.queue.work import Ending, Outcome
+from posthouse.queue.work import Ending, Outcome, Trouble
 from posthouse.sim.world import run_virtual
 from tests.queue.house import CONTENT, House, say
 
@@ -106,7 +106,7 @@ def test_a_notice_that_cannot_be_delivered_is_dropped_as_a_double_bounce(tmp_pat
         ({"is_junk": True}, "junk"),
     ],
 )
-def test_nobody_is_told_of_a_failure_when_a_rule_forbids_it(tmp_path, how, reason):  # P5 H24
+def test_nobody_is_told_of_a_failure_when_a_rule_forbids_it(tmp_path, how, reason):  # P5
     async def main(world):
         house = House(tmp_path, world.clock, say(Ending.FAILED, "550 5.1.1 no"))
         message = house.accept("bob@there.example", **how)
@@ -180,6 +180,26 @@ def test_a_dead_destination_delays_nobody_else(tmp_path):  # P11
     run_virtual(main)
 
 
+def test_what_is_due_for_a_destination_out_of_reach_is_deferred_in_bulk(tmp_path):  # P11
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.RELAYED, "250 ok"))
+        house.agent.troubles["dead.example"] = Trouble(status="4.4.1", words="no route to host")
+        messages = [house.accept("bob@dead.example") for _ in range(450)]
+        other = house.accept("bob@there.example")
+        await house.run_for(3)
+        assert house.states(other) == [State.RELAYED]
+        assert len(house.agent.works) == 1
+        rows = [house.recipients(message)[0] for message in messages]
+        assert {row.state for row in rows} == {State.QUEUED}
+        assert {(row.attempts, row.last_reply) for row in rows} == {(1, "no route to host")}
+        assert house.runner.counts.turns < 10
+        house.agent.troubles.clear()
+        await house.run_for(600)
+        assert house.check().states["relayed"] == 451
+
+    run_virtual(main)
+
+
 def test_the_window_bounds_what_is_in_hand(tmp_path):  # P9
     async def main(world):
         options = window.Options(recipients_max=50, credit_first=8)
@@ -220,7 +240,7 @@ def test_an_outcome_that_comes_after_its_lease_is_refused(tmp_path):  # F17
     run_virtual(main)
 
 
-def test_leases_are_renewed_while_an_attempt_lasts(tmp_path):  # F17 F19
+def test_leases_are_renewed_while_an_attempt_lasts(tmp_path):  # F17
     async def main(world):
         house = House(tmp_path, world.clock, say(Ending.RELAYED, "250 ok"), lease_s=30.0)
         message = house.accept("bob@there.example")

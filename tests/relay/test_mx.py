@@ -165,7 +165,7 @@ def test_private_addresses_are_used_only_when_that_is_configured() -> None:  # F
         "nonsense",
     ],
 )
-def test_addresses_inside_are_known_in_every_dress(address: str) -> None:  # F24 H47
+def test_addresses_inside_are_known_in_every_dress(address: str) -> None:  # F24
     assert not is_allowed(address, OPTIONS)
 
 

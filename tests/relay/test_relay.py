@@ -126,6 +126,7 @@ def test_a_line_that_breaks_is_tried_again(tmp_path, stage, what):  # F26 F31
         assert house.states(message) == [State.RELAYED]
         # P4: only the line that broke after the dot may have brought it twice.
         assert len(peer.messages) == (2 if stage is Stage.DOT else 1)
+        assert house.relay.counts.unknown == (1 if stage is Stage.DOT else 0)
         house.check()
 
     run_virtual(main)

@@ -14,6 +14,7 @@ import msgspec
 from posthouse.kernel.ids import MessageId
 from posthouse.queue.item import Move, Reason, State, move
 from posthouse.queue.spool import QUEUE_CHANGED
+from posthouse.queue.work import Trouble
 from posthouse.store import queue as rows
 from posthouse.store.blobs.segments import BlobDamaged
 from posthouse.store.queue_rows import MessageRow, RecipientRow
@@ -29,6 +30,8 @@ class Want(msgspec.Struct, frozen=True):
     domain: str
     destination: str
     messages_max: int
+    trouble: Trouble | None = None
+    """What is leased is to be deferred at once, for this."""
 
 
 class Leased(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -93,7 +96,13 @@ def lease(
             Turn(
                 want=want,
                 leased=tuple(
-                    _grouped(tx, move(tx, moves), messages, known, content_octets_max)
+                    _grouped(
+                        tx,
+                        move(tx, moves),
+                        messages,
+                        known,
+                        content_octets_max if want.trouble is None else 0,
+                    )
                     if moves
                     else ()
                 ),

@@ -16,7 +16,8 @@ from posthouse.kernel.ports import Chance
 from posthouse.queue import schedule
 from posthouse.queue.dsn import Kind, Notices, Told, failure_rule, is_asked
 from posthouse.queue.item import Move, Reason, State, move
-from posthouse.queue.work import Ending, Outcome, Report
+from posthouse.queue.leases import Turn
+from posthouse.queue.work import Ending, Outcome, Report, Trouble, Work
 from posthouse.store import queue as rows
 from posthouse.store.queue_rows import MessageRow, RecipientRow
 from posthouse.store.transaction import Transaction
@@ -115,6 +116,32 @@ class Recorder:
                 told = Told(recipient=row, status=EXPIRED_STATUS, words=EXPIRED_UNTRIED)
                 self._end(batch, messages[row.message], row, Reason.EXPIRED, told)
         return self._write(tx, batch, [])
+
+    def defer_untried(
+        self, tx: Transaction, turn: Turn, trouble: Trouble, *, is_doubtful: bool
+    ) -> Recorded:
+        """Defer what was leased for a destination that is out of reach, in the leasing unit."""
+        reports = [
+            Report(
+                work=Work(
+                    message=leased.message,
+                    recipients=leased.recipients,
+                    destination=turn.want.destination,
+                    octets=b"",
+                ),
+                outcomes=tuple(
+                    Outcome(
+                        recipient=row.id,
+                        ending=Ending.DEFERRED,
+                        status=trouble.status,
+                        words=trouble.words,
+                    )
+                    for row in leased.recipients
+                ),
+            )
+            for leased in turn.leased
+        ]
+        return self.record(tx, reports, is_doubtful=is_doubtful)
 
     def hold(self, tx: Transaction, report: Report, words: str) -> Recorded:
         """Pause recipients whose outcome cannot be recorded for a bug of ours, so that they are

@@ -8,7 +8,6 @@ changes of the queue, on reports, and at the next due time.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -23,11 +22,12 @@ from posthouse.queue import leases, retention, schedule, second_look, window
 from posthouse.queue.hot import Hot
 from posthouse.queue.journal import QueueLog
 from posthouse.queue.leases import Leased, Turn, Want
+from posthouse.queue.loader import Loader
 from posthouse.queue.options import Counts, Options
 from posthouse.queue.outcomes import Recorded, Recorder
 from posthouse.queue.work import DeliveryAgent, Ending, Outcome, Report, Work
 from posthouse.store import queue as rows
-from posthouse.store.queue_rows import MessageRow, RecipientRow
+from posthouse.store.queue_rows import RecipientRow
 from posthouse.store.transaction import (
     Change,
     DatabaseChanged,
@@ -44,6 +44,9 @@ CLOCK_MARK_S: Final = 600.0
 """How often the time is noted, so that a jump while we were down is seen."""
 UNTRIED_US: Final = 3600 * US
 """How long an expired recipient may wait for its last attempt."""
+UNTRIED_MAX: Final = 200
+"""Messages of one destination out of reach that are deferred in one unit of work."""
+UNTRIED_DOMAINS_MAX: Final = 2
 OVERDUE_MAX: Final = 200
 """Recipients expired by one sweep; the next sweep follows at once while there are more."""
 
@@ -55,20 +58,11 @@ class _InHand(msgspec.Struct, eq=False):
     recipients: tuple[RecipientRow, ...]
     destination: str
     began_s: float
-    large_octets: int
-
-
-class _Load(msgspec.Struct, frozen=True, eq=False):
-    """A large message that waits to be read."""
-
-    message: MessageRow
-    recipients: tuple[RecipientRow, ...]
-    destination: str
+    loaded_octets: int
 
 
 class _Turned(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    recorded: Recorded | None
-    expired: Recorded | None
+    recorded: list[Recorded]
     turns: list[Turn]
     reclaimed: int
     pruned: int
@@ -120,8 +114,7 @@ class Runner:
         self._wake = asyncio.Event()
         self._ended: list[Report] = []
         self._in_hand: dict[_Key, _InHand] = {}
-        self._loads: deque[_Load] = deque()
-        self._large_octets = 0
+        self._loader = Loader(store, octets_max=options.content_octets_max, loaded=self._loaded)
         self._lone_reports = 0  # to be recorded one by one: one of them meets a bug
         self._overdue: list[RecipientId] = []
         self._is_scan_wanted = True
@@ -157,9 +150,8 @@ class Runner:
         while self._in_hand and self._clock.monotonic_s() < deadline_s:
             await self._clock.sleep(min(0.05, within_s))
         await self._agent.close()
-        while self._loads:
-            load = self._loads.popleft()
-            self._report(_uniform(load, b"", Ending.HANDED_BACK, "the server stops"))
+        for leased in self._loader.take_waiting():
+            self._end_untried(leased, Ending.HANDED_BACK, "the server stops")
         self._is_over = True
         self._wake.set()
 
@@ -286,7 +278,7 @@ class Runner:
         prunes, self._prunes = self._prunes, False
         return _Plan(
             reports=reports,
-            wants=[Want(*want) for want in wants],
+            wants=self._wants(wants),
             renewals=self._held() if is_housekeeping else [],
             overdue=[] if self._look.is_doubtful else overdue,
             is_housekeeping=is_housekeeping,
@@ -294,6 +286,22 @@ class Runner:
             prunes=prunes and not self._look.is_doubtful,
             is_doubtful=self._look.is_doubtful,
         )
+
+    def _wants(self, turns: list[tuple[str, str, int]]) -> list[Want]:
+        """What to lease. Where the destination is out of reach it is only to be deferred, which
+        takes no room in the window, but time of the store: for few destinations in one turn."""
+        wants: list[Want] = []
+        untried = 0
+        for domain, destination, messages in turns:
+            trouble = self._agent.trouble(destination)
+            if trouble is None:
+                wants.append(Want(domain, destination, messages))
+            elif untried < UNTRIED_DOMAINS_MAX:
+                untried += 1
+                wants.append(Want(domain, destination, UNTRIED_MAX, trouble))
+            else:
+                self._window.leased(domain, destination, may_have_more=True)
+        return wants
 
     def _held(self) -> list[tuple[RecipientId, int]]:
         """Everything whose outcome is not recorded yet."""
@@ -330,17 +338,24 @@ class Runner:
             content_octets_max=self._options.inline_octets_max,
             known=self._hot.contents,
         )
+        deferred = [
+            self._recorder.defer_untried(tx, turn, turn.want.trouble, is_doubtful=plan.is_doubtful)
+            for turn in turns
+            if turn.want.trouble is not None
+        ]
         return _Turned(
-            recorded=recorded, expired=expired, turns=turns, reclaimed=reclaimed, pruned=pruned
+            recorded=[one for one in (recorded, expired, *deferred) if one is not None],
+            turns=turns,
+            reclaimed=reclaimed,
+            pruned=pruned,
         )
 
     def _finish(self, plan: _Plan, turned: _Turned) -> None:
         """After the commit, on the event loop."""
         self.counts.turns += 1
         self._lone_reports = max(0, self._lone_reports - len(plan.reports))
-        for recorded in (turned.recorded, turned.expired):
-            if recorded is not None:
-                self._count(recorded)
+        for recorded in turned.recorded:
+            self._count(recorded)
         if turned.reclaimed:
             self.counts.reclaimed += turned.reclaimed
             self._is_scan_wanted = True
@@ -348,9 +363,10 @@ class Runner:
                 self._keep_house_s = float("-inf")
         self._prunes = turned.pruned == retention.PRUNED_MAX
         for turn in turned.turns:
-            for leased in turn.leased:
-                self._begin(leased)
             want = turn.want
+            if want.trouble is None:
+                for leased in turn.leased:
+                    self._begin(leased)
             self._window.leased(want.domain, want.destination, may_have_more=turn.may_have_more)
             self._note_due(turn.next_due)
 
@@ -445,58 +461,41 @@ class Runner:
             recipients=leased.recipients,
             destination=destination,
             began_s=self._clock.monotonic_s(),
-            large_octets=0,
+            loaded_octets=leased.message.size if leased.content is None else 0,
         )
         if leased.content is None:
-            self._loads.append(
-                _Load(message=leased.message, recipients=leased.recipients, destination=destination)
-            )
-            self._load()
+            self._loader.add(leased)
             return
         if leased.message.pending == len(leased.recipients):
             self._hot.drop(leased.message.id)
-        self._start(leased.message, leased.recipients, destination, leased.content)
+        self._agent.start(self._work(leased, leased.content), self._report)
 
-    def _start(
-        self,
-        message: MessageRow,
-        recipients: tuple[RecipientRow, ...],
-        destination: str,
-        content: bytes,
-    ) -> None:
-        work = Work(
-            message=message,
-            recipients=recipients,
-            destination=destination,
-            octets=message.prefix + content,
-        )
-        self._agent.start(work, self._report)
-
-    def _load(self) -> None:
-        """Read large messages as far as memory for them allows."""
-        while self._loads:
-            size = self._loads[0].message.size
-            if self._large_octets and self._large_octets + size > self._options.content_octets_max:
-                return
-            load = self._loads.popleft()
-            self._large_octets += size
-            self._in_hand[_key(load.recipients)].large_octets = size
-            blob = load.message.blob
-            assert blob is not None, "a message with open recipients has its octets"
-            future = self._store.read(lambda tx, blob=blob: tx.blob(blob))  # type: ignore[misc]
-            future.add_done_callback(partial(self._loaded, load))
-
-    def _loaded(self, load: _Load, future: asyncio.Future[bytes]) -> None:
-        if future.cancelled():
-            return
-        error = future.exception()
-        if error is None:
-            self._start(load.message, load.recipients, load.destination, future.result())
+    def _loaded(self, leased: Leased, content: bytes | BaseException) -> None:
+        if isinstance(content, bytes):
+            self._agent.start(self._work(leased, content), self._report)
             return
         # F10: altered octets never leave; P8: our own fault is temporary.
-        self._log.fault("blob", f"{load.message.queue_id}: {error}")
+        self._log.fault("blob", f"{leased.message.queue_id}: {content}")
         words = "our copy of the message cannot be read at the moment"
-        self._report(_uniform(load, b"", Ending.DEFERRED, words))
+        self._end_untried(leased, Ending.DEFERRED, words)
+
+    def _work(self, leased: Leased, content: bytes) -> Work:
+        destination = self._in_hand[_key(leased.recipients)].destination
+        return Work(
+            message=leased.message,
+            recipients=leased.recipients,
+            destination=destination,
+            octets=leased.message.prefix + content,
+        )
+
+    def _end_untried(self, leased: Leased, ending: Ending, words: str) -> None:
+        """The same outcome for all recipients of a message that could not be begun."""
+        status = "4.3.0" if ending is Ending.DEFERRED else ""
+        outcomes = tuple(
+            Outcome(recipient=row.id, ending=ending, status=status, words=words)
+            for row in leased.recipients
+        )
+        self._report(Report(work=self._work(leased, b""), outcomes=outcomes))
 
     def _report(self, report: Report) -> None:
         work = report.work
@@ -504,9 +503,8 @@ class Runner:
         if hand is None:
             return  # reported twice
         took_s = self._clock.monotonic_s() - hand.began_s
-        if hand.large_octets:
-            self._large_octets -= hand.large_octets
-            self._load()
+        if hand.loaded_octets:
+            self._loader.release(hand.loaded_octets)
         self._ended.append(report)
         if self._window.ended(
             hand.destination,
@@ -545,20 +543,3 @@ class Runner:
 def _key(recipients: tuple[RecipientRow, ...]) -> _Key:
     """Names a lease: the same recipient may be leased again before an old attempt reports."""
     return recipients[0].id, recipients[0].step
-
-
-def _uniform(load: _Load, octets: bytes, ending: Ending, words: str) -> Report:
-    """The same outcome for all recipients of a message that could not be begun."""
-    status = "4.3.0" if ending is Ending.DEFERRED else ""
-    return Report(
-        work=Work(
-            message=load.message,
-            recipients=load.recipients,
-            destination=load.destination,
-            octets=octets,
-        ),
-        outcomes=tuple(
-            Outcome(recipient=row.id, ending=ending, status=status, words=words)
-            for row in load.recipients
-        ),
-    )

@@ -93,8 +93,9 @@ class Window:
     def _forget(self) -> None:
         """Drop the oldest destinations without work; their credit starts anew."""
         idle = [key for key, d in self._destinations.items() if not d.messages and not d.waiting]
+        ready = set(self._ready.values())
         for key in idle[: DESTINATIONS_MAX // 10]:
-            if key not in self._ready.values():
+            if key not in ready:
                 del self._destinations[key]
 
     def take_turn(self) -> list[tuple[str, str, int]]:

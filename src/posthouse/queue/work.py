@@ -101,11 +101,22 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """The destination as a whole is in trouble or throttles: give it less at a time."""
 
 
+class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+    """A destination that is known to be out of reach."""
+
+    status: str
+    words: str
+
+
 class DeliveryAgent(Protocol):
     """Delivers. Nothing here blocks or raises."""
 
     def destination(self, domain: str, route: str | None) -> str:
         """The key `domain` is delivered under, e.g. one for all domains behind a smart host."""
+        ...
+
+    def trouble(self, destination: str) -> Trouble | None:
+        """Why nothing can be sent there at this moment; what is due is deferred without a try."""
         ...
 
     def start(self, work: Work, report: Callable[[Report], None]) -> None:

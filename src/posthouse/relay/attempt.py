@@ -6,12 +6,13 @@ each recipient, with the other side's words (RFC 5321 §4.2.1, RFC 3463; F25–F
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from posthouse.kernel.envelope import Address, BodyType, Envelope, ForwardPath, Notify, Ret
+from posthouse.kernel.errors import PosthouseError
 from posthouse.kernel.ids import RecipientId
 from posthouse.message.address import AddressError, parse_mailbox
 from posthouse.protocol.smtp import client_events
@@ -25,6 +26,14 @@ EXCHANGES_MAX: Final = 40
 # A 4yz here is about us or the host's state, not about one recipient.
 _TROUBLE_STAGES: Final = frozenset({Stage.MAIL, Stage.DATA, Stage.BLOCK, Stage.DOT})
 _STEPS: Final = {Stage.BLOCK: "content", Stage.DOT: "content"}
+
+
+class Unsendable(PosthouseError):
+    """No session will ever take the message."""
+
+    def __init__(self, status: str, words: str) -> None:
+        super().__init__(words)
+        self.status = status
 
 
 class Via(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,9 +84,17 @@ class Job:
         """What remains of it, for a session.
 
         Raises:
-            AddressError: an address cannot be written.
+            Unsendable: SMTP as we speak it cannot carry it.
         """
+        try:
+            return self._message()
+        except AddressError as error:
+            raise Unsendable("5.1.3", f"an address cannot be written: {error}") from error
+
+    def _message(self) -> OutgoingMessage:
         message = self.work.message
+        if message.body == BodyType.BINARY.value:  # RFC 3030 §3
+            raise Unsendable("5.6.3", "binary content cannot be handed on")
         return OutgoingMessage(
             envelope=Envelope(
                 reverse_path=None if message.reverse_path is None else _parse(message.reverse_path),
@@ -101,7 +118,7 @@ class Job:
         self.tried.add(via.host)
         again: list[RecipientRow] = []
         for row, said in zip(self.rows, ended.outcomes):
-            words = (str(said.reply) if said.reply is not None else said.detail)[:reply_max]
+            words = _words(said)[:reply_max]
             step = _STEPS.get(said.stage, said.stage.value)
             self.note(Exchange(step=step, reply=words, host=via.host, address=via.address))
             self._outcomes[row.id] = Outcome(
@@ -159,6 +176,12 @@ class Job:
         )
 
 
+def _words(said: client_events.Outcome) -> str:
+    if said.result is Result.UNKNOWN:  # P4
+        return f"{said.detail}; the whole message was sent, so it may arrive twice"
+    return str(said.reply) if said.reply is not None else said.detail
+
+
 def _ending(said: client_events.Outcome) -> Ending:
     match said.result:
         case Result.ACCEPTED:
@@ -179,8 +202,3 @@ def _forward_path(row: RecipientRow) -> ForwardPath:
 
 def _parse(text: str) -> Address:
     return parse_mailbox(text, local_part_octets_max=LOCAL_PART_OCTETS_MAX)
-
-
-def unsendable(rows: Sequence[RecipientRow], error: AddressError) -> str:
-    """Words for addresses that no SMTP command can carry."""
-    return f"the address cannot be written: {error} ({rows[0].address})"

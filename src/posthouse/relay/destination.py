@@ -13,10 +13,9 @@ from typing import Final, Protocol
 
 import msgspec
 
-from posthouse.message.address import AddressError
 from posthouse.protocol.smtp.client_events import MessageEnded, SessionFailed
 from posthouse.queue.work import Ending, Exchange
-from posthouse.relay.attempt import Job, unsendable
+from posthouse.relay.attempt import Job, Unsendable
 from posthouse.relay.plan import Failure, RoutePlan
 from posthouse.relay.session import OpenFailure, RelaySession
 
@@ -47,6 +46,8 @@ class Host(Protocol):
         ...
 
     def session_gone(self) -> None: ...
+
+    def count_unknown(self, ended: MessageEnded) -> None: ...
 
     def later(self, seconds: float, call: Callable[[], None]) -> None: ...
 
@@ -117,6 +118,13 @@ class Destination:
             or self._dead_until_s > self._host.now_s()
         )
 
+    @property
+    def trouble(self) -> Failure | None:
+        """While it is dead: why."""
+        if self.sessions or self.opening or self._dead_until_s <= self._host.now_s():
+            return None
+        return self._last_failure
+
     # --- work comes ---
 
     def submit(self, job: Job) -> None:
@@ -124,7 +132,7 @@ class Destination:
             job.settle(Ending.HANDED_BACK, "", STOPPING)
             job.finish(now_s=self._host.now_s(), was_tried=False)
             return
-        if self._dead_until_s > self._host.now_s() and not self.sessions and not self.opening:
+        if self.trouble is not None:
             self._defer_unheard(job)
             return
         if not self.queue:  # else every session is busy
@@ -168,8 +176,8 @@ class Destination:
     def _send(self, session: RelaySession, job: Job) -> None:
         try:
             session.send(job)
-        except AddressError as error:
-            job.settle(Ending.FAILED, "5.1.3", unsendable(job.rows, error))
+        except Unsendable as error:
+            job.settle(Ending.FAILED, error.status, str(error))
             job.finish(now_s=self._host.now_s())
 
     def _defer_unheard(self, job: Job) -> None:
@@ -266,6 +274,7 @@ class Destination:
             job.resends += 1
             self.queue.appendleft(job)  # the session is over; `session_ended` follows
             return
+        self._host.count_unknown(ended)
         job.take(ended, session.via, reply_max=self._limits.reply_octets_max)
         if job.has_success:
             session.has_succeeded = True

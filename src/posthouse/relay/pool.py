@@ -18,7 +18,8 @@ from posthouse.net.stream import TlsStart
 from posthouse.net.trace_ids import TraceIds
 from posthouse.observe import events
 from posthouse.observe.log import Log
-from posthouse.queue.work import Exchange, Report, Work
+from posthouse.protocol.smtp.client_events import MessageEnded, Result
+from posthouse.queue.work import Exchange, Report, Trouble, Work
 from posthouse.relay.attempt import Job
 from posthouse.relay.destination import STOPPING, Destination, Limits
 from posthouse.relay.options import Options, TlsContexts
@@ -36,13 +37,14 @@ PLAINTEXT_MAX: Final = 10_000
 class Counts:
     """What the relay did since it was made, for metrics."""
 
-    __slots__ = ("handshakes_failed", "messages", "open_failures", "sessions")
+    __slots__ = ("handshakes_failed", "messages", "open_failures", "sessions", "unknown")
 
     def __init__(self) -> None:
         self.messages = 0
         self.sessions = 0
         self.open_failures = 0
         self.handshakes_failed = 0
+        self.unknown = 0  # recipients whose line broke after the dot: each may be a repeat (P4)
 
 
 class Relay:
@@ -110,6 +112,13 @@ class Relay:
     def destination(self, domain: str, route: str | None) -> str:
         return destination_of(domain, route, self._options.routes)
 
+    def trouble(self, destination: str) -> Trouble | None:
+        known = self._destinations.get(destination)
+        failure = known.trouble if known is not None else None
+        if failure is None:
+            return None
+        return Trouble(status=failure.status, words=failure.words)
+
     def start(self, work: Work, report: Callable[[Report], None]) -> None:
         self.counts.messages += 1
         job = Job(work, report, began_s=self.now_s())
@@ -167,6 +176,9 @@ class Relay:
             del self._starved[key]
             if key in self._destinations:
                 asyncio.get_running_loop().call_soon(self._destinations[key].grow)
+
+    def count_unknown(self, ended: MessageEnded) -> None:
+        self.counts.unknown += sum(said.result is Result.UNKNOWN for said in ended.outcomes)
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(seconds, call)

@@ -122,7 +122,7 @@ class RelaySession:
         return self._via
 
     def send(self, job: Job) -> None:
-        """Raises AddressError when the job cannot be written as SMTP commands."""
+        """Raises Unsendable when the job cannot be made an SMTP transaction."""
         message = job.message()
         self.sent += 1
         self.client.send(message)
