@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import re
 import ssl
 from collections.abc import Callable
@@ -187,17 +188,28 @@ class _ShownHandler:
     def __init__(self, client: SmtpClient, dialogue: Dialogue) -> None:
         self._client = client
         self._dialogue = dialogue
-        self.connected = client.connected
+        self._stream: Stream | None = None
         self.ended = client.ended
         self.lost = client.lost
         self.writable = client.writable
+
+    def connected(self, stream: Stream) -> None:
+        self._stream = stream
+        self._note_tls()
+        self._client.connected(stream)
 
     def received(self, octets: bytes) -> None:
         self._dialogue.received(octets)
         self._client.received(octets)
 
     def tls_started(self) -> None:
+        self._note_tls()
         self._client.tls_started()
+
+    def _note_tls(self) -> None:
+        tls = self._stream.tls if self._stream is not None else None
+        if tls is not None:
+            self._dialogue.note(f"{tls.version} with {tls.cipher}")
 
 
 class _Session:
@@ -248,8 +260,6 @@ class _Session:
 
     def _ready(self, event: Ready) -> None:
         wish = self._wish
-        if event.is_tls and (info := self.client.tls) is not None:
-            self._dialogue.note(f"{info.version} with {info.cipher}")
         if not event.is_tls and wish.tls in (TlsUse.AUTO, TlsUse.STARTTLS):
             if event.extensions.is_starttls:
                 self.client.start_tls()
@@ -300,12 +310,12 @@ async def submit(wish: Submission, dialogue: Dialogue) -> Submitted:
     watch = asyncio.create_task(deadlines.run())
     try:
         result = Submitted(trouble=Trouble.UNREACHABLE)
-        for address in wish.addresses:
+        for address in wish.addresses:  # at most `send.ADDRESSES_MAX`
             session = _Session(wish, deadlines, dialogue)
             try:
                 await _connect(wish, session, address, deadlines, dialogue)
             except OSError as error:
-                words = error.strerror or str(error) or "no answer in time"
+                words = os.strerror(error.errno) if error.errno else "no answer in time"
                 dialogue.note(f"{address} port {wish.port}: {words}")
                 result = Submitted(trouble=Trouble.UNREACHABLE, detail=words)
                 continue

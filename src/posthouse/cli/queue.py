@@ -372,9 +372,16 @@ def _chosen(store: SqliteStore, choice: Choice) -> list[RecipientId]:
 
 
 def _apply(
-    store: SqliteStore, ids: list[RecipientId], change: Change, *, done: str, as_json: bool
+    store: SqliteStore,
+    choice: Choice,
+    change: Change,
+    *,
+    done: str,
+    as_json: bool,
+    ids: list[RecipientId] | None = None,
 ) -> int:
-    """Change them in units; the exit code."""
+    """Change what is chosen (or `ids`, where that is known already) in units; the exit code."""
+    ids = _chosen(store, choice) if ids is None else ids
     changed = busy = 0
     with progress("recipients", len(ids)) as advance:
         for start in range(0, len(ids), UNIT):
@@ -393,9 +400,11 @@ def _apply(
         say(f"{changed} recipient{'s' * (changed != 1)} {done}")
         if busy:
             say(f"{busy} left alone: being tried at this moment")
-        if not changed and not busy:
+        if not changed and not busy and not choice.is_everything:
             say("nothing that fits is in a state for it; `posthouse queue list` shows what waits")
-    return ExitCode.OK if changed else ExitCode.TEMPORARY if busy else ExitCode.NOT_FOUND
+    if busy and not changed:
+        return ExitCode.TEMPORARY
+    return ExitCode.OK if changed or choice.is_everything else ExitCode.NOT_FOUND
 
 
 def _by() -> str:
@@ -415,7 +424,7 @@ def retry(choice: Choice, as_json: bool, config_path: str | None) -> int:
     with configured_store(config_path) as store:
         return _apply(
             store,
-            _chosen(store, choice),
+            choice,
             lambda tx, selection: admin.retry(tx, selection, by=_by()),
             done="due now",
             as_json=as_json,
@@ -431,7 +440,7 @@ def hold(choice: Choice, as_json: bool, config_path: str | None) -> int:
     with configured_store(config_path) as store:
         return _apply(
             store,
-            _chosen(store, choice),
+            choice,
             lambda tx, selection: admin.hold(tx, selection, by=_by()),
             done="held",
             as_json=as_json,
@@ -447,7 +456,7 @@ def release(choice: Choice, as_json: bool, config_path: str | None) -> int:
     with configured_store(config_path) as store:
         return _apply(
             store,
-            _chosen(store, choice),
+            choice,
             lambda tx, selection: admin.release(tx, selection, by=_by()),
             done="released, due now",
             as_json=as_json,
@@ -470,10 +479,11 @@ def drop(choice: Choice, yes: bool, as_json: bool, config_path: str | None) -> i
             click.confirm(f"{words}?", abort=True, err=True)
         return _apply(
             store,
-            ids,
+            choice,
             lambda tx, selection: admin.drop(tx, selection, by=_by()),
             done="dropped",
             as_json=as_json,
+            ids=ids,
         )
 
 
@@ -502,7 +512,7 @@ def reroute(choice: Choice, place: str, as_json: bool, config_path: str | None) 
     with configured_store(config_path) as store:
         return _apply(
             store,
-            _chosen(store, choice),
+            choice,
             lambda tx, selection: admin.reroute(tx, selection, route, by=_by()),
             done=f"go to {route}" if route else "go to their own hosts again",
             as_json=as_json,

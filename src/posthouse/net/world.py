@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import ipaddress
+import os
 import random
 import resource
 import secrets
@@ -114,8 +115,10 @@ class SystemNetwork:
             async with asyncio.timeout(timeout_s):
                 await loop.sock_connect(sock, (address, port))
             _, protocol = await loop.create_connection(_as_asyncio(factory), sock=sock)
-        except BaseException:
+        except BaseException as error:
             sock.close()
+            if isinstance(error, OSError) and error.errno:  # the loops' own words are for nobody
+                raise OSError(error.errno, os.strerror(error.errno)) from error
             raise
         return cast(TransportProtocol, protocol)
 
