@@ -9,7 +9,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraint
 PYTEST := $(BIN)/python -m pytest
 
 # How much the slow tiers do; the tests' own defaults are a smoke of the same.
-KILLS ?= 1000
+KILLS ?= 200
+SEED ?= 1
 SEEDS ?= 2000
 FUZZ_S ?= 60
 
@@ -50,7 +51,7 @@ interop: $(VENV)/.with-dev ## only the tests that talk to programs of other proj
 	$(PYTEST) tests/interop -n $(WORKERS) -rs
 
 crash: $(VENV)/.with-dev ## kill the server KILLS times under load and count the mail
-	POSTHOUSE_KILLS=$(KILLS) $(PYTEST) tests/crash -s
+	$(BIN)/python -m tests.crash.kill_loop --kills $(KILLS) --seed $(SEED)
 
 bench: $(VENV)/.with-posthouse ## the workloads against Posthouse and its peers, in turns
 	PATH="$(CURDIR)/$(BIN):$$PATH" bench/compare.sh
