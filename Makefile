@@ -15,10 +15,12 @@ SEEDS ?= 2000
 FUZZ_S ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs fuzz sim interop crash bench constraints clean
+.PHONY: help demo test check format docs fuzz sim interop crash bench install constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
+
+install: $(VENV)/.with-posthouse ## the posthouse command, in .venv
 
 demo: $(VENV)/.with-posthouse ## two servers on loopback with mail between them, until Ctrl-C
 	@$(BIN)/posthouse demo
@@ -42,10 +44,10 @@ docs: $(VENV)/.with-docs ## the documentation as pages in site/
 	$(BIN)/zensical build --clean
 
 fuzz: $(VENV)/.with-dev ## mutated input for each parser, FUZZ_S seconds each
-	POSTHOUSE_FUZZ_S=$(FUZZ_S) $(PYTEST) tests/fuzz -n $(WORKERS)
+	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_S) --seed $(SEED)
 
-sim: $(VENV)/.with-dev ## the simulator with SEEDS seeds
-	POSTHOUSE_SIM_SEEDS=$(SEEDS) $(PYTEST) tests/sim -n $(WORKERS)
+sim: $(VENV)/.with-dev ## five days of a whole node in virtual time, for SEEDS seeds from SEED on
+	$(BIN)/python -m tests.sim.seeds --seed $(SEED) --seeds $(SEEDS)
 
 interop: $(VENV)/.with-dev ## only the tests that talk to programs of other projects
 	$(PYTEST) tests/interop -n $(WORKERS) -rs
