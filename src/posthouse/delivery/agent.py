@@ -24,7 +24,7 @@ from posthouse.mailbox.errors import MailboxError, OverQuota
 from posthouse.message.address import AddressError, format_address, parse_mailbox
 from posthouse.queue import spool
 from posthouse.queue.item import Origin, State
-from posthouse.queue.work import DeliveryAgent, Ending, Outcome, Report, Work
+from posthouse.queue.work import DeliveryAgent, Ending, Outcome, Report, Trouble, Work
 from posthouse.store import accounts as rows
 from posthouse.store.queue_rows import RecipientRow
 from posthouse.store.transaction import (
@@ -59,6 +59,9 @@ class LocalAgent:
 
     def destination(self, domain: str, route: str | None) -> str:
         return LOCAL
+
+    def trouble(self, destination: str) -> Trouble | None:
+        return None
 
     def start(self, work: Work, report: Callable[[Report], None]) -> None:
         task = self._tasks.create_task(self._deliver(work, report))
@@ -217,6 +220,11 @@ class Dispatch:
         if self._is_local(domain, route):
             return LOCAL
         return self._remote.destination(domain, route)
+
+    def trouble(self, destination: str) -> Trouble | None:
+        if destination == LOCAL:
+            return self._local.trouble(destination)
+        return self._remote.trouble(destination)
 
     def start(self, work: Work, report: Callable[[Report], None]) -> None:
         if self._is_local(work.domain, work.route):
