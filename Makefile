@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 # How much the slow tiers do; the tests' own defaults are a smoke of the same.
 KILLS ?= 200
 SEED ?= 1
-SEEDS ?= 2000
+SEEDS ?= 500
 FUZZ_S ?= 60
 
 .DEFAULT_GOAL := help
