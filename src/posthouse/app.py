@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -36,7 +36,6 @@ from posthouse.net.listener import Listener, ListenerOptions, Refused
 from posthouse.net.trace_ids import TraceIds
 from posthouse.observe import events
 from posthouse.observe.access import AccessObserver
-from posthouse.observe.lag import INTERVAL_S as LAG_LOOK_S
 from posthouse.observe.lag import watch_loop
 from posthouse.observe.limits import LimitWatch
 from posthouse.observe.log import Log
@@ -66,6 +65,7 @@ SWEEP_S: Final = 600.0
 CERTIFICATE_LOOK_S: Final = 30.0
 PRUNE_S: Final = 60.0
 PROBE_S: Final = 5.0
+AFTER_BUG_S: Final = 1.0
 STRESS_SHARE: Final = 0.8
 CALM_SHARE: Final = 0.5
 STRESS_AFTER_S: Final = 2.0
@@ -370,24 +370,34 @@ class Node:
     # --- what goes on beside the sessions ---
 
     def _start_background(self) -> None:
-        for work in (
-            self.deadlines.run(),
-            watch_loop(
-                self.world.clock,
-                self.metrics.loop_lag_seconds,
-                self.log,
-                interval_s=LAG_LOOK_S * self.world.leisure,
-            ),
-            self._keep_house(),
-            self._sweep(),
-            self._watch_certificates(),
+        clock = self.world.clock
+        lag = self.metrics.loop_lag_seconds
+        look_s = LAG_LOOK_S * self.world.leisure
+        for name, work in (
+            ("deadlines", self.deadlines.run),
+            ("loop watch", lambda: watch_loop(clock, lag, self.log, interval_s=look_s)),
+            ("housekeeping", self._keep_house),
+            ("blob sweep", self._sweep),
+            ("certificates", self._watch_certificates),
         ):
-            self._background.append(self._tasks.create_task(work))
+            self._background.append(self._tasks.create_task(self._guarded(name, work)))
         if not self.store.is_writable:
-            self._background.append(self._tasks.create_task(self._probe_disk()))
+            probe = self._guarded("disk probe", self._probe_disk)
+            self._background.append(self._tasks.create_task(probe))
             return
-        self._background.append(self._tasks.create_task(self.relay.run()))
-        self._runner_task = self._tasks.create_task(self._run_queue())
+        relay = self._guarded("relay", self.relay.run)
+        self._background.append(self._tasks.create_task(relay))
+        self._runner_task = self._tasks.create_task(self._guarded("queue", self._run_queue))
+
+    async def _guarded(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A bug in one of these must not end the server: log it, wait a little, begin again."""
+        while True:
+            try:
+                return await work()
+            except Exception as error:
+                self.metrics.faults["bug"].add()
+                self.log.bug(events.SESSION_FAILED, error, service=name)
+                await self.world.clock.sleep(AFTER_BUG_S)
 
     async def _run_queue(self) -> None:
         try:

@@ -16,7 +16,6 @@ from typing import Final
 from posthouse.accounts.directory import Expansion, Standing, look_up
 from posthouse.accounts.directory import Options as DirectoryOptions
 from posthouse.kernel.envelope import Address, BodyType, Notify
-from posthouse.kernel.errors import Fault
 from posthouse.kernel.ids import QueueId
 from posthouse.kernel.ports import Chance, Workers
 from posthouse.mailbox.append import Prepared, deliver, prepare
@@ -76,7 +75,7 @@ class LocalAgent:
         content = work.octets[len(work.message.prefix) :]
         try:
             prepared = await self._workers.run(lambda: prepare(content))
-        except Fault as fault:
+        except Exception as fault:  # a bug too may not cost the message: it is tried again
             report(Report(work=work, outcomes=_all(work, Ending.DEFERRED, "4.3.0", str(fault))))
             return
         token = self._chance.token(8).hex()

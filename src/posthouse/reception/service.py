@@ -13,6 +13,7 @@ from posthouse.accounts.login import Authenticator
 from posthouse.guard.admission import Admission
 from posthouse.kernel.ports import Clock, Workers
 from posthouse.net.deadlines import Deadlines
+from posthouse.observe import events
 from posthouse.observe.limits import LimitWatch
 from posthouse.observe.log import Log
 from posthouse.observe.metrics import Metrics
@@ -116,7 +117,15 @@ class Service:
         return any(address in network for network in self.relay_networks)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        return self.tasks.create_task(work)
+        return self.tasks.create_task(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """A bug in one session's work must not end its neighbours'."""
+        try:
+            await work
+        except Exception as error:
+            self.metrics.faults["bug"].add()
+            self.log.bug(events.SESSION_FAILED, error, service=self.options.service)
 
 
 def networks_of(options: Options) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
