@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.interop.programs import needs_program
 
 PORT_BASE = 24_000
 WAIT_S = 30
@@ -39,8 +40,6 @@ class Demo:
 
     def command(self, program: str, *, holding: str = "") -> str:
         """The command under a heading that begins with this program."""
-        if program not in ("posthouse",) and shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
         [found] = [
             line
             for before, line in zip(self.lines, self.lines[1:], strict=False)
@@ -71,10 +70,12 @@ def paste(command: str, stdin: str = "") -> str:
     return done.stdout + done.stderr
 
 
+@needs_program("swaks", package="swaks", perl=("IO::Socket::SSL",))
 def test_the_swaks_command_sends(demo: Demo) -> None:
     assert "250 2.0.0" in paste(demo.command("swaks"))
 
 
+@needs_program("curl", package="curl")
 def test_the_curl_commands_send_and_read(demo: Demo) -> None:
     paste(demo.command("curl", holding="smtp://"))
     assert "Subject: Greetings from the north" in paste(demo.command("curl", holding="MAILINDEX"))
@@ -84,6 +85,7 @@ def test_the_curl_commands_send_and_read(demo: Demo) -> None:
     assert "MAILER-DAEMON" in listing.upper()
 
 
+@needs_program("openssl", package="openssl")
 def test_the_openssl_command_opens_tls(demo: Demo) -> None:
     said = paste(demo.command("openssl"), stdin="EHLO me\nQUIT\n")
     assert "250" in said

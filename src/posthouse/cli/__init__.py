@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "serve": "Run the server in the foreground.",
     "quickstart": "Write a config, make a domain and an account, print what to publish.",
     "demo": "Run two servers with their own DNS on loopback, with mail between them.",
+    "sim": "Run whole servers in virtual time under seeded faults, and check the promises.",
     "domain": "Domains that mail is taken for.",
     "account": "People and programs that own mailboxes: passwords, quotas.",
     "alias": "Addresses that stand for others.",

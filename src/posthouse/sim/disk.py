@@ -129,12 +129,21 @@ class SimDisk:
                 path: history.survivor(self._chance)
                 for path, history in sorted(self._histories.items())
             }
+            found |= self._untouched(found)
         Path(folder).mkdir(parents=True, exist_ok=True)
         for path, octets in found.items():
             if octets is not None:
                 target = Path(folder) / os.path.relpath(path, self.folder)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(octets)
+
+    def _untouched(self, known: dict[str, bytes | None]) -> dict[str, bytes | None]:
+        """Files that lay here before and were not opened since; shared memory is none."""
+        return {
+            str(path): path.read_bytes()
+            for path in sorted(Path(self.folder).rglob("*"))
+            if path.is_file() and str(path) not in known and not path.name.endswith("-shm")
+        }
 
     # --- the port Disk ---
 
