@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from pathlib import Path
 
@@ -139,7 +138,6 @@ async def live(world, folder, steps, endings):
     selection = admin.Selection(is_everything=True)
     house.store.write_now(lambda tx: admin.release(tx, selection, by="test"))
     await house.run_for(30_000)
-    await asyncio.sleep(1000)
     report = house.check()
     assert sum(report.ends.values()) == sum(report.states.values())
 

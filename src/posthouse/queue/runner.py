@@ -36,6 +36,8 @@ from posthouse.store.transaction import (
     Transaction,
 )
 
+__all__ = ["Counts", "Options", "Runner"]
+
 US: Final = schedule.US
 CLOCK_COUNTER: Final = "queue-clock"
 REPORTS_MAX: Final = 500

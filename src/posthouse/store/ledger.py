@@ -126,7 +126,7 @@ def broken(tx: Transaction, rule: str, *, limit: int) -> list[Fault]:
 
 def counts(tx: Transaction) -> dict[State, int]:
     """Recipients in each state."""
-    found = dict(tx.all("SELECT state, count(*) FROM recipient GROUP BY state"))
+    found: dict[int, int] = dict(tx.all("SELECT state, count(*) FROM recipient GROUP BY state"))
     return {state: found.get(state.value, 0) for state in State if state}
 
 
