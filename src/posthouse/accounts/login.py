@@ -108,7 +108,7 @@ class Authenticator:
         try:
             account = await self._store.read(lambda tx: find_account(tx, folded))
             is_right = await self._verify(account, password)
-        except Fault as fault:
+        except (Fault, MemoryError) as fault:
             return LoginResult(failure=LoginFailure.TEMPORARY, detail=str(fault))
         is_same = not authzid or fold_name(authzid) == folded
         if account is None or not is_right or account.is_disabled or not is_same:

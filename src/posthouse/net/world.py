@@ -22,6 +22,8 @@ from posthouse.kernel.ports import TransportProtocol
 T = TypeVar("T")
 
 BACKLOG: Final = 1024
+OWN_DESCRIPTORS: Final = 48
+"""Listeners, database, segments, log and the event loop."""
 KEEPALIVE_IDLE_S: Final = 600
 KEEPALIVE_EVERY_S: Final = 60
 KEEPALIVE_TIMES: Final = 5
@@ -192,8 +194,11 @@ def raise_descriptor_limit() -> int:
 
 
 def connections_max_for(descriptors_max: int, configured: int) -> int:
-    """`net.connections_max` in force: as configured, or 80 % of the descriptors if that is less."""
-    return max(1, min(configured, descriptors_max * 4 // 5))
+    """`net.connections_max` in force: as configured, or 80 % of the descriptors if that is less.
+
+    Where there are few, listeners and files come first: a connection too many is told so (F21).
+    """
+    return max(1, min(configured, descriptors_max * 4 // 5, descriptors_max - OWN_DESCRIPTORS))
 
 
 def _family(address: str) -> socket.AddressFamily:
