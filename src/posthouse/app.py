@@ -36,7 +36,7 @@ from posthouse.net.listener import Listener, ListenerOptions, Refused
 from posthouse.net.trace_ids import TraceIds
 from posthouse.observe import events
 from posthouse.observe.access import AccessObserver
-from posthouse.observe.lag import watch_loop
+from posthouse.observe.lag import INTERVAL_S, watch_loop
 from posthouse.observe.limits import LimitWatch
 from posthouse.observe.log import Log
 from posthouse.observe.metrics import Metrics
@@ -372,7 +372,7 @@ class Node:
     def _start_background(self) -> None:
         clock = self.world.clock
         lag = self.metrics.loop_lag_seconds
-        look_s = LAG_LOOK_S * self.world.leisure
+        look_s = INTERVAL_S * self.world.leisure
         for name, work in (
             ("deadlines", self.deadlines.run),
             ("loop watch", lambda: watch_loop(clock, lag, self.log, interval_s=look_s)),
