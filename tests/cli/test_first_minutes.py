@@ -98,7 +98,7 @@ def test_a_message_goes_from_one_account_to_another_and_is_explained(
     code, out, _ = cli("explain", queue_id, "--config", config)
     assert code == ExitCode.OK
     lines = [line.strip() for line in out.splitlines()]
-    assert lines[0].startswith(f"{queue_id}  from you@example.org  ")
+    assert lines[0].startswith(f"{queue_id}  from you@example.org, ")
     assert lines[2].partition("  ")[2].startswith("accepted by submission from 127.0.0.1, which")
     assert lines[3].endswith(", logged in as you@example.org")
     assert lines[4] == "me@example.org: 250 2.1.5, leads to the mailbox of me@example.org"

@@ -17,8 +17,6 @@ from posthouse.cli.config import config_option
 from posthouse.cli.data import configured_store
 from posthouse.cli.output import json_option, show_json, show_text
 from posthouse.cli.queue import STATE_WORDS, moment, sender_words, span, unknown_id
-from posthouse.config.quantity import format_value
-from posthouse.config.setting import Unit
 from posthouse.queue import admin
 from posthouse.queue.item import OPEN_STATES, Reason, State
 from posthouse.queue.work import AttemptRecord, Exchange
@@ -190,8 +188,7 @@ _Told = tuple[int, int, tuple[str, ...]]
 
 def _story(history: admin.History, now: datetime) -> Iterator[str]:
     message = history.message
-    size = format_value(message.size, Unit.OCTETS)
-    yield f"{message.queue_id}  from {sender_words(message)}  {size}"
+    yield f"{message.queue_id}  from {sender_words(message)}, {message.size} octets"
     told: list[_Told] = [(message.accepted_at, 0, tuple(_at_the_door(history)))]
     for number, row in enumerate(history.attempts, 1):
         told.append((row.at, 1, tuple(_told_attempt(number, _attempt(row.record)))))

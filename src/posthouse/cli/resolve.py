@@ -26,7 +26,7 @@ from posthouse.dns import options as dns
 from posthouse.dns.resolver import CachingResolver
 from posthouse.kernel.ports import DnsAnswer, DnsStatus, MxRecord, RecordType, TlsaRecord
 from posthouse.net.world import SystemChance, SystemClock, SystemNetwork
-from posthouse.relay.plan import RoutePlan
+from posthouse.relay.plan import RoutePlan, parse_place
 from posthouse.relay.route import explain_route
 from posthouse.store import accounts as rows
 
@@ -115,10 +115,10 @@ def _resolv_conf() -> str:
 
 def _server(text: str) -> tuple[str, int]:
     try:
-        host, port = build.host_port(text, dns.PORT)
-        if not 0 < port < 65_536:
+        place = parse_place(text, port=dns.PORT)
+        if not place.is_literal:
             raise ValueError
-        return str(ipaddress.ip_address(host)), port
+        return place.host, place.port
     except ValueError:
         raise click.UsageError(
             f"--resolver takes an IP address with or without a port, and {text!r} is none"
