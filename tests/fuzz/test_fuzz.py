@@ -1,0 +1,85 @@
+"""A moment of `make fuzz` for each parser, and that the fuzzer sees what it should."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from tests.fuzz.mutate import OCTETS_MAX, mutated
+from tests.fuzz.run import BROKEN_MAX, fuzz
+from tests.fuzz.targets import TARGETS, Target, is_one_list
+
+RUNS = 150
+
+
+# H39, P9: whatever comes, a parser answers, soon
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_mutated_input_breaks_no_parser(target: Target) -> None:
+    runs = RUNS + len(target.seeds)
+    result = fuzz(target, seed=1, is_over=lambda done, seconds: done >= runs)
+    assert result.broken == []
+    assert result.runs == runs
+
+
+def test_each_way_of_breaking_is_kept_with_the_shortest_input_that_showed_it() -> None:
+    def breaks(octets: bytes) -> None:
+        if b"\0" in octets:
+            raise IndexError("no room")
+        if b"@" in octets:
+            raise KeyError("no such key")
+
+    target = Target("x", breaks, (b"abc", b"def"))
+    broken = fuzz(target, seed=1, is_over=lambda runs, s: runs > 3000).broken
+    assert sorted(one.octets for one in broken) == [b"\0", b"@"]
+    assert any("no room" in one.why for one in broken)
+
+
+def test_a_target_that_breaks_in_many_ways_is_left() -> None:
+    def breaks(octets: bytes) -> None:
+        raise ValueError(octets)
+
+    result = fuzz(Target("x", breaks, (b"abc",)), seed=1, is_over=lambda runs, s: False)
+    assert len(result.broken) == BROKEN_MAX
+
+
+def test_what_shows_something_new_is_mutated_further() -> None:
+    """Four brackets in a row are found only by building on one, two and three."""
+
+    def depth(octets: bytes) -> int:
+        return max(number for number in range(5) if b"<" * number in octets)
+
+    result = fuzz(Target("x", depth, (b"a b c d",)), seed=1, is_over=lambda runs, s: runs > 3000)
+    assert result.new == 5
+
+
+def test_a_seed_repeats_its_run() -> None:
+    def inputs(seed: int) -> list[bytes]:
+        seen: list[bytes] = []
+        fuzz(Target("x", seen.append, (b"abc",)), seed=seed, is_over=lambda runs, s: runs > 50)
+        return seen
+
+    assert inputs(1) == inputs(1) != inputs(2)
+
+
+def test_mutations_change_and_are_bounded() -> None:
+    rng = Random(1)
+    pool = [b"EHLO x\r\n", b"x" * 20_000]
+    results = [mutated(rng, rng.choice(pool), pool) for _ in range(500)]
+    assert len(set(results)) > 400
+    assert max(map(len, results)) <= OCTETS_MAX
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        (b'("a" NIL 12 ({2}\r\n\xff)) "b\\"")', True),
+        (b'("a"', False),
+        (b'("a"))', False),
+        (b'("\xff")', False),
+        (b'("a\r\n")', False),
+        (b"({9}\r\nab)", False),
+    ],
+)
+def test_a_list_is_told_from_what_only_looks_like_one(text: bytes, is_one: bool) -> None:
+    assert is_one_list(text) == is_one
