@@ -53,6 +53,7 @@ per_day = 10000000
 plaintext_networks = ["127.0.0.0/8"]
 [store]
 free_octets_min = 1000000
+busy_s = {busy_s}
 [relay]
 allow_private_addresses = true
 [relay.retry]
@@ -83,14 +84,21 @@ class Server:
     """Configured by the constructor, filled by `add`, then started and stopped at will."""
 
     def __init__(
-        self, folder: Path, *, host: str = "mx.crash.test", more: str = "", base: int | None = None
+        self,
+        folder: Path,
+        *,
+        host: str = "mx.crash.test",
+        more: str = "",
+        base: int | None = None,
+        busy_s: float = 20.0,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.data = folder / "data"
         self.base = base or free_port_base()
         self.config = folder / "posthouse.toml"
-        self.config.write_text(CONFIG.format(host=host, folder=folder, base=self.base) + more)
+        text = CONFIG.format(host=host, folder=folder, base=self.base, busy_s=busy_s)
+        self.config.write_text(text + more)
         self.errors = folder / "stderr"
         self.pid = 0
         self.status: int | None = None
