@@ -18,6 +18,8 @@ from .conftest import Cli
 
 ZONE = """
 $TTL 300
+@        IN SOA  ns hostmaster 1 3600 600 604800 60
+@        IN NS   ns
 @        IN MX   20 backup
 @        IN MX   10 mail
 @        IN TXT  "v=spf1 mx" " -all"

@@ -77,11 +77,9 @@ def import_(file: TextIO, config_path: str | None) -> None:
         if number > IMPORT_LINES_MAX:
             raise CommandError(f"more than {IMPORT_LINES_MAX} lines; import them in parts")
     with configured_store(config_path) as store, progress("accounts", len(wanted)) as done:
-        hashes: dict[str, str] = {}
         for number, (address, password) in enumerate(wanted, 1):
             try:
-                hashed = hashes.get(password) or new_hash(password)
-                hashes[password] = hashed
+                hashed = new_hash(password)
                 store.write_now(
                     lambda tx, a=address, h=hashed: make_account(  # type: ignore[misc]
                         tx, a, password_hash=h, quota_octets=None
