@@ -18,6 +18,8 @@ from posthouse.store.transaction import Transaction
 if TYPE_CHECKING:
     from posthouse.access.imap.session import Session
 
+SHORT_OCTETS: Final = 16 * 1024
+"""Up to here appending one message is a short unit of work."""
 AT_ONCE_OCTETS_MAX: Final = 128 * 1024
 """Larger messages are looked at by a worker, as that takes more than a moment (P10)."""
 
@@ -68,7 +70,9 @@ async def run(session: Session, command: e.Append) -> None:
         return Result(appended, box.news(tx) if box is not None and is_selected else None)
 
     try:
-        result = await session.service.store.submit(unit, octets=len(octets))
+        result = await session.service.store.submit(
+            unit, octets=len(octets), is_short=len(octets) <= SHORT_OCTETS
+        )
     except NoSuchMailbox:
         session.no(command, "There is no such mailbox", responses.TRYCREATE)
         return

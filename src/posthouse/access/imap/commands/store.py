@@ -16,6 +16,7 @@ from posthouse.store.transaction import Transaction
 if TYPE_CHECKING:
     from posthouse.access.imap.session import Session
 
+SHORT_SPAN: Final = 8
 ROWS_MAX: Final = 5_000
 """Taken into the view in one turn (P10)."""
 _ACTIONS: Final = {"=": Action.REPLACE, "+": Action.ADD, "-": Action.REMOVE}
@@ -56,7 +57,9 @@ async def run(session: Session, command: e.Store) -> None:
         return Result(stored, box.news(tx))
 
     if ranges:
-        result = await session.service.store.submit(unit)
+        # A single message's flags are a few rows by key; a whole mailbox's are not.
+        is_short = len(ranges) == 1 and ranges[0][1] - ranges[0][0] < SHORT_SPAN
+        result = await session.service.store.submit(unit, is_short=is_short)
         await _take(session, box, result, is_silent=command.is_silent)
         if not command.is_silent:
             await _tell(session, box, box.spans(ranges), with_uid=command.by_uid)
