@@ -25,6 +25,8 @@ from posthouse.store.transaction import Transaction
 US: Final = schedule.US
 WORDS_MAX: Final = 2000
 """Characters of a reply kept with a recipient."""
+HANDED_BACK_US: Final = US
+"""Wait before what was handed back is leased again, so that nobody plays ball with it."""
 EXPIRED_STATUS: Final = "4.4.7"  # RFC 3463 §3.5
 EXPIRED_UNTRIED: Final = "it could not be tried again before its time was over"
 _encode = msgspec.json.Encoder().encode
@@ -208,14 +210,15 @@ class Recorder:
                 )
                 batch.tell(message, Kind.DELIVERED, told)
             case Ending.HANDED_BACK:
-                batch.note_due(now)
+                due_at = now + HANDED_BACK_US
+                batch.note_due(due_at)
                 batch.moves.append(
                     Move(
                         recipient=row,
                         to_state=State.QUEUED,
                         reason=Reason.HANDED_BACK,
                         detail=detail,
-                        due_at=now,
+                        due_at=due_at,
                     )
                 )
             case Ending.FAILED:
