@@ -218,7 +218,9 @@ class Session:
         if phase is Phase.CONTENT or phase is Phase.CHUNK:
             if self._content_since_s == 0.0:
                 self._content_since_s = now
-            self.deadline_s = now + min(RATE_WINDOW_S, options.data_idle_s)
+            # To the end of the window, however much comes: what drips in is weighed there (H15).
+            window_s = min(RATE_WINDOW_S, options.data_idle_s)
+            self.deadline_s = self._content_since_s + window_s
             return
         self._content_since_s, self._content_octets = 0.0, 0
         if not has_moved:
