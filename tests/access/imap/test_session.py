@@ -32,10 +32,10 @@ class Failing:
         future.set_exception(self.fault)
         return future
 
-    def submit(self, unit: Any, *, octets: int = 0) -> asyncio.Future[Any]:
+    def submit(self, unit: Any, *, octets: int = 0, is_short: bool = False) -> asyncio.Future[Any]:
         if self.fault is not None:
             return self._failed()
-        return self._store.submit(unit, octets=octets)  # type: ignore[no-any-return]
+        return self._store.submit(unit, octets=octets, is_short=is_short)  # type: ignore[no-any-return]
 
     def read(self, query: Any) -> asyncio.Future[Any]:
         if self.reads_fail and self.fault is not None:
