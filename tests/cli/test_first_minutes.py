@@ -60,6 +60,7 @@ def test_it_listens_where_quickstart_said(server: Server) -> None:
             "imaps": 993,
             "pop3": 110,
             "pop3s": 995,
+            "metrics": 80,
         }.items()
     }
 

@@ -24,7 +24,7 @@ from posthouse.app import Node, World
 from posthouse.cli.config import config_option, load_config
 from posthouse.cli.output import ExitCode, say
 from posthouse.config import build
-from posthouse.config.schema import Config
+from posthouse.config.schema import Config, Service
 from posthouse.config.settings import ConfigError
 from posthouse.dns.resolver import CachingResolver
 from posthouse.kernel.errors import StorageLost, UserError
@@ -137,6 +137,10 @@ class _Server:
         for service, listener in node.listeners:
             address, port = listener.address
             say(f"{service.value:<12} {address}:{port}")
+        for wanted in self._config.listeners():
+            if wanted.service is Service.METRICS and wanted.port:
+                for address in wanted.addresses:
+                    say(f"{wanted.service.value:<12} {address}:{wanted.port}")
         if not node.store.is_writable:
             say("the data can only be read: no mail is taken; looking again every 5 s")
         say("ready")
