@@ -250,6 +250,8 @@ class Node:
             tls_context=self.tls_context,
             tasks=self._tasks,
             open_recipients=lambda: self.open_recipients,
+            notices=self.notices,
+            keep=self.runner.keep,
             reach=world.reach,
         )
         self.smtp_services.append(made)

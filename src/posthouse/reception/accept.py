@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import msgspec
 
 from posthouse.kernel.envelope import Address, Envelope, Notify
-from posthouse.kernel.ids import AccountId, QueueId
+from posthouse.kernel.ids import AccountId, MessageId, QueueId
 from posthouse.mailbox.append import Prepared, deliver
 from posthouse.mailbox.errors import OverQuota
 from posthouse.message.address import AddressError, parse_mailbox
+from posthouse.queue.dsn import Notices, tell_delivered
 from posthouse.queue.item import Origin, State
 from posthouse.queue.spool import Accepted as SpoolAccepted
 from posthouse.queue.spool import AcceptedRecipient, accept
@@ -50,6 +51,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     """What the commit did, for the reply and the log."""
 
     queue_id: QueueId
+    message: MessageId
     stored: int
     queued: int
     full: tuple[AccountId, ...] = ()
@@ -76,6 +78,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     account: AccountId | None
     expires_at: int
     decision: bytes
+    notices: Notices
 
     def __call__(self, tx: Transaction) -> Taken:
         local = self.local
@@ -117,7 +120,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
         if full:  # the references their deliveries would have had; one is the queue's
             tx.release_blob(blob, len(full) - (0 if self.remote else 1))
         envelope = self.envelope
-        accept(
+        message = accept(
             tx,
             SpoolAccepted(
                 queue_id=self.queue_id,
@@ -136,8 +139,12 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
                 decision=self.decision,
             ),
         )
+        if any(end.notify is not None and end.notify & Notify.SUCCESS for end in local):
+            original = self.local_prefix + self.octets
+            tell_delivered(tx, self.notices, message, original=original)
         return Taken(
             queue_id=self.queue_id,
+            message=message,
             stored=len(local) - len(full),
             queued=len(self.remote) + len(full),
             full=tuple(full),

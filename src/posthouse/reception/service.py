@@ -11,12 +11,14 @@ from typing import Any, Protocol
 from posthouse.accounts.directory import Directory
 from posthouse.accounts.login import Authenticator
 from posthouse.guard.admission import Admission
+from posthouse.kernel.ids import MessageId
 from posthouse.kernel.ports import Clock, Workers
 from posthouse.net.deadlines import Deadlines
 from posthouse.observe import events
 from posthouse.observe.limits import LimitWatch
 from posthouse.observe.log import Log
 from posthouse.observe.metrics import Metrics
+from posthouse.queue.dsn import Notices
 from posthouse.reception.options import Options
 from posthouse.store.transaction import Store
 
@@ -44,11 +46,13 @@ class Service:
         "directory",
         "is_draining",
         "is_stressed",
+        "keep",
         "limit_value",
         "limits",
         "log",
         "messages_accepted",
         "metrics",
+        "notices",
         "open_recipients",
         "options",
         "reach",
@@ -80,6 +84,8 @@ class Service:
         tls_context: Callable[[], ssl.SSLContext | None],
         tasks: asyncio.TaskGroup,
         open_recipients: Callable[[], int],
+        notices: Notices,
+        keep: Callable[[MessageId, bytes], None],
         reach: Callable[[str], None] = lambda point: None,
     ) -> None:
         self.options = options
@@ -100,6 +106,8 @@ class Service:
         self.tls_context = tls_context
         self.tasks = tasks
         self.open_recipients = open_recipients
+        self.notices = notices
+        self.keep = keep
         self.reach = reach
         self.is_stressed = False
         self.is_draining = False

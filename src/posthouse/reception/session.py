@@ -574,9 +574,8 @@ class Session:
         self._is_waiting = True
         octets = len(event.octets)
         is_short = octets <= SHORT_OCTETS and len(acceptance.local) <= SHORT_RECIPIENTS
-        self.service.store.submit_then(
-            acceptance, self._committed, octets=octets, is_short=is_short
-        )
+        done = partial(self._committed_queued, acceptance) if acceptance.remote else self._committed
+        self.service.store.submit_then(acceptance, done, octets=octets, is_short=is_short)
 
     async def _prepare_and_commit(self, acceptance: Acceptance) -> None:
         octets = acceptance.octets
@@ -588,7 +587,7 @@ class Session:
         except AllFull:
             self._answer_message(rcpt.OVER_QUOTA_SOON)
         else:
-            self._taken(taken)
+            self._taken(taken, acceptance)
 
     async def _submit(self, octets: bytes, principal: Principal) -> None:
         """Submission: whose message it may be, and what is mended in it (RFC 6409 §6, §8)."""
@@ -668,18 +667,26 @@ class Session:
             account=self.principal.account if self.principal is not None else None,
             expires_at=service.clock.unix_us() + int(options.lifetime_s * 1_000_000),
             decision=decision_record(self._session_facts(), self._accepted),
+            notices=service.notices,
         )
 
     @staticmethod
     def _prepared(octets: bytes, section: HeaderSection) -> Prepared:
         return prepare(octets, section if section.octets is octets else None)
 
+    def _committed_queued(
+        self, acceptance: Acceptance, taken: Taken | None, error: BaseException | None
+    ) -> None:
+        if taken is not None:
+            self.service.keep(taken.message, acceptance.octets)
+        self._committed(taken, error)
+
     def _committed(self, taken: Taken | None, error: BaseException | None) -> None:
         """The commit is over, one way or the other."""
         if not self.stream.is_open:  # the peer left; what was committed is ours all the same
             return
         if taken is not None:
-            self._taken(taken)
+            self._taken(taken, None)
         elif isinstance(error, AllFull):
             self._answer_message(rcpt.OVER_QUOTA_SOON)
         elif isinstance(error, Fault):
@@ -690,8 +697,10 @@ class Session:
             self._bug(error)
         self._resume()
 
-    def _taken(self, taken: Taken) -> None:
+    def _taken(self, taken: Taken, acceptance: Acceptance | None) -> None:
         service = self.service
+        if acceptance is not None and acceptance.remote:
+            service.keep(taken.message, acceptance.octets)
         service.reach("reception.before-reply")
         service.messages_accepted.add()
         service.metrics.recipients_settled["delivered"].add(taken.stored)
