@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 # How much the slow tiers do; the tests' own defaults are a smoke of the same.
 KILLS ?= 200
 SEED ?= 1
-SEEDS ?= 500
+SEEDS ?= 200
 FUZZ_S ?= 60
 
 .DEFAULT_GOAL := help
@@ -46,8 +46,8 @@ docs: $(VENV)/.with-docs ## the documentation as pages in site/
 fuzz: $(VENV)/.with-dev ## mutated input for each parser, FUZZ_S seconds each
 	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_S) --seed $(SEED)
 
-sim: $(VENV)/.with-dev ## five days of a whole node in virtual time, for SEEDS seeds from SEED on
-	$(BIN)/python -m tests.sim.seeds --seed $(SEED) --seeds $(SEEDS)
+sim: $(VENV)/.with-posthouse ## whole servers in virtual time, broken by SEEDS seeds from SEED on
+	$(BIN)/posthouse sim --seed $(SEED) --runs $(SEEDS)
 
 interop: $(VENV)/.with-dev ## only the tests that talk to programs of other projects
 	$(PYTEST) tests/interop -n $(WORKERS) -rs
