@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from posthouse.config.schema import Service
-from posthouse.sim.lab import PASSWORD, Lab
+from posthouse.sim.lab import Lab
 
 BENCH = Path(__file__).parents[2] / "bench"
 ACCOUNTS = {"bench.test": ("u0", "u1")}
