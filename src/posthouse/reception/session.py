@@ -269,6 +269,8 @@ class Session:
         except Exception as error:  # a bug: end the session, keep the traceback
             self._bug(error)
             return
+        if self.service.is_draining and not machine.is_ended:
+            self.drain()  # what was open is finished now (P14)
         if machine.phase is Phase.HANDSHAKE and not self._is_waiting:
             self._start_tls()
         self._set_deadline(has_moved=has_moved)
