@@ -15,7 +15,7 @@ SEEDS ?= 200
 FUZZ_S ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs fuzz sim interop crash bench install constraints clean
+.PHONY: help demo test check style types layers papers format docs fuzz sim interop crash bench install constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -25,14 +25,25 @@ install: $(VENV)/.with-posthouse ## the posthouse command, in .venv
 demo: $(VENV)/.with-posthouse ## two servers on loopback with mail between them, until Ctrl-C
 	@$(BIN)/posthouse demo
 
-test: check ## every check and every test, then the reliability rows that no test names
-	$(PYTEST) -n $(WORKERS) --rows
+# The tests run even where a check fails, so that one run tells everything.
+test: $(VENV)/.with-dev ## every check and every test, then the reliability rows that no test names
+	@failed=; $(MAKE) --no-print-directory --keep-going check || failed=1; \
+	  $(PYTEST) -n $(WORKERS) --rows || failed=1; \
+	  if [ -n "$$failed" ]; then echo "something above failed" >&2; exit 1; fi
 
-check: $(VENV)/.with-dev ## style, types, layers, citations, change fragments
+check: style types layers papers ## everything but the tests
+
+style: $(VENV)/.with-dev ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.with-dev ## mypy --strict
 	$(BIN)/mypy
+
+layers: $(VENV)/.with-dev ## who may import whom
 	$(BIN)/lint-imports --no-logo
+
+papers: $(VENV)/.with-dev ## RFC citations and change fragments
 	$(BIN)/python -m tools.citations
 	$(BIN)/python -m tools.changes
 
