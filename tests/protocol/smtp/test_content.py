@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from posthouse.kernel.reply import Reply
 from posthouse.protocol.smtp import replies
-from posthouse.protocol.smtp.content import Content
+from posthouse.protocol.smtp.content import Content, find_end, has_bare_newline
 from posthouse.protocol.smtp.inbox import Inbox
 from posthouse.protocol.smtp.limits import BareNewlines
 
@@ -98,3 +98,36 @@ def test_a_message_past_its_limit_is_not_kept() -> None:
         assert not content.read_data(inbox)
     assert content.size == 100_000
     assert content._buffer is None
+
+
+# H2
+@given(octets=st.lists(pieces | st.binary(max_size=4), max_size=12).map(b"".join))
+def test_a_bare_newline_is_one_that_no_crlf_explains(octets: bytes) -> None:
+    plain = octets.replace(b"\r\n", b"")
+    assert has_bare_newline(octets) == (b"\r" in plain or b"\n" in plain)
+
+
+# H2
+@given(octets=st.lists(pieces, max_size=12).map(b"".join), data=st.data())
+def test_a_bare_newline_in_chunks_is_found_wherever_they_are_cut(
+    octets: bytes, data: st.DataObject
+) -> None:
+    content = Content(octets_max=1000, line_octets_max=1000, is_stuffed=False)
+    cut = data.draw(st.integers(0, len(octets)))
+    for piece, is_last in ((octets[:cut], False), (octets[cut:], True)):
+        inbox = Inbox()
+        inbox.receive(piece)
+        assert content.read_chunk(inbox, len(piece), is_last=is_last) == len(piece)
+    judged = content.judged(BareNewlines.REFUSE, is_binary=False)
+    assert (judged == replies.BARE_NEWLINE) == has_bare_newline(octets)
+
+
+# H1
+@given(octets=raw_content, start=st.integers(0, 20))
+def test_one_search_tells_the_end_and_whether_dots_are_stuffed(octets: bytes, start: int) -> None:
+    octets += b"\r\n.\r\n"
+    end, has_dots = find_end(octets, start)
+    assert end == octets.find(b"\r\n.\r\n", start)
+    if end >= 0:
+        assert has_dots == (b"\r\n." in octets[start : end + 2])
+    assert find_end(octets[start:-1], 0)[0] == octets[start:-1].find(b"\r\n.\r\n")

@@ -7,15 +7,18 @@ server machine; everything here is linear in what came and works on whole segmen
 from __future__ import annotations
 
 import re
-from io import BytesIO
+from io import BytesIO, IncrementalNewlineDecoder
 from typing import Final
 
 from posthouse.kernel.reply import Reply
+from posthouse.message.search import find_marker
 from posthouse.protocol.smtp import replies
 from posthouse.protocol.smtp.inbox import Inbox
 from posthouse.protocol.smtp.limits import BareNewlines
 
 END: Final = b"\r\n.\r\n"
+_NOTHING_YET: Final = b"\r\n"  # as if a line had just ended
+_NO_BARE: Final = (None, "\r\n")
 _BARE: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
@@ -26,10 +29,25 @@ def unstuffed(octets: bytes) -> bytes:
     return octets.replace(b"\r\n.", b"\r\n")
 
 
+def find_end(octets: bytes, start: int = 0) -> tuple[int, bool]:
+    """The offset of the first CRLF.CRLF, -1 for none, and whether a line before it, the first
+    one apart, may begin with a dot. One search for both, as the first dot is mostly the last."""
+    dot = find_marker(octets, b"\r\n.", 2, start)
+    if dot < 0 or octets.startswith(END, dot):
+        return dot, False
+    return find_marker(octets, END, 2, dot + 3), True
+
+
 def has_bare_newline(octets: bytes) -> bool:
     """Whether a CR or LF stands alone, which RFC 5321 §2.3.8 forbids."""
-    lines = octets.count(b"\r\n")
-    return octets.count(b"\n") != lines or octets.count(b"\r") != lines
+    kinds = _line_end_kinds()
+    kinds.decode(octets.decode("latin-1"), final=True)
+    return kinds.newlines not in _NO_BARE
+
+
+def _line_end_kinds() -> IncrementalNewlineDecoder:
+    """Notes which kinds of line ends there are, in one pass for what would take three counts."""
+    return IncrementalNewlineDecoder(None, translate=False)
 
 
 def normalized(octets: bytes) -> bytes:
@@ -69,14 +87,12 @@ class Content:
 
     __slots__ = (
         "_buffer",
-        "_carriage_returns",
         "_is_dropping",
         "_is_line_too_long",
         "_is_stuffed",
-        "_line_feeds",
         "_line_octets",
         "_line_octets_max",
-        "_lines",
+        "_newlines",
         "_octets_max",
         "_tail",
         "_whole",
@@ -93,8 +109,9 @@ class Content:
         self._is_stuffed = is_stuffed
         self._whole: bytes | None = None  # all of it came in one segment
         self._buffer: BytesIO | None = None  # hands its octets over without copying them
-        self._tail = b"\r\n"  # of what came; as if a line had just ended
-        self._carriage_returns = self._line_feeds = self._lines = self._line_octets = 0
+        self._tail = _NOTHING_YET  # of what came
+        self._newlines: IncrementalNewlineDecoder | None = None
+        self._line_octets = 0
         self._is_dropping = self._is_line_too_long = False
         self.size = 0
         """Octets so far without the dots, dropped ones counted too."""
@@ -106,17 +123,14 @@ class Content:
     def read_data(self, inbox: Inbox) -> bool:
         """Take content from the inbox; whether CRLF.CRLF came."""
         octets, at = inbox.octets, inbox.at
-        if self._tail == b"\r\n" and not self.size:
-            dot = octets.find(b"\r\n.", at)
-            end = dot if octets.startswith(END, dot) else octets.find(END, dot)
-            if dot >= 0 and end >= 0 and not octets.startswith(b".\r\n", at):
-                inbox.at = end + len(END)
-                self._whole = octets[at : end + 2]
-                # The first dot that begins a line is mostly the final one: nothing is stuffed.
-                self._is_stuffed = end != dot or octets.startswith(b".", at)
-                return True
+        end, has_dots = find_end(octets, at)
+        if end >= 0 and self._tail is _NOTHING_YET and not octets.startswith(b".\r\n", at):
+            inbox.at = end + len(END)
+            self._whole = octets[at : end + 2]
+            self._is_stuffed = has_dots or octets.startswith(b".", at)
+            return True
         octets = inbox.take_rest()
-        used = self._feed(octets)
+        used = self._feed(octets, end - at if end >= 0 else -1, has_dots=has_dots)
         if used < 0:
             return False
         if used < len(octets):
@@ -131,7 +145,7 @@ class Content:
         if is_last and len(taken) == count and not self.size:
             self._whole = taken
         else:
-            self._add(taken)
+            self._add(taken, has_dots=False)
         return len(taken)
 
     def judged(self, bare_newlines: BareNewlines, *, is_binary: bool) -> bytes | Reply:
@@ -145,7 +159,7 @@ class Content:
                 octets = unstuffed(octets)
             self.size = len(octets)
         else:
-            is_bare = not self._carriage_returns == self._line_feeds == self._lines
+            is_bare = self._has_bare_newline()
             octets = b"" if self._buffer is None else self._buffer.getvalue()
         if self.is_too_big:
             return replies.MESSAGE_TOO_BIG
@@ -157,35 +171,35 @@ class Content:
             return replies.TEXT_LINE_TOO_LONG
         return replies.NUL_IN_HEADER if has_nul_in_header(octets) else octets
 
-    def _feed(self, octets: bytes) -> int:
+    def _feed(self, octets: bytes, end: int, *, has_dots: bool) -> int:
         """The count of octets that belong to the content and its end, or -1 when all of them do
-        and the end has not come."""
+        and the end has not come. `end` and `has_dots` are `find_end`'s."""
         tail = self._tail
         split = (tail + octets[:4]).find(END)  # an end cut by the network
         if split >= 0:
             here = len(tail) - split  # octets of the end that came before
             if here == 1:
-                self._add(b"\n")
+                self._add(b"\n", has_dots=False)
             elif here == 4:
                 self._drop_carriage_return()
             return len(END) - here
-        end = octets.find(END)
-        self._add(octets if end < 0 else octets[: end + 2])
+        self._add(octets if end < 0 else octets[: end + 2], has_dots=has_dots)
         return -1 if end < 0 else end + len(END)
 
-    def _add(self, octets: bytes) -> None:
+    def _add(self, octets: bytes, *, has_dots: bool) -> None:
         """Keep octets that are surely content."""
         tail = self._tail
-        self._carriage_returns += octets.count(b"\r")
-        self._line_feeds += octets.count(b"\n")
-        self._lines += octets.count(b"\r\n") + (tail.endswith(b"\r") and octets[:1] == b"\n")
+        self._tail = (tail + octets if len(octets) < 4 else octets)[-4:]
         self._line_octets = open_line_octets(octets, self._line_octets, self._line_octets_max)
         if self._line_octets < 0:
             self._is_line_too_long = True
             self._line_octets = 0
-        self._tail = (tail + octets if len(octets) < 4 else octets)[-4:]
+        if not self._is_dropping:
+            if self._newlines is None:
+                self._newlines = _line_end_kinds()
+            self._newlines.decode(octets.decode("latin-1"))
         if self._is_stuffed:
-            octets = _unstuffed_behind(tail, octets)
+            octets = _unstuffed_behind(tail, octets, has_dots=has_dots)
         self.size += len(octets)
         if self._is_dropping:
             return
@@ -197,18 +211,25 @@ class Content:
             self._buffer = BytesIO()
         self._buffer.write(octets)
 
+    def _has_bare_newline(self) -> bool:
+        if self._newlines is None:
+            return False
+        if not self._is_stuffed:  # by DATA what ends is a line
+            self._newlines.decode("", final=True)
+        return self._newlines.newlines not in _NO_BARE
+
     def _drop_carriage_return(self) -> None:
-        """The CR behind the final dot was taken for content when it came alone."""
-        self._carriage_returns -= 1
+        """The CR behind the final dot was taken for content when it came alone; no LF came behind
+        it, so `_newlines` has not counted it yet."""
         self.size -= 1
         if self._buffer is not None:
             self._buffer.truncate(self._buffer.tell() - 1)
 
 
-def _unstuffed_behind(tail: bytes, octets: bytes) -> bytes:
+def _unstuffed_behind(tail: bytes, octets: bytes, *, has_dots: bool) -> bytes:
     """`unstuffed` for octets that come behind those that ended in `tail`."""
     if octets.startswith(b".") and tail.endswith(b"\r\n"):
         octets = octets[1:]
     elif octets.startswith(b"\n.") and tail.endswith(b"\r"):
         octets = b"\n" + octets[2:]
-    return octets.replace(b"\r\n.", b"\r\n")
+    return octets.replace(b"\r\n.", b"\r\n") if has_dots else octets
