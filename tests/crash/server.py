@@ -103,6 +103,11 @@ class Server:
         self.pid = 0
         self.status: int | None = None
 
+    @property
+    def certificate(self) -> Path:
+        """What it made for itself at its first start."""
+        return self.data / "tls" / "self-signed.pem"
+
     def port(self, service: str) -> int:
         return self.base + PORTS[service]
 
