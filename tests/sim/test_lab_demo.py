@@ -13,15 +13,33 @@ import pytest
 
 from tests.interop.programs import needs_program
 
-PORT_BASE = 24_000
+PORT_BASES = range(10_000, 30_000, 1_000)
+SHIFTS = (25, 53, 587, 995)
 WAIT_S = 30
+
+
+def free_base() -> int:
+    """A port base that no other demo uses, for several test runs may be on this machine."""
+    bases = list(PORT_BASES)
+    first = os.getpid() % len(bases)
+    for base in bases[first:] + bases[:first]:
+        if all(is_free(base + shift) for shift in SHIFTS):
+            return base
+    raise AssertionError("no free ports")
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as sock:
+        address = "127.0.0.1" if port % 1_000 == 53 else "127.0.0.2"
+        return sock.connect_ex((address, port)) != 0
 
 
 class Demo:
     """A demo that runs, with the text it printed."""
 
-    def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "posthouse", "demo", "--port-base", str(PORT_BASE)]
+    def __init__(self, *arguments: str, base: int | None = None) -> None:
+        self.base = base or free_base()
+        command = [sys.executable, "-m", "posthouse", "demo", "--port-base", str(self.base)]
         self.process = subprocess.Popen(
             [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -30,7 +48,9 @@ class Demo:
         for line in self.process.stdout:
             self.lines.append(line.rstrip("\n"))
             if line.startswith("Press Ctrl-C"):
-                break
+                return
+        if base is None:
+            raise AssertionError(self.process.communicate()[1])
 
     @property
     def folder(self) -> Path:
@@ -100,7 +120,7 @@ def test_the_posthouse_commands_work_beside_the_running_demo(demo: Demo) -> None
 
 
 def test_ports_that_are_taken_are_said_so(demo: Demo) -> None:
-    second = Demo()
+    second = Demo(base=demo.base)
     _, errors = second.process.communicate(timeout=WAIT_S)
     assert second.process.returncode == 1
     assert errors.startswith("error: the demo cannot start: ")
@@ -109,7 +129,7 @@ def test_ports_that_are_taken_are_said_so(demo: Demo) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_and_nothing_is_left(number: signal.Signals) -> None:
-    demo = Demo("--port-base", str(PORT_BASE + 2_000), "--verbose")
+    demo = Demo("--verbose")
     folder = demo.folder
     assert folder.exists()
     assert demo.end(number) == 0
@@ -118,11 +138,11 @@ def test_a_signal_ends_it_and_nothing_is_left(number: signal.Signals) -> None:
     assert "server-started" in errors or "listeners=" in errors
     assert "stopped; nothing is left behind" in errors
     with socket.socket() as sock:
-        assert sock.connect_ex(("127.0.0.2", PORT_BASE + 2_000 + 25)) != 0
+        assert sock.connect_ex(("127.0.0.2", demo.base + 25)) != 0
 
 
 def test_it_can_be_told_to_end_by_itself() -> None:
-    demo = Demo("--port-base", str(PORT_BASE + 4_000), "--exit-after", "0.01")
+    demo = Demo("--exit-after", "0.01")
     assert demo.process.wait(WAIT_S) == 0
     demo.process.communicate()
     assert os.path.basename(demo.folder).startswith("posthouse-demo-")
