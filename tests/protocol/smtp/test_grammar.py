@@ -246,3 +246,4 @@ def test_extensions_are_read() -> None:
     assert parse_extensions(Reply(250, "", "x\nSIZE 0")).size_octets_max is None
     assert parse_extensions(Reply(250, "", "x\nLIMITS RCPTMAX=0")).recipients_max is None
     assert parse_extensions(Reply(250, "", "")).is_extended
+    assert parse_extensions(Reply(250, "", "x\n\n \nDSN")).is_dsn  # F29

@@ -39,10 +39,9 @@ def parse_extensions(reply: Reply) -> Extensions:
     offered: dict[str, list[str]] = {}
     for line in lines:
         # "AUTH=PLAIN" is how some old servers spell it.
-        keyword, *parameters = (
-            line.replace("=", " ", 1).split() if "=" in line[:6] else line.split()
-        )
-        offered.setdefault(keyword.upper(), parameters)
+        words = (line.replace("=", " ", 1) if "=" in line[:6] else line).split()
+        if words:  # a line of blanks offers nothing
+            offered.setdefault(words[0].upper(), words[1:])
     limits = {
         match[1]: int(match[2])
         for word in offered.get("LIMITS", ())
