@@ -21,6 +21,7 @@ from posthouse.message.fields import (
     section_between,
 )
 from posthouse.message.parameters import Parameters, parse_disposition, parse_type
+from posthouse.message.search import find_marker
 
 DEPTH_MAX: Final = 100
 """`mime.depth_max`: what is deeper is one opaque leaf."""
@@ -30,6 +31,7 @@ BOUNDARY_OCTETS_MAX: Final = 200
 """`mime.boundary_octets_max`; RFC 2046 §5.1.1 allows 70."""
 STRAY_LINES_MAX: Final = 1_000_000
 """Lines that begin as a delimiter would and are none; behind so many nothing is divided."""
+_STRAY_LINES_HOPS: Final = STRAY_LINES_MAX - 200  # left; behind so many hops are in vain
 
 _DELIMITER_OCTETS_MAX: Final = BOUNDARY_OCTETS_MAX + 56  # with "--" and blanks behind it
 _FIRST_LINE: Final = re.compile(rb"[!-9;-~]++[ \t]*+:|\r?\n|\Z")
@@ -232,7 +234,10 @@ class _Scanner:
         it, the offset behind the line, the depth of its multipart, and whether it is the last."""
         octets, depths = self._octets, self._depths
         while depths and self._stray_left > 0:
-            line = octets.find(b"\n--", at, stop)
+            if self._stray_left > _STRAY_LINES_HOPS:
+                line = find_marker(octets, b"\n--", 1, at, stop)
+            else:
+                line = octets.find(b"\n--", at, stop)
             if line < 0:
                 return None
             end = octets.find(b"\n", line + 3, line + 3 + _DELIMITER_OCTETS_MAX)

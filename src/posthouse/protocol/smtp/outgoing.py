@@ -6,6 +6,7 @@ from typing import Final
 
 from posthouse.kernel.envelope import Address, BodyType, Envelope, ForwardPath, Notify
 from posthouse.message.address import format_address
+from posthouse.message.search import find_marker
 from posthouse.protocol.smtp.extensions import Extensions
 from posthouse.protocol.smtp.grammar import encode_xtext, format_original_recipient
 
@@ -87,7 +88,8 @@ class OutgoingContent:
         self.is_sent = end == len(octets)
         if not self._is_stuffed:
             return block
-        block = block.replace(b"\r\n.", b"\r\n..")
+        if find_marker(block, b"\r\n.", 2) >= 0:
+            block = block.replace(b"\r\n.", b"\r\n..")
         if octets.startswith(b".", at) and (at == 0 or octets[at - 2 : at] == b"\r\n"):
             block = b"." + block
         elif at and octets[at - 1 : at + 2] == b"\r\n.":  # the last block ended in that CR
