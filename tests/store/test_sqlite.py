@@ -138,7 +138,8 @@ KILLED = """
 import asyncio, sys, time
 from posthouse.store.blobs.disk import FileDisk
 from posthouse.store.options import Options
-from posthouse.store.sqlite.engine import SqliteStore, crash_point
+from posthouse.store.sqlite.engine import SqliteStore
+from posthouse.store.sqlite.units import crash_point
 from tests.conftest import RealClock
 async def main():
     store = SqliteStore.open(Options(folder=sys.argv[1]), clock=RealClock(), disk=FileDisk(),

@@ -40,7 +40,7 @@ from posthouse.observe import events
 from posthouse.observe.log import ForwardHandler, Log, open_log
 from posthouse.observe.sink import ThreadSink
 from posthouse.store.blobs.disk import FileDisk
-from posthouse.store.sqlite.engine import crash_point
+from posthouse.store.sqlite.units import crash_point
 
 RESTART_VARIABLE: Final = "POSTHOUSE_RESTARTED_AT"
 CRASH_VARIABLE: Final = "POSTHOUSE_CRASH_AT"

@@ -15,8 +15,6 @@ on the thread, 0.08 ms here.
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
 import queue
 import threading
 from collections import deque
@@ -32,6 +30,7 @@ from posthouse.kernel.ports import Clock, Disk
 from posthouse.store.blobs.segments import Segments
 from posthouse.store.migrations import migrate
 from posthouse.store.options import Options
+from posthouse.store.sqlite.checkpoints import Checkpoints
 from posthouse.store.sqlite.connection import (
     CACHE_KIB,
     SqliteTransaction,
@@ -39,59 +38,20 @@ from posthouse.store.sqlite.connection import (
     connect,
 )
 from posthouse.store.sqlite.filelock import FileLock
+from posthouse.store.sqlite.readers import Readers
+from posthouse.store.sqlite.units import (
+    CommitStats,
+    Group,
+    Outcome,
+    Unit,
+    hand_over,
+    nobody,
+    settle,
+)
 from posthouse.store.transaction import Change, DatabaseChanged, Listener, Transaction
 
 T = TypeVar("T")
-PAGE_OCTETS: Final = 4096
 READER_CACHE_KIB: Final = 16_384
-Done = Callable[[Any, BaseException | None], None]
-Outcome = tuple[Done, Any, BaseException | None]
-
-
-class _Unit:
-    """A function that waits for its turn, and who is told of its end."""
-
-    __slots__ = ("done", "function", "is_short", "octets")
-
-    def __init__(
-        self,
-        function: Callable[[Transaction], Any],
-        done: Done,
-        octets: int,
-        *,
-        is_short: bool = False,
-    ) -> None:
-        self.function = function
-        self.done = done
-        self.octets = octets
-        self.is_short = is_short
-
-
-class _Group:
-    """Units that share a commit. `outcomes` is filled when they ran already, on the loop."""
-
-    __slots__ = ("has_run", "is_foreign", "outcomes", "started_s", "units")
-
-    def __init__(self, units: list[_Unit], started_s: float) -> None:
-        self.units = units
-        self.started_s = started_s
-        self.outcomes: list[Outcome] = []
-        self.has_run = False
-        self.is_foreign = False
-
-
-class CommitStats:
-    """What `observe.metrics` shows of the writer; plain numbers, written by one thread."""
-
-    __slots__ = ("commits", "seconds", "slowest_s", "units", "unknown_commits", "wal_octets")
-
-    def __init__(self) -> None:
-        self.commits = 0
-        self.units = 0
-        self.seconds = 0.0
-        self.slowest_s = 0.0
-        self.wal_octets = 0
-        self.unknown_commits = 0
 
 
 class SqliteStore:
@@ -124,17 +84,13 @@ class SqliteStore:
         )
         self._lock = FileLock(folder / "posthouse.lock")
         self._listeners: list[Listener] = []
-        self._waiting: deque[_Unit] = deque()
-        self._groups: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
+        self._waiting: deque[Unit] = deque()
+        self._groups: queue.SimpleQueue[Group | None] = queue.SimpleQueue()
         self._is_group_open = False
         self._idle: asyncio.Future[None] | None = None
-        self._reads: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
         self._waiting_octets = 0
-        self._checkpoint = threading.Event()
-        self._is_restart_wanted = False
         self._is_closing = False
         self._threads: list[threading.Thread] = []
-        self._readers: list[apsw.Connection] = []
         self._writer: apsw.Connection
         self._transaction: SqliteTransaction
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -142,7 +98,20 @@ class SqliteStore:
         self._free_octets = (-1.0, 0)
         self.lost: StorageLost | None = None
         self.on_lost: Callable[[StorageLost], None] | None = None
+        self.on_commit: Callable[[float, int], None] = lambda seconds, units: None
+        """Told of each commit on the event loop: its duration, and how many units shared it."""
         self.stats = CommitStats()
+        self._readers = Readers(
+            connect=partial(self._connect, is_writing=False, cache_kib=READER_CACHE_KIB),
+            transaction=self._transaction_on,
+            tell=lambda outcome: self._call_loop(self._finish, [outcome], ()),
+        )
+        self._checkpoints = Checkpoints(
+            options,
+            connect=partial(self._connect, is_writing=True, cache_kib=256, busy_s=1.0),
+            stats=self.stats,
+            lose=self._lose,
+        )
 
     # --- opening and closing ---
 
@@ -162,12 +131,7 @@ class SqliteStore:
                 f"the data folder {options.folder} cannot be used: {error.strerror or error}",
                 hint="check that it exists and belongs to the user Posthouse runs as",
             ) from error
-        store._transaction = SqliteTransaction(
-            store._writer,
-            clock=store._clock,
-            segments=store._segments,
-            inline_octets_max=options.inline_octets_max,
-        )
+        store._transaction = store._transaction_on(store._writer)
         if store.lost is None:
             try:
                 store._migrate()
@@ -178,16 +142,29 @@ class SqliteStore:
             store._start_threads()
         return store
 
+    def _connect(
+        self, *, is_writing: bool, cache_kib: int, busy_s: float | None = None
+    ) -> apsw.Connection:
+        return connect(
+            self._path,
+            busy_s=self._options.busy_s if busy_s is None else busy_s,
+            is_writing=is_writing,
+            cache_kib=cache_kib,
+            vfs=self._vfs,
+        )
+
+    def _transaction_on(self, connection: apsw.Connection) -> SqliteTransaction:
+        return SqliteTransaction(
+            connection,
+            clock=self._clock,
+            segments=self._segments,
+            inline_octets_max=self._options.inline_octets_max,
+        )
+
     def _open_writer(self) -> None:
         with self._lock.held(self._options.busy_s):
             try:
-                self._writer = connect(
-                    self._path,
-                    busy_s=self._options.busy_s,
-                    is_writing=True,
-                    cache_kib=CACHE_KIB,
-                    vfs=self._vfs,
-                )
+                self._writer = self._connect(is_writing=True, cache_kib=CACHE_KIB)
             except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
                 raise OSError(str(error)) from error
             # After a failed sync the WAL may rest on pages the kernel wrongly calls clean: move
@@ -201,8 +178,7 @@ class SqliteStore:
                 if fault is None:
                     raise
                 self.lost = StorageLost(f"recovery failed, reading only: {error}")
-        self._writer.set_wal_hook(self._note_wal)
-        self._writer.set_profile(None)
+        self._writer.set_wal_hook(self._checkpoints.note_wal)
 
     def _migrate(self) -> None:
         with self._lock.held(self._options.busy_s):
@@ -222,9 +198,9 @@ class SqliteStore:
         self._loop = asyncio.get_running_loop()
         work: list[tuple[str, Callable[[], None]]] = [
             ("store-writer", self._write_forever),
-            ("store-checkpoint", self._checkpoint_forever),
+            ("store-checkpoint", self._checkpoints.run),
         ]
-        work += [(f"store-reader-{n}", self._read_forever) for n in range(self._options.readers)]
+        work += [(f"store-reader-{n}", self._readers.run) for n in range(self._options.readers)]
         for name, run in work:
             thread = threading.Thread(target=run, name=name, daemon=True)
             self._threads.append(thread)
@@ -239,9 +215,8 @@ class SqliteStore:
             await self._idle
         self._is_closing = True
         self._groups.put(None)
-        for _ in range(self._options.readers):
-            self._reads.put(None)
-        self._checkpoint.set()
+        self._readers.close(self._options.readers)
+        self._checkpoints.close()
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
         self.close_now()
@@ -250,8 +225,6 @@ class SqliteStore:
         """Close without threads to wait for (inline stores)."""
         self._is_closing = True
         self._writer.close()
-        for reader in self._readers:
-            reader.close()
         self._lock.close()
 
     # --- the Store port ---
@@ -291,7 +264,7 @@ class SqliteStore:
             return self._completed(self.write_now, unit)
         assert self._loop is not None
         future: asyncio.Future[T] = self._loop.create_future()
-        self.submit_then(unit, partial(_settle, future), octets=octets, is_short=is_short)
+        self.submit_then(unit, partial(settle, future), octets=octets, is_short=is_short)
         return future
 
     def submit_then(
@@ -304,7 +277,7 @@ class SqliteStore:
     ) -> None:
         if self._is_inline:
             future = self._completed(self.write_now, unit)
-            future.add_done_callback(partial(_hand_over, done))
+            future.add_done_callback(partial(hand_over, done))
             return
         assert self._loop is not None
         if self.lost is not None or self._is_closing:
@@ -316,7 +289,7 @@ class SqliteStore:
             refusal = StorageBusy("too many units wait for the writer")
         else:
             self._waiting_octets += octets
-            self._waiting.append(_Unit(unit, done, octets, is_short=is_short))
+            self._waiting.append(Unit(unit, done, octets, is_short=is_short))
             if not self._is_group_open:
                 self._is_group_open = True
                 self._loop.call_soon(self._open_group)
@@ -330,10 +303,10 @@ class SqliteStore:
         future: asyncio.Future[T] = self._loop.create_future()
         if self._is_closing:
             future.set_exception(StorageLost("the store is closed"))
-        elif self._reads.qsize() >= self._options.waiting_reads_max:
+        elif self._readers.waiting >= self._options.waiting_reads_max:
             future.set_exception(StorageBusy("too many reads wait"))
         else:
-            self._reads.put(_Unit(query, partial(_settle, future), 0))
+            self._readers.put(Unit(query, partial(settle, future), 0))
         return future
 
     def listen(self, listener: Listener) -> Callable[[], None]:
@@ -354,7 +327,7 @@ class SqliteStore:
 
     def write_now(self, unit: Callable[[Transaction], T]) -> T:
         """Run one unit and commit it, in this thread (inline stores only)."""
-        group = _Group([_Unit(unit, _nobody, 0)], self._clock.monotonic_s())
+        group = Group([Unit(unit, nobody, 0)], self._clock.monotonic_s())
         changes = self._write_group(group)
         _, result, error = group.outcomes[0]
         if error is not None:
@@ -370,7 +343,7 @@ class SqliteStore:
 
     def _open_group(self) -> None:
         """Take what waits. The units run here if all are short and nobody holds the database."""
-        units: list[_Unit] = []
+        units: list[Unit] = []
         octets, is_short = 0, True
         while self._waiting and len(units) < self._options.batch_units_max:
             unit = self._waiting.popleft()
@@ -380,12 +353,12 @@ class SqliteStore:
             if octets >= self._options.batch_octets_max:
                 break
         self._waiting_octets -= octets
-        group = _Group(units, self._clock.monotonic_s())
+        group = Group(units, self._clock.monotonic_s())
         if is_short and self.lost is None and self._lock.try_hold():
             self._run_here(group)
         self._groups.put(group)
 
-    def _run_here(self, group: _Group) -> None:
+    def _run_here(self, group: Group) -> None:
         """The lock is held; it stays held until the thread has committed."""
         self._writer.set_busy_timeout(0)
         try:
@@ -415,10 +388,14 @@ class SqliteStore:
                 continue
             if group is None:
                 return
-            changes = self._write_group(group)
+            try:
+                changes = self._write_group(group)
+            except Exception as bug:  # nobody may wait for ever
+                self._abandon(group, bug)
+                changes = ()
             self._call_loop(self._finish_group, group, changes)
 
-    def _write_group(self, group: _Group) -> Sequence[Change]:
+    def _write_group(self, group: Group) -> Sequence[Change]:
         """What is left to do for a group: all of it, or sync and commit when its units have run."""
         try:
             if group.has_run:
@@ -429,10 +406,10 @@ class SqliteStore:
             return self._run_and_commit(group)
         finally:
             self._count(group)
-            if self._is_restart_wanted and self.lost is None:
-                self._restart_wal()
+            if self._checkpoints.is_restart_wanted and self.lost is None:
+                self._checkpoints.restart(self._writer)
 
-    def _run_and_commit(self, group: _Group) -> Sequence[Change]:
+    def _run_and_commit(self, group: Group) -> Sequence[Change]:
         try:
             with self._lock.held(self._options.busy_s):
                 if self.lost is not None:
@@ -444,16 +421,16 @@ class SqliteStore:
             self._abandon(group, error)
             return ()
 
-    def _begin(self, group: _Group) -> None:
+    def _begin(self, group: Group) -> None:
         self._transaction.changes = []
         self._writer.execute("BEGIN IMMEDIATE").fetchall()
         group.is_foreign = self._note_data_version()
 
-    def _run_units(self, group: _Group) -> None:
+    def _run_units(self, group: Group) -> None:
         for unit in group.units:
             group.outcomes.append(self._run_unit(unit, self._transaction))
 
-    def _commit(self, group: _Group) -> Sequence[Change]:
+    def _commit(self, group: Group) -> Sequence[Change]:
         """Sync and commit; on failure none of the units happened."""
         if not self._writer.in_transaction:
             return ()  # abandoned on the loop
@@ -469,7 +446,8 @@ class SqliteStore:
         changes = list(dict.fromkeys(self._transaction.changes))
         return [DatabaseChanged(), *changes] if group.is_foreign else changes
 
-    def _finish_group(self, group: _Group, changes: Sequence[Change]) -> None:
+    def _finish_group(self, group: Group, changes: Sequence[Change]) -> None:
+        self.on_commit(group.seconds, len(group.units))
         self._finish(group.outcomes, changes)
         if self._waiting:
             self._open_group()
@@ -478,7 +456,7 @@ class SqliteStore:
             if self._idle is not None and not self._idle.done():
                 self._idle.set_result(None)
 
-    def _run_unit(self, unit: _Unit, transaction: SqliteTransaction) -> Outcome:
+    def _run_unit(self, unit: Unit, transaction: SqliteTransaction) -> Outcome:
         """Run one unit inside a savepoint of its own; one that fails rolls back alone."""
         execute = self._writer.execute
         kept = len(transaction.changes)
@@ -498,7 +476,7 @@ class SqliteStore:
         execute("RELEASE unit").fetchall()
         return unit.done, result, None
 
-    def _abandon(self, group: _Group, error: Exception) -> None:
+    def _abandon(self, group: Group, error: Exception) -> None:
         """The group as a whole failed: none of its units happened."""
         fault: Exception | None = error if isinstance(error, Fault) else None
         if isinstance(error, apsw.Error):
@@ -508,9 +486,9 @@ class SqliteStore:
                 self._writer.execute("ROLLBACK").fetchall()
         except apsw.Error:
             fault = StorageLost(f"rolling back failed: {error}")
-        if isinstance(fault, StorageLost):
-            self._lose(fault)
+        if isinstance(fault, StorageLost) and self.lost is None:
             self.stats.unknown_commits += len(group.units)
+            self._lose(fault)
         failure = fault or error
         group.outcomes = [(unit.done, None, failure) for unit in group.units]
 
@@ -523,8 +501,8 @@ class SqliteStore:
                 else:
                     self._call_loop(self.on_lost, fault)
 
-    def _count(self, group: _Group) -> None:
-        seconds = self._clock.monotonic_s() - group.started_s
+    def _count(self, group: Group) -> None:
+        seconds = group.seconds = self._clock.monotonic_s() - group.started_s
         self.stats.commits += 1
         self.stats.units += len(group.units)
         self.stats.seconds += seconds
@@ -576,122 +554,3 @@ class SqliteStore:
         if changes:
             for listener in list(self._listeners):
                 listener(changes)
-
-    # --- readers ---
-
-    def _read_forever(self) -> None:
-        connection: apsw.Connection | None = None
-        while (unit := self._reads.get()) is not None:
-            try:
-                if connection is None:
-                    connection = self._open_reader()
-                outcome = self._run_read(unit, connection)
-            except Exception as error:
-                fault = as_fault(error) if isinstance(error, apsw.Error) else None
-                outcome = (unit.done, None, fault or error)
-            self._call_loop(self._finish, [outcome], ())
-
-    def _open_reader(self) -> apsw.Connection:
-        connection = connect(
-            self._path,
-            busy_s=self._options.busy_s,
-            is_writing=False,
-            cache_kib=READER_CACHE_KIB,
-            vfs=self._vfs,
-        )
-        self._readers.append(connection)
-        return connection
-
-    def _run_read(self, unit: _Unit, connection: apsw.Connection) -> Outcome:
-        transaction = SqliteTransaction(
-            connection,
-            clock=self._clock,
-            segments=self._segments,
-            inline_octets_max=self._options.inline_octets_max,
-        )
-        connection.execute("BEGIN").fetchall()
-        try:
-            return unit.done, unit.function(transaction), None
-        finally:
-            connection.execute("COMMIT").fetchall()
-
-    # --- checkpoints: on a thread and connection of their own ---
-
-    def _note_wal(self, connection: apsw.Connection, name: str, pages: int) -> int:
-        self.stats.wal_octets = pages * PAGE_OCTETS
-        if self.stats.wal_octets >= self._options.wal_checkpoint_octets:
-            self._checkpoint.set()
-        return apsw.SQLITE_OK
-
-    def _checkpoint_forever(self) -> None:
-        connection: apsw.Connection | None = None
-        while True:
-            self._checkpoint.wait()
-            if self._is_closing:
-                break
-            self._checkpoint.clear()
-            if self.lost is not None:
-                continue
-            try:
-                if connection is None:
-                    connection = connect(
-                        self._path, busy_s=1.0, is_writing=True, cache_kib=256, vfs=self._vfs
-                    )
-                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-                self._is_restart_wanted = True
-            except apsw.BusyError:
-                continue
-            except apsw.Error as error:
-                if isinstance(fault := as_fault(error), StorageLost):
-                    self._lose(fault)
-        if connection is not None:
-            connection.close()
-
-    def _restart_wal(self) -> None:
-        """Move the few frames the passive checkpoint left behind, so that the WAL begins anew."""
-        self._is_restart_wanted = False
-        is_over = self.stats.wal_octets > self._options.wal_octets_max
-        self._writer.set_busy_timeout(500 if is_over else 20)
-        try:
-            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
-        except apsw.BusyError:
-            return  # a reader still needs the old frames; the next checkpoint tries again
-        except apsw.Error as error:
-            if isinstance(fault := as_fault(error), StorageLost):
-                self._lose(fault)
-        finally:
-            self._writer.set_busy_timeout(int(self._options.busy_s * 1000))
-
-
-def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-    if future.cancelled():
-        return
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)
-
-
-def _hand_over(done: Done, future: asyncio.Future[Any]) -> None:
-    error = future.exception()
-    done(None if error else future.result(), error)
-
-
-def _nobody(result: Any, error: BaseException | None) -> None:
-    """For units that run in the caller, who reads the outcome from the group."""
-
-
-def crash_point(name: str) -> Callable[[str], None]:
-    """A `reach` that kills this process without warning at the named point (F8, F30).
-
-    "store.before-commit" means the first time, "store.before-commit:20" the twentieth.
-    """
-    wanted, _, times = name.partition(":")
-    passed = itertools.count(1)
-    last = int(times) if times.isdecimal() else 1
-
-    def reach(point: str) -> None:
-        if point == wanted and next(passed) >= last:
-            os.kill(os.getpid(), 9)
-
-    return reach
