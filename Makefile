@@ -28,7 +28,7 @@ demo: $(VENV)/.with-posthouse ## two servers on loopback with mail between them,
 # The tests run even where a check fails, so that one run tells everything.
 test: $(VENV)/.with-dev ## every check and every test, then the reliability rows that no test names
 	@failed=; $(MAKE) --no-print-directory --keep-going check || failed=1; \
-	  $(PYTEST) -n $(WORKERS) --rows || failed=1; \
+	  $(PYTEST) -n $(WORKERS) -rs --rows || failed=1; \
 	  if [ -n "$$failed" ]; then echo "something above failed" >&2; exit 1; fi
 
 check: style types layers papers ## everything but the tests
