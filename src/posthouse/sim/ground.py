@@ -13,6 +13,8 @@ import socket
 from pathlib import Path
 from typing import Final, Protocol
 
+import msgspec
+
 from posthouse.accounts.password import Cost
 from posthouse.app import World as Ports
 from posthouse.config import build
@@ -130,6 +132,7 @@ class Loopback:
 
     def close(self) -> None:
         self._dns.close()
+        self._workers.close()
 
     def _resolver(self, config: Config) -> Resolver:
         return CachingResolver(
@@ -152,17 +155,7 @@ class FaultyLoopback(Loopback):
             self.disks[folder] = SimDisk(folder, SeededChance(1))
         disk = self.disks[folder]
         ports = super().ports_of(address, folder)
-        return Ports(
-            clock=ports.clock,
-            chance=ports.chance,
-            network=ports.network,
-            disk=disk,
-            workers=ports.workers,
-            resolver=ports.resolver,
-            password_cost=ports.password_cost,
-            mx_port=ports.mx_port,
-            vfs=disk.vfs,
-        )
+        return msgspec.structs.replace(ports, disk=disk, vfs=disk.vfs)
 
     def close(self) -> None:
         super().close()

@@ -35,6 +35,7 @@ from posthouse.message.address import parse_mailbox
 from posthouse.observe.log import Log, Put
 from posthouse.observe.options import LogFormat, LogLevel, LogOptions
 from posthouse.queue.ledger import LedgerReport, check
+from posthouse.sim.dns import Zones
 from posthouse.sim.ground import Ground, Loopback
 from posthouse.sim.peers import SmtpPeer
 from posthouse.sim.personality import ACCEPTS, Personality
@@ -128,9 +129,9 @@ class LabNode:
     async def stop(self) -> None:
         """Drain and close, as SIGTERM does."""
         self._stop.set()
-        if self._task is not None:
-            await self._task
-            self._task = None
+        task, self._task = self._task, None
+        if task is not None:
+            await task
 
     async def kill(self) -> None:
         """End it without draining; what it says while it falls is nobody's business."""
@@ -234,7 +235,7 @@ class Lab:
         self._stirred = asyncio.Event()
 
     @property
-    def zones(self) -> object:
+    def zones(self) -> Zones:
         return self.ground.zones
 
     async def __aenter__(self) -> Lab:
@@ -260,10 +261,12 @@ class Lab:
     async def _close(self) -> None:
         for peer in self.peers.values():
             peer.close()
+        stops = [node.stop() for node in self.nodes.values()]
+        ends = await asyncio.gather(*stops, return_exceptions=True)
         try:
-            for node in self.nodes.values():
-                if node.is_running:
-                    await node.stop()
+            for error in ends:
+                if error is not None:
+                    raise error
         finally:
             self.ground.close()
             if self._is_own_folder:
