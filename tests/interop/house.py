@@ -1,4 +1,4 @@
-"""What every interop test stands on: one server, an account for each test, a message worth sending."""
+"""What interop tests stand on: an account for each test, programs run, a message worth sending."""
 
 from __future__ import annotations
 

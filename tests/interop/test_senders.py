@@ -161,7 +161,8 @@ def test_openssl_speaks_tls_on_every_port(
     starttls = ("-starttls", protocol) if protocol else ()
     said = account.run(
         "openssl", "s_client", "-connect", f"127.0.0.1:{account.port(service)}", *starttls,
-        version, "-ign_eof", "-CAfile", str(account.server.certificate), "-verify_return_error", text=bye,
+        version, "-ign_eof", "-CAfile", str(account.server.certificate), "-verify_return_error",
+        text=bye,
     )  # fmt: skip
     assert b"Verify return code: 0 (ok)" in said
     assert b"TLSv1.2" in said or b"TLSv1.3" in said
