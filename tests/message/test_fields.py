@@ -189,3 +189,13 @@ def test_reading_never_fails_and_its_parts_are_the_whole(pieces: list[bytes]) ->
     by_name = header_fields(octets, 0, section.end, names)
     joined = b"".join(octets[field.start : field.end] for field in section.fields)
     assert by_name[: len(joined)] == joined
+
+
+@given(
+    st.lists(st.sampled_from([b"a", b" ", b"\t", b"\r", b"\n", b"\r\n "]), max_size=12).map(
+        b"".join
+    )
+)
+def test_unfolding_takes_line_ends_away_and_blanks_at_both_sides(value: bytes) -> None:
+    # RFC 5322 §2.2.3
+    assert unfold(value) == value.replace(b"\r\n", b"").replace(b"\n", b"").strip(b" \t\r")

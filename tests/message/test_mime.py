@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posthouse.message import mime
 from posthouse.message.fields import header_end, read_section
 from posthouse.message.html import to_words
 from posthouse.message.mime import DEPTH_MAX, PARTS_MAX, Part, content, scan, text
@@ -205,6 +206,20 @@ def test_hostile_structures_are_bounded_in_time_memory_and_size(name: str) -> No
     assert len(rendered.bodystructure) <= 900_000  # imaplib gives up at 1,000,000
     check_bodystructure(values(rendered.bodystructure)[0])
     assert values(rendered.body)
+
+
+dashes = st.sampled_from(
+    [b"a-b-c-d-e-f ", b"text\r\n", b"-- \r\n", b"\n--", b"-", b"--x\r\n", b"--x--\r\n", b"\r\n\r\n"]
+)
+
+
+@given(body=st.lists(dashes, max_size=60).map(b"".join), times=st.sampled_from([1, 400]))
+def test_delimiters_are_found_among_all_dashes(body: bytes, times: int) -> None:  # H28
+    octets = multipart(b"x", body * times)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mime, "find_marker", lambda octets, marker, _, *at: octets.find(marker, *at))
+        plain = [(part.start, part.body, part.end) for part in scan(octets).walk()]
+    assert [(part.start, part.body, part.end) for part in scan(octets).walk()] == plain
 
 
 def test_depth_ends_in_an_opaque_leaf() -> None:  # H28, H30

@@ -66,6 +66,10 @@ class HeaderSection:
     def __contains__(self, name: bytes) -> bool:
         return name in self._first
 
+    def has_any(self, names: frozenset[bytes]) -> bool:
+        """Whether a field of one of those (lower-case) names is there."""
+        return not names.isdisjoint(self._first)
+
     def raw(self, name: bytes) -> bytes | None:
         """The octets behind the colon of the first field of that (lower-case) name, as they are,
         cut to `FIELD_OCTETS_MAX`."""
@@ -85,8 +89,10 @@ class HeaderSection:
         return sum(field.name == name for field in self.fields)
 
     def value(self, field: Field) -> bytes:
-        end = min(field.end, field.value_start + FIELD_OCTETS_MAX)
-        return self.octets[field.value_start : end]
+        start, end = field.value_start, field.end
+        if end - start > FIELD_OCTETS_MAX:
+            end = start + FIELD_OCTETS_MAX
+        return self.octets[start:end]
 
 
 def header_end(octets: bytes, start: int = 0, stop: int | None = None) -> int:
@@ -135,9 +141,10 @@ def first(octets: bytes, name: bytes) -> bytes | None:
 
 def unfold(value: bytes) -> bytes:
     """The value on one line (RFC 5322 §2.2.3): line ends go, the blanks behind them stay."""
+    value = value.strip(b" \t\r\n")
     if b"\n" in value:
         value = value.replace(b"\r\n", b"").replace(b"\n", b"")
-    return value.strip(b" \t\r")
+    return value
 
 
 # --- what reception refuses ---

@@ -39,6 +39,9 @@ _SAFE: Final = re.compile(rb"[ !#-\[\]-~]*+")
 _BLANKED: Final = bytes.maketrans(bytes(range(32)) + b"\x7f", b" " * 33)
 _NO_ENVELOPE: Final = b"(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)"
 _OPAQUE_HEAD: Final = b'("application" "octet-stream" NIL NIL NIL "8bit" '
+_EXTENSION_FIELDS: Final = frozenset(
+    (b"content-disposition", b"content-language", b"content-location")
+)
 _GROUP_END: Final = b"(NIL NIL NIL NIL)"
 
 
@@ -253,10 +256,7 @@ def _extension(part: Part) -> bytes:
 
 def _disposition_language_location(part: Part) -> bytes:
     section = part.section
-    if not any(
-        name in section
-        for name in (b"content-disposition", b"content-language", b"content-location")
-    ):
+    if not section.has_any(_EXTENSION_FIELDS):
         return b"NIL NIL NIL"
     disposition = part.disposition
     shown = b"NIL"
