@@ -24,6 +24,7 @@ from posthouse.accounts.password import Cost
 from posthouse.config import build, limits
 from posthouse.config.schema import Config, Service
 from posthouse.delivery.agent import Dispatch, LocalAgent
+from posthouse.dns.resolver import CachingResolver
 from posthouse.guard.admission import Admission, AdmissionOptions
 from posthouse.guard.auth_failures import AuthFailures
 from posthouse.guard.login_guard import LoginGuard
@@ -41,7 +42,7 @@ from posthouse.observe.limits import LimitWatch
 from posthouse.observe.log import Log
 from posthouse.observe.metrics import Metrics
 from posthouse.queue.dsn import Notices, to_queue
-from posthouse.queue.item import State
+from posthouse.queue.item import Reason, State
 from posthouse.queue.outcomes import Recorder
 from posthouse.queue.runner import Runner
 from posthouse.reception.door import Door
@@ -59,6 +60,11 @@ from posthouse.tls.self_signed import ensure_self_signed
 from posthouse.web.metrics import MetricsServer
 
 QUEUE_STATES: Final = {State.QUEUED: "waiting", State.LEASED: "leased", State.HELD: "held"}
+ENDINGS: Final = {
+    Reason.RELAYED: "relayed",
+    Reason.DEFERRED: "deferred",
+    Reason.FAILED: "failed",
+}
 TLS_FROM_THE_START: Final = frozenset({Service.SUBMISSIONS, Service.IMAPS, Service.POP3S})
 HOUSEKEEPING_S: Final = 1.0
 SWEEP_S: Final = 600.0
@@ -155,6 +161,7 @@ class Node:
             reach=world.reach,
         )
         self.store.on_lost = self._store_lost
+        self.store.on_commit = self._committed
         self._exit.push_async_callback(self.store.close)
         self.log.write(events.STORE_OPENED, path=config.node.data_folder)
         self.certificates = self._certificates(config)
@@ -446,13 +453,36 @@ class Node:
         metrics, store = self.metrics, self.store
         metrics.store_waiting.value = store.waiting_units
         metrics.unknown_commits.total = store.stats.unknown_commits
+        self._measure_outside()
         try:
             counts = await store.read(queue_rows.open_counts)
+            oldest = await store.read(queue_rows.oldest_open)
         except Fault:
             return
+        age_us = 0 if oldest is None else self.world.clock.unix_us() - oldest
+        metrics.queue_oldest_seconds.value = max(0.0, age_us / 1_000_000)
         self.open_recipients = sum(counts.values())
         for state, name in QUEUE_STATES.items():
             metrics.queue_recipients[name].value = counts.get(state, 0)
+
+    def _measure_outside(self) -> None:
+        """Counts that the queue, the relay and DNS keep for themselves."""
+        metrics, endings = self.metrics, self.runner.counts.endings
+        for reason, name in ENDINGS.items():
+            metrics.attempts[name].total = endings.get(reason, 0)
+        settled = metrics.recipients_settled
+        settled["relayed"].total = endings.get(Reason.RELAYED, 0)
+        settled["failed"].total = endings.get(Reason.FAILED, 0)
+        settled["expired"].total = endings.get(Reason.EXPIRED, 0)
+        metrics.relay_sessions.value = self.relay.sessions
+        metrics.relay_handshakes["failed"].total = self.relay.counts.handshakes_failed
+        metrics.duplicates.total = self.relay.counts.unknown + self.runner.counts.reclaimed
+        if isinstance(self.resolver, CachingResolver):
+            metrics.dns_cached.total = self.resolver.counts.cache_hits
+
+    def _committed(self, seconds: float, units: int) -> None:
+        self.metrics.commit_seconds.observe(seconds)
+        self.metrics.commit_units.observe(units)
 
     async def _sweep(self) -> None:
         sweeper = Sweeper(

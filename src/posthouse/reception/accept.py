@@ -52,6 +52,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 
     queue_id: QueueId
     message: MessageId
+    octets: int
     stored: int
     queued: int
     full: tuple[AccountId, ...] = ()
@@ -145,6 +146,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
         return Taken(
             queue_id=self.queue_id,
             message=message,
+            octets=len(self.octets),
             stored=len(local) - len(full),
             queued=len(self.remote) + len(full),
             full=tuple(full),

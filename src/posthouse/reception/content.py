@@ -190,6 +190,7 @@ def answer_taken(session: Session, taken: Taken) -> None:
     service = session.service
     service.reach("reception.before-reply")
     service.messages_accepted.add()
+    service.metrics.message_octets.observe(taken.octets)
     service.metrics.recipients_settled["delivered"].add(taken.stored)
     sender = session.sender
     service.log.write(
