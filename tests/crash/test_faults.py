@@ -282,7 +282,7 @@ def test_a_database_held_by_somebody_else_defers_mail_for_so_long(server: Server
     assert numbers(server) == [2]
 
 
-# F21 P13
+# F21
 def test_no_descriptors_left_is_told_and_passes(server: Server) -> None:
     server.start(limits={resource.RLIMIT_NOFILE: 64})
     assert send(server, 1) == 250
@@ -341,7 +341,6 @@ def test_a_message_there_is_no_memory_for_is_deferred(server: Server) -> None:
     assert is_clean(server)
 
 
-# F17
 def test_a_process_that_was_stopped_goes_on(server: Server) -> None:
     server.start()
     server.signal(signal.SIGSTOP)

@@ -52,9 +52,12 @@ def find_program(name: str) -> str | None:
 
 
 def node_modules() -> Path | None:
-    """The folder with npm packages."""
-    named = os.environ.get(NODE_MODULES)
-    return Path(named) if named else None
+    """The folder with npm packages: the one that is named, or where `.ci/run` puts them."""
+    if named := os.environ.get(NODE_MODULES):
+        return Path(named)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "posthouse-ci" / "node_modules"
+    return folder if folder.is_dir() else None
 
 
 def is_required() -> bool:
