@@ -158,3 +158,25 @@ def test_only_messages_that_ended_are_forgotten(tmp_path):
         house.check()
 
     with_house(tmp_path, test, say(Ending.RELAYED))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        admin.retry,
+        admin.hold,
+        lambda tx, selection, by: admin.reroute(tx, selection, "other.example:25", by=by),
+    ],
+)
+def test_a_change_of_everything_moves_on_when_it_is_repeated(tmp_path, monkeypatch, change):
+    async def test(house):
+        monkeypatch.setattr(admin, "CHANGED_MAX", 3)
+        messages = [house.accept(f"u{n}@there.example") for n in range(7)]
+        everything = admin.Selection(is_everything=True)
+        counts = [do(house, change, everything).count for _ in range(4)]
+        assert counts == [3, 3, 1, 0]
+        steps = {row.step for message in messages for row in house.recipients(message)}
+        assert steps == {2}
+        house.check()
+
+    with_house(tmp_path, test)

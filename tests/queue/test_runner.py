@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import time
+from datetime import UTC, datetime
 
 import pytest
 
 from posthouse.kernel.envelope import Address, Notify, Ret
-from posthouse.queue import schedule, second_look, window
+from posthouse.queue import admin, ledger, schedule, second_look, window
 from posthouse.queue.item import Origin, State
 from posthouse.queue.work import Ending, Outcome, Trouble
 from posthouse.sim.world import run_virtual
+from posthouse.store import queue as rows
 from tests.queue.house import CONTENT, House, say
 
 HOUR_S = 3600.0
@@ -189,13 +191,117 @@ def test_what_is_due_for_a_destination_out_of_reach_is_deferred_in_bulk(tmp_path
         await house.run_for(3)
         assert house.states(other) == [State.RELAYED]
         assert len(house.agent.works) == 1
-        rows = [house.recipients(message)[0] for message in messages]
-        assert {row.state for row in rows} == {State.QUEUED}
-        assert {(row.attempts, row.last_reply) for row in rows} == {(1, "no route to host")}
+        found = [house.recipients(message)[0] for message in messages]
+        assert {row.state for row in found} == {State.QUEUED}
+        assert {(row.attempts, row.last_reply) for row in found} == {(0, "no route to host")}
         assert house.runner.counts.turns < 10
         house.agent.troubles.clear()
         await house.run_for(600)
         assert house.check().states["relayed"] == 451
+
+    run_virtual(main)
+
+
+def test_who_has_a_route_leaves_while_the_domains_host_is_out_of_reach(tmp_path):  # P11
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.RELAYED, "250 ok"))
+        house.agent.troubles["dead.example"] = Trouble(status="4.4.1", words="no route to host")
+        stays = house.accept("eve@dead.example")
+        message = house.accept("bob@dead.example")
+        house.store.write_now(
+            lambda tx: admin.reroute(
+                tx, admin.Selection(queue_id="q2"), "other.example:25", by="root"
+            )
+        )
+        await house.run_for(3)
+        assert house.states(message) == [State.RELAYED]
+        assert [work.destination for work in house.agent.works] == ["other.example:25"]
+        assert house.states(stays) == [State.QUEUED]
+        house.check()
+
+    run_virtual(main)
+
+
+def dead_for(clock, seconds):
+    now = clock.unix_us()
+    return Trouble(
+        status="4.4.1", words="no route to host", since=now, until=now + int(seconds * 1e6)
+    )
+
+
+def test_what_is_not_tried_says_so_counts_no_attempt_and_waits_for_the_next_probe(tmp_path):  # P11
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.RELAYED, "250 ok"))
+        trouble = dead_for(world.clock, 1800)
+        house.agent.troubles["dead.example"] = trouble
+        message = house.accept("bob@dead.example")
+        await house.run_for(3)
+        (row,) = house.recipients(message)
+        assert row.attempts == 0
+        assert row.due_at == trouble.until
+        last = house.store.read_now(lambda tx: ledger.history(tx, row.id))[-1]
+        until = datetime.fromtimestamp(trouble.until / 1e6, UTC)
+        assert last.reason == "deferred"
+        assert last.detail == (
+            "not tried: the host is out of reach until"
+            f" {until:%Y-%m-%d %H:%M:%S} UTC: no route to host"
+        )
+        for _ in range(20):  # waits that grew would be hours by now
+            house.store.write_now(
+                lambda tx: tx.run("UPDATE recipient SET due_at = ?", (tx.now_us(),))
+            )
+            house.agent.troubles["dead.example"] = dead_for(world.clock, 1)
+            await house.run_for(1)
+        (row,) = house.recipients(message)
+        assert row.attempts == 0
+        assert row.due_at - world.clock.unix_us() < 140 * 1_000_000
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("verb", ["retry", "release"])
+def test_a_person_gets_a_real_attempt_at_a_host_that_is_known_to_be_dead(tmp_path, verb):  # P11
+    async def main(world):
+        house = House(tmp_path, world.clock, say(Ending.DEFERRED, "no route to host"))
+        house.agent.troubles["dead.example"] = dead_for(world.clock, 7200)
+        message = house.accept("bob@dead.example")
+        other = house.accept("eve@dead.example")
+        await house.run_for(3)
+        assert house.agent.works == []
+        await world.clock.sleep(60)
+        one = admin.Selection(queue_id="q1")
+        if verb == "release":
+            house.store.write_now(lambda tx: admin.hold(tx, one, by="root"))
+        house.store.write_now(lambda tx: getattr(admin, verb)(tx, one, by="root"))
+        await house.run_for(3)
+        (work,) = house.agent.works
+        assert work.is_asked and [row.address for row in work.recipients] == ["bob@dead.example"]
+        assert [row.attempts for row in house.recipients(message)] == [1]
+        assert [row.attempts for row in house.recipients(other)] == [0]
+        house.check()
+
+    run_virtual(main)
+
+
+def test_many_retries_to_a_dead_host_end_with_the_attempts_that_find_it_so(tmp_path):  # P11
+    async def main(world):
+        def judge(work):
+            house.agent.troubles["dead.example"] = dead_for(world.clock, 7200)
+            return say(Ending.DEFERRED, "no route to host")(work)
+
+        house = House(tmp_path, world.clock, judge)
+        house.agent.troubles["dead.example"] = dead_for(world.clock, 7200)
+        for n in range(300):
+            house.accept(f"u{n}@dead.example")
+        await house.run_for(3)
+        everything = admin.Selection(is_everything=True)
+        house.store.write_now(lambda tx: admin.retry(tx, everything, by="root"))
+        await house.run_for(10)
+        assert 1 <= len(house.agent.works) <= 20
+        assert house.store.read_now(lambda tx: rows.due_domains(tx, after="", limit=1))[0][1] > (
+            world.clock.unix_us()
+        )
+        house.check()
 
     run_virtual(main)
 

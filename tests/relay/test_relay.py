@@ -436,6 +436,52 @@ def test_a_reroute_goes_where_a_person_said(tmp_path):
     run_virtual(main)
 
 
+def test_a_retry_probes_a_host_that_is_known_to_be_dead(tmp_path):  # P11
+    async def main(world):
+        from posthouse.queue import admin
+
+        house = RelayHouse(tmp_path, world, dead_first_s=7200.0, dead_max_s=7200.0)
+        await house.host()
+        world.network.fault("198.51.100.1", Faults(is_silent=True))
+        message, other = house.accept("bob@there.example"), house.accept("eve@there.example")
+        await house.run_for(600)
+        tries = len(house.attempts(message))
+        late = house.accept("zoe@there.example")
+        await house.run_for(5)
+        assert [row.attempts for row in house.recipients(late)] == [0]
+        world.network.heal()
+        house.store.write_now(lambda tx: admin.retry(tx, admin.Selection(queue_id="q1"), by="root"))
+        await house.run_for(10)
+        assert house.states(message) == [State.RELAYED]
+        assert len(house.attempts(message)) == tries + 1
+        assert house.states(other) == [State.QUEUED]
+        house.check()
+
+    run_virtual(main)
+
+
+def test_a_reroute_leads_away_from_a_dead_host(tmp_path):  # P11
+    async def main(world):
+        from posthouse.queue import admin
+
+        house = RelayHouse(tmp_path, world)
+        await house.host()
+        peer = await house.host(domain="elsewhere.example")
+        world.network.fault("198.51.100.1", Faults(is_silent=True))
+        message = house.accept("bob@there.example")
+        await house.run_for(40)
+        house.store.write_now(
+            lambda tx: admin.reroute(
+                tx, admin.Selection(queue_id="q1"), "198.51.100.2:25", by="root"
+            )
+        )
+        await house.run_for(5)
+        assert house.states(message) == [State.RELAYED]
+        assert len(peer.messages) == 1
+
+    run_virtual(main)
+
+
 def test_a_null_mx_returns_mail_at_once(tmp_path):  # RFC 7505 §3
     async def main(world):
         house = RelayHouse(tmp_path, world)

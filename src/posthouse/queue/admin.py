@@ -22,7 +22,8 @@ from posthouse.store.transaction import Transaction
 
 PAGE_MAX: Final = 1000
 CHANGED_MAX: Final = 10_000
-"""Recipients changed by one call; callers repeat it while it gives so many."""
+"""Recipients in each state changed by one call for a domain or everything; callers repeat it
+while it gives so many: none of them is found twice."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +111,7 @@ def retry(tx: Transaction, selection: Selection, *, by: str) -> Changed:
             detail=f"by {by}",
             due_at=now,
         ),
+        but_last_reason=Reason.RETRY,
     )
 
 
@@ -173,6 +175,7 @@ def reroute(tx: Transaction, selection: Selection, route: str, *, by: str) -> Ch
             due_at=now if row.state is State.QUEUED else None,
             route=route,
         ),
+        but_route=route,
     )
 
 
@@ -191,8 +194,11 @@ def _change(
     selection: Selection,
     states: set[State],
     make: Callable[[RecipientRow], Move],
+    *,
+    but_last_reason: Reason | None = None,
+    but_route: str | None = None,
 ) -> Changed:
-    selected = _select(tx, selection)
+    selected = _select(tx, selection, states, but_last_reason, but_route)
     moves = [make(row) for row in selected if row.state in states]
     move(tx, moves)
     if any(change.to_state is State.QUEUED for change in moves):
@@ -201,8 +207,19 @@ def _change(
     return Changed(count=len(moves), busy=busy)
 
 
-def _select(tx: Transaction, selection: Selection) -> list[RecipientRow]:
-    """Raises UserError when nothing is named, or the message is unknown."""
+def _select(
+    tx: Transaction,
+    selection: Selection,
+    states: set[State],
+    but_last_reason: Reason | None,
+    but_route: str | None,
+) -> list[RecipientRow]:
+    """What was named; of a domain or everything without those the change was made to already, so
+    that the next call moves on.
+
+    Raises:
+        UserError: nothing is named, or the message is unknown.
+    """
     if selection.queue_id is not None:
         message = rows.message_by_queue_id(tx, selection.queue_id)
         if message is None:
@@ -212,9 +229,15 @@ def _select(tx: Transaction, selection: Selection) -> list[RecipientRow]:
         found = list(rows.recipients(tx, [selection.recipient]).values())
     elif selection.domain is not None or selection.is_everything:
         found = []
-        for state in (State.QUEUED, State.HELD, State.LEASED):
+        for state in (*states, State.LEASED):
             page = rows.open_recipients(
-                tx, state, domain=selection.domain, after=RecipientId(0), limit=CHANGED_MAX
+                tx,
+                state,
+                domain=selection.domain,
+                after=RecipientId(0),
+                limit=CHANGED_MAX,
+                but_last_reason=but_last_reason.value if but_last_reason is not None else None,
+                but_route=but_route,
             )
             found += [recipient for recipient, _ in page]
     else:

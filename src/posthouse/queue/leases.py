@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from posthouse.kernel.ids import MessageId
+from posthouse.kernel.ids import MessageId, RecipientId
 from posthouse.queue.item import Move, Reason, State, move
 from posthouse.queue.spool import QUEUE_CHANGED
 from posthouse.queue.work import Trouble
@@ -31,7 +31,13 @@ class Want(msgspec.Struct, frozen=True):
     destination: str
     messages_max: int
     trouble: Trouble | None = None
-    """What is leased is to be deferred at once, for this."""
+    """Most of what is leased is to be deferred at once, for this."""
+    untried_max: int = 0
+    """Recipients looked at where there is trouble; `messages_max` bounds those to be tried."""
+
+    @property
+    def rows_max(self) -> int:
+        return self.untried_max if self.trouble is not None else self.messages_max
 
 
 class Leased(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -41,6 +47,8 @@ class Leased(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     recipients: tuple[RecipientRow, ...]
     content: bytes | None
     """Without our trace fields; None when it is large or damaged and has to be read by itself."""
+    is_asked: bool = False
+    """A person asked for the attempt."""
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -48,6 +56,9 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     want: Want
     leased: tuple[Leased, ...]
+    """To be tried."""
+    untried: tuple[Leased, ...]
+    """To be deferred at once for `want.trouble`, without octets."""
     may_have_more: bool
     next_due: int | None
     """When the domain's next recipient becomes due, if that was seen."""
@@ -71,46 +82,77 @@ def lease(
         known: content that need not be read.
     """
     now = tx.now_us()
-    found: list[tuple[Want, list[RecipientRow], bool, int | None]] = []
+    found: list[tuple[Want, list[RecipientRow], int | None]] = []
     for want in wants:
-        queued = rows.queued_of_domain(tx, want.domain, limit=want.messages_max)
+        queued = rows.queued_of_domain(tx, want.domain, limit=want.rows_max)
         due = [row for row in queued if _is_due(row, now, wait_max_us)]
         later = next((row.due_at for row in queued if not _is_due(row, now, wait_max_us)), None)
-        found.append((want, due, len(due) == want.messages_max, later))
-    messages = rows.messages(tx, {row.message for _, due, _, _ in found for row in due})
+        found.append((want, due, later))
+    messages = rows.messages(tx, {row.message for _, due, _ in found for row in due})
     turns: list[Turn] = []
-    for want, due, may_have_more, next_due in found:
+    for want, due, next_due in found:
+        may_have_more = len(due) == want.rows_max
         due += _companions(tx, due, messages, now)
-        moves = [
+        asked = rows.asked_for(tx, [row.id for row in due if row.step > 1])
+        tried, untried = _parted(want, due, asked)
+        may_have_more = may_have_more or len(tried) + len(untried) < len(due)
+        after = _take(tx, tried + untried, owner=owner, until=now + lease_us)
+        turns.append(
+            Turn(
+                want=want,
+                leased=tuple(
+                    _grouped(tx, after[: len(tried)], messages, known, content_octets_max, asked)
+                ),
+                untried=tuple(_grouped(tx, after[len(tried) :], messages, known, 0, {})),
+                may_have_more=may_have_more,
+                next_due=next_due,
+            )
+        )
+    return turns
+
+
+def _parted(
+    want: Want, due: list[RecipientRow], asked: Mapping[RecipientId, int]
+) -> tuple[list[RecipientRow], list[RecipientRow]]:
+    """What is to be tried, and what is to be deferred as its destination is out of reach.
+
+    A route leads elsewhere, and a person's word since the trouble began is worth an attempt. Those
+    for whom `messages_max` has no room stay due.
+    """
+    trouble = want.trouble
+    if trouble is None:
+        return due, []
+    tried: list[RecipientRow] = []
+    untried: list[RecipientRow] = []
+    messages: set[MessageId] = set()
+    for row in due:
+        if row.route is None and asked.get(row.id, -1) < trouble.since:
+            untried.append(row)
+        elif row.message in messages or len(messages) < want.messages_max:
+            messages.add(row.message)
+            tried.append(row)
+    return tried, untried
+
+
+def _take(
+    tx: Transaction, due: list[RecipientRow], *, owner: str, until: int
+) -> list[RecipientRow]:
+    if not due:
+        return []
+    return move(
+        tx,
+        [
             Move(
                 recipient=row,
                 to_state=State.LEASED,
                 reason=Reason.LEASED,
                 detail=owner,
                 leased_by=owner,
-                leased_until=now + lease_us,
+                leased_until=until,
             )
             for row in due
-        ]
-        turns.append(
-            Turn(
-                want=want,
-                leased=tuple(
-                    _grouped(
-                        tx,
-                        move(tx, moves),
-                        messages,
-                        known,
-                        content_octets_max if want.trouble is None else 0,
-                    )
-                    if moves
-                    else ()
-                ),
-                may_have_more=may_have_more,
-                next_due=next_due,
-            )
-        )
-    return turns
+        ],
+    )
 
 
 def _is_due(row: RecipientRow, now: int, wait_max_us: int) -> bool:
@@ -145,6 +187,7 @@ def _grouped(
     messages: Mapping[MessageId, MessageRow],
     known: Mapping[MessageId, bytes],
     content_octets_max: int,
+    asked: Mapping[RecipientId, int],
 ) -> list[Leased]:
     groups: dict[tuple[MessageId, str | None], list[RecipientRow]] = {}
     for row in leased:
@@ -157,7 +200,10 @@ def _grouped(
             content = _content(tx, message)
         for start in range(0, len(recipients), WORK_RECIPIENTS_MAX):
             part = tuple(recipients[start : start + WORK_RECIPIENTS_MAX])
-            works.append(Leased(message=message, recipients=part, content=content))
+            is_asked = any(row.id in asked for row in part)
+            works.append(
+                Leased(message=message, recipients=part, content=content, is_asked=is_asked)
+            )
     return works
 
 

@@ -7,6 +7,7 @@ whose lease is not ours any more is refused (F17).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -137,11 +138,12 @@ class Recorder:
                         ending=Ending.DEFERRED,
                         status=trouble.status,
                         words=trouble.words,
+                        untried_until=trouble.until,
                     )
                     for row in leased.recipients
                 ),
             )
-            for leased in turn.leased
+            for leased in turn.untried
         ]
         return self.record(tx, reports, is_doubtful=is_doubtful)
 
@@ -225,8 +227,9 @@ class Recorder:
                 self._end(batch, message, row, Reason.FAILED, told, attempts=attempts)
             case Ending.DEFERRED:
                 self._defer(
-                    batch, message, row, told, now=now, jitter=jitter, is_doubtful=is_doubtful
-                )
+                    batch, message, row, told, now=now, jitter=jitter, is_doubtful=is_doubtful,
+                    untried_until=outcome.untried_until,
+                )  # fmt: skip
 
     def _defer(
         self,
@@ -238,19 +241,22 @@ class Recorder:
         now: int,
         jitter: float,
         is_doubtful: bool,
+        untried_until: int | None,
     ) -> None:
         age_s = (now - message.accepted_at) / US
         lifetime_s = (row.expires_at - message.accepted_at) / US
-        attempts = row.attempts + 1
+        is_tried = untried_until is None
+        attempts = row.attempts + is_tried
         is_owed = row.delay_notified_at is None and is_asked(message, row, Kind.DELAYED)
         if is_doubtful:
             age_s, lifetime_s, is_owed = 0.0, max(lifetime_s, 1.0), False
         wait_s = self._schedule.next_delay_s(
-            attempts=attempts,
+            attempts=max(attempts, 1),
             age_s=age_s,
             lifetime_s=lifetime_s,
             is_notice_owed=is_owed,
             jitter=jitter,
+            at_least_s=0.0 if untried_until is None else (untried_until - now) / US,
         )
         if wait_s is None:
             self._end(batch, message, row, Reason.EXPIRED, told, attempts=attempts)
@@ -265,7 +271,7 @@ class Recorder:
                 recipient=row,
                 to_state=State.QUEUED,
                 reason=Reason.DEFERRED,
-                detail=_detail(told),
+                detail=_detail(told) if untried_until is None else _untried(told, untried_until),
                 due_at=due_at,
                 attempts=attempts,
                 last_reply=_detail(told),
@@ -327,6 +333,11 @@ class Recorder:
 
 def _detail(told: Told) -> str:
     return f"{told.host}: {told.words}" if told.host else told.words
+
+
+def _untried(told: Told, until: int) -> str:
+    at = datetime.fromtimestamp(until / US, UTC)
+    return f"not tried: the host is out of reach until {at:%Y-%m-%d %H:%M:%S} UTC: {_detail(told)}"
 
 
 def _unreturnable(change: Move) -> Move:

@@ -47,7 +47,7 @@ CLOCK_MARK_S: Final = 600.0
 UNTRIED_US: Final = 3600 * US
 """How long an expired recipient may wait for its last attempt."""
 UNTRIED_MAX: Final = 200
-"""Messages of one destination out of reach that are deferred in one unit of work."""
+"""Recipients of one destination out of reach that are deferred in one unit of work."""
 UNTRIED_DOMAINS_MAX: Final = 2
 OVERDUE_MAX: Final = 200
 """Recipients expired by one sweep; the next sweep follows at once while there are more."""
@@ -290,8 +290,8 @@ class Runner:
         )
 
     def _wants(self, turns: list[tuple[str, str, int]]) -> list[Want]:
-        """What to lease. Where the destination is out of reach it is only to be deferred, which
-        takes no room in the window, but time of the store: for few destinations in one turn."""
+        """What to lease. Where the destination is out of reach most of it is only to be deferred,
+        which takes no room in the window, but time of the store: for few destinations in a turn."""
         wants: list[Want] = []
         untried = 0
         for domain, destination, messages in turns:
@@ -300,7 +300,7 @@ class Runner:
                 wants.append(Want(domain, destination, messages))
             elif untried < UNTRIED_DOMAINS_MAX:
                 untried += 1
-                wants.append(Want(domain, destination, UNTRIED_MAX, trouble))
+                wants.append(Want(domain, destination, messages, trouble, UNTRIED_MAX))
             else:
                 self._window.leased(domain, destination, may_have_more=True)
         return wants
@@ -343,7 +343,7 @@ class Runner:
         deferred = [
             self._recorder.defer_untried(tx, turn, turn.want.trouble, is_doubtful=plan.is_doubtful)
             for turn in turns
-            if turn.want.trouble is not None
+            if turn.want.trouble is not None and turn.untried
         ]
         return _Turned(
             recorded=[one for one in (recorded, expired, *deferred) if one is not None],
@@ -366,9 +366,8 @@ class Runner:
         self._prunes = turned.pruned == retention.PRUNED_MAX
         for turn in turned.turns:
             want = turn.want
-            if want.trouble is None:
-                for leased in turn.leased:
-                    self._begin(leased)
+            for leased in turn.leased:
+                self._begin(leased)
             self._window.leased(want.domain, want.destination, may_have_more=turn.may_have_more)
             self._note_due(turn.next_due)
 
@@ -488,6 +487,7 @@ class Runner:
             recipients=leased.recipients,
             destination=destination,
             octets=leased.message.prefix + content,
+            is_asked=leased.is_asked,
         )
 
     def _end_untried(self, leased: Leased, ending: Ending, words: str) -> None:

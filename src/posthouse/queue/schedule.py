@@ -40,6 +40,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         lifetime_s: float,
         is_notice_owed: bool,
         jitter: float,
+        at_least_s: float = 0.0,
     ) -> float | None:
         """Seconds until the next attempt, or None when the message has expired.
 
@@ -53,11 +54,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             age_s: seconds since we accepted the message.
             is_notice_owed: a delay notice would be sent once it is late.
             jitter: in [-1, 1), from the caller's generator.
+            at_least_s: nothing can come of an attempt before; the marks may be sooner.
         """
         if age_s >= lifetime_s:
             return None
         wait_s = min(self.first_s * self.growth ** min(attempts - 1, EXPONENT_MAX), self.max_s)
-        wait_s *= 1 + self.jitter * jitter
+        wait_s = max(wait_s * (1 + self.jitter * jitter), min(at_least_s, self.max_s))
         marks = (self.delay_notice_s, lifetime_s) if is_notice_owed else (lifetime_s,)
         for mark_s in marks:
             if age_s < mark_s < age_s + wait_s:

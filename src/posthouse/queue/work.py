@@ -26,6 +26,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What sessions, concurrency and trouble are counted by (`DeliveryAgent.destination`)."""
     octets: bytes
     """The whole message: our trace fields and what we received, unchanged."""
+    is_asked: bool = False
+    """A person asked for this attempt: it is made even where the destination is out of reach."""
 
     @property
     def domain(self) -> str:
@@ -60,6 +62,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Who said `words`: the remote host's name; "" when it was us."""
     is_notify_passed: bool = False
     """The next host knows DSN (RFC 3461), so notices about success are its business now."""
+    untried_until: int | None = None
+    """DEFERRED without an attempt, as the destination is out of reach until then (µs since 1970):
+    it counts as none and makes no later wait longer."""
     in_unit: Callable[[Transaction], Outcome] | None = None
     """Called in the unit of work that records the outcome and giving the real one, for deliveries
     that write to the database themselves."""
@@ -106,6 +111,10 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
 
     status: str
     words: str
+    since: int = 0
+    """When it was found so, µs since 1970: whoever asked for an attempt after that gets one."""
+    until: int = 0
+    """When it will be tried again, µs since 1970."""
 
 
 class DeliveryAgent(Protocol):

@@ -141,12 +141,18 @@ class Job:
     def has_success(self) -> bool:
         return any(one.ending is Ending.RELAYED for one in self._outcomes.values())
 
-    def settle(self, ending: Ending, status: str, words: str, *, host: str = "") -> None:
+    def settle(
+        self, ending: Ending, status: str, words: str, *, untried_until: int | None = None
+    ) -> None:
         """The same for every recipient still to be tried that no host has spoken of."""
         for row in self.rows:
             if row.id not in self._outcomes:
                 self._outcomes[row.id] = Outcome(
-                    recipient=row.id, ending=ending, status=status, words=words, host=host
+                    recipient=row.id,
+                    ending=ending,
+                    status=status,
+                    words=words,
+                    untried_until=untried_until,
                 )
 
     def finish(self, *, now_s: float, was_tried: bool = True) -> None:

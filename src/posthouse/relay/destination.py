@@ -33,6 +33,8 @@ class Host(Protocol):
 
     def now_s(self) -> float: ...
 
+    def unix_us(self) -> int: ...
+
     def has_room(self, destination: Destination) -> bool:
         """Whether one more session may be opened; if not, `grow` is called when one may be."""
         ...
@@ -76,6 +78,7 @@ class Destination:
         "_last_failure",
         "_limits",
         "concurrency",
+        "died_at",
         "domain",
         "elsewhere",
         "is_closing",
@@ -99,6 +102,8 @@ class Destination:
         self.elsewhere: set[Job] = set()
         self.concurrency = float(limits.concurrency_first)
         self.is_closing = False
+        self.died_at = 0
+        """When it was last found out of reach, µs since 1970."""
         self._host = host
         self._limits = limits
         self._failures = 0
@@ -125,6 +130,11 @@ class Destination:
             return None
         return self._last_failure
 
+    @property
+    def dead_until(self) -> int:
+        """When it is probed again, µs since 1970."""
+        return self._host.unix_us() + int((self._dead_until_s - self._host.now_s()) * 1_000_000)
+
     # --- work comes ---
 
     def submit(self, job: Job) -> None:
@@ -132,8 +142,8 @@ class Destination:
             job.settle(Ending.HANDED_BACK, "", STOPPING)
             job.finish(now_s=self._host.now_s(), was_tried=False)
             return
-        if self.trouble is not None:
-            self._defer_unheard(job)
+        if self.trouble is not None and not job.work.is_asked:
+            self._defer_unheard(job, untried_until=self.dead_until)
             return
         if not self.queue:  # else every session is busy
             for session in self.sessions:
@@ -180,11 +190,11 @@ class Destination:
             job.settle(Ending.FAILED, error.status, str(error))
             job.finish(now_s=self._host.now_s())
 
-    def _defer_unheard(self, job: Job) -> None:
+    def _defer_unheard(self, job: Job, *, untried_until: int | None = None) -> None:
         failure = self._last_failure
         assert failure is not None, "a dead destination knows why"
         job.is_trouble = True
-        job.settle(Ending.DEFERRED, failure.status, failure.words)
+        job.settle(Ending.DEFERRED, failure.status, failure.words, untried_until=untried_until)
         job.finish(now_s=self._host.now_s(), was_tried=False)
 
     # --- sessions come and go ---
@@ -236,6 +246,7 @@ class Destination:
             job.finish(now_s=self._host.now_s())
 
     def _die(self, failure: Failure) -> None:
+        self.died_at = self._host.unix_us()
         self._dead_until_s = self._host.now_s() + self._dead_s
         self._dead_s = min(self._dead_s * 2, self._limits.dead_max_s)
         self._last_failure = failure

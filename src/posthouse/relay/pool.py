@@ -115,9 +115,11 @@ class Relay:
     def trouble(self, destination: str) -> Trouble | None:
         known = self._destinations.get(destination)
         failure = known.trouble if known is not None else None
-        if failure is None:
+        if known is None or failure is None:
             return None
-        return Trouble(status=failure.status, words=failure.words)
+        return Trouble(
+            status=failure.status, words=failure.words, since=known.died_at, until=known.dead_until
+        )
 
     def start(self, work: Work, report: Callable[[Report], None]) -> None:
         self.counts.messages += 1
@@ -153,6 +155,9 @@ class Relay:
 
     def now_s(self) -> float:
         return self._clock.monotonic_s()
+
+    def unix_us(self) -> int:
+        return self._clock.unix_us()
 
     def has_room(self, destination: Destination) -> bool:
         if self._sessions < self._options.sessions_max:

@@ -205,6 +205,16 @@ def queued_companions(
     ]
 
 
+def asked_for(tx: Transaction, ids: Iterable[RecipientId]) -> dict[RecipientId, int]:
+    """Those whose last transition was a person's wish for an attempt, with its time."""
+    sql = (
+        "SELECT r.id, l.at FROM recipient r"
+        " JOIN ledger l ON l.recipient_id = r.id AND l.step = r.step"
+        " WHERE r.id IN ({}) AND l.reason IN ('retry', 'released', 'rerouted')"
+    )
+    return {row[0]: row[1] for row in all_in(tx, sql, ids)}
+
+
 def messages(tx: Transaction, ids: Iterable[MessageId]) -> dict[MessageId, MessageRow]:
     sql = f"SELECT {_MESSAGE} FROM message m WHERE m.id IN ({{}})"  # noqa: S608
     return {row[0]: message_of(row) for row in all_in(tx, sql, ids)}
@@ -301,11 +311,36 @@ def decision(tx: Transaction, message: MessageId) -> bytes:
 
 
 def open_recipients(
-    tx: Transaction, state: State, *, domain: str | None, after: RecipientId, limit: int
+    tx: Transaction,
+    state: State,
+    *,
+    domain: str | None,
+    after: RecipientId,
+    limit: int,
+    but_last_reason: str | None = None,
+    but_route: str | None = None,
 ) -> list[tuple[RecipientRow, MessageRow]]:
-    """Recipients in an open state by rising id, with their messages."""
-    here = "" if domain is None else " AND r.domain = ?"
-    parameters: list[Value] = [after, *([] if domain is None else [domain]), limit]
+    """Recipients in an open state by rising id, with their messages.
+
+    Args:
+        but_last_reason: leave out those whose last transition had this reason.
+        but_route: leave out those that have this route already; "" is none.
+    """
+    here = ""
+    parameters: list[Value] = [after]
+    if domain is not None:
+        here += " AND r.domain = ?"
+        parameters.append(domain)
+    if but_last_reason is not None:
+        here += (
+            " AND NOT EXISTS (SELECT 1 FROM ledger l"
+            " WHERE l.recipient_id = r.id AND l.step = r.step AND l.reason = ?)"
+        )
+        parameters.append(but_last_reason)
+    if but_route is not None:
+        here += " AND coalesce(r.route, '') <> ?"
+        parameters.append(but_route)
+    parameters.append(limit)
     found = tx.all(
         f"SELECT {_RECIPIENT}, {_MESSAGE} FROM recipient r"  # noqa: S608
         f" JOIN message m ON m.id = r.message_id WHERE r.state = {int(state)}"
