@@ -89,4 +89,5 @@ def test_a_node_module_is_looked_for_where_the_environment_says(
     (tmp_path / "nodemailer/package.json").write_text("{}", encoding="utf-8")
     assert programs.missing_program("sh", package="x", module="nodemailer") is None
     monkeypatch.delenv(programs.NODE_MODULES)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert programs.missing_program("sh", package="x", module="nodemailer") is not None

@@ -237,6 +237,9 @@ async def test_one_large_message_waits_for_its_reader_too(store: Any) -> None:
     await client.exchange(b"a APPEND INBOX {%d+}\r\n" % len(octets) + octets + b"\r\n")
     client.transport.is_stuck = True
     client.stream.data_received(b"b FETCH 1 BODY.PEEK[]\r\n")
+    async with asyncio.timeout(20):
+        while client.transport.get_write_buffer_size() <= 100_000:
+            await store.read(lambda tx: None)
     for _ in range(50):
         await store.read(lambda tx: None)
         await asyncio.sleep(0)
