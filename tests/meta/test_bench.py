@@ -55,3 +55,10 @@ def test_the_table_shows_medians_and_the_ratio_to_the_peer(tmp_path: Path) -> No
     [line] = [line for line in said.splitlines() if "messages/s" in line]
     assert "accept 4K, 1 conn., one" in line
     assert "100" in line and "250" in line and "2.5" in line
+
+
+async def test_pure_code_is_measured_without_a_server() -> None:
+    groups = ("machine", "bdat", "stuff", "prepare", "render", "envelope", "end", "newlines")
+    record = await run("micro.py", "--json", "--seconds", "0.001", "--only", ",".join(groups))
+    assert tuple(record) == groups
+    assert all(us > 0 for cases in record.values() for us in cases.values())
