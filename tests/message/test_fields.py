@@ -43,6 +43,7 @@ ENDS = [
     (b"A\xe9: c\r\nA: b\r\n\r\nx", b"A\xe9: c\r\nA: b\r\n", b"x", [b"a"]),
     (b" From: x\r\nA: b\r\n\r\nx", b" From: x\r\nA: b\r\n", b"x", [b"a"]),
     (b"From\0: x\r\nA: b\r\n\r\nx", b"From\0: x\r\nA: b\r\n", b"x", [b"a"]),
+    (b"A: b\n\n\r\nx", b"A: b\n", b"\r\nx", [b"a"]),  # the first empty line, not the first CRLF
     (b"From : x\r\n\r\nx", b"From : x\r\n", b"x", [b"from"]),  # obsolete, but a From
 ]
 
@@ -68,6 +69,13 @@ def test_fields_put_in_front_move_nothing(
     assert new.endswith(octets)
     assert new[: section.end] == b"".join(front) + header
     assert new[section.body :] == body
+
+
+@pytest.mark.parametrize("empty", [b"\n\n", b"\n\r\n"])
+def test_an_empty_line_is_found_wherever_it_stands(empty: bytes) -> None:  # H34
+    for size in range(4090, 4100):
+        octets = b"A: " + b"b" * size + empty + b"x\n\n\r\n"
+        assert header_end(octets) == size + 4
 
 
 def test_a_field_knows_its_octets() -> None:

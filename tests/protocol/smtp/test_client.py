@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -554,3 +556,16 @@ def test_our_client_and_our_server_understand_each_other(
     assert [[o.result for o in event.outcomes] for event in seen] == wanted
     delivered = [body + b"\r\n" for body, mine in zip(bodies, wanted) if Result.ACCEPTED in mine]
     assert server.messages == delivered
+
+
+# F27 P9
+def test_a_session_that_is_over_keeps_nothing_more_of_what_the_server_says() -> None:
+    session = ClientSession(name="client.example")
+    session.receive(b"554 no\r\n")
+    assert isinstance(events_of(session)[-1], SessionFailed) and session.is_over
+    tracemalloc.start()
+    for _ in range(1000):
+        session.receive(b"250 ok\r\n" * 1000)
+    grown = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert grown < 65_536 and events_of(session) == []

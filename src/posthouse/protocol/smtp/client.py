@@ -94,7 +94,8 @@ class ClientSession:
     # --- octets and events ---
 
     def receive(self, octets: bytes) -> None:
-        self._reader.receive(octets)
+        if not self._is_over:  # nothing more is read then, so nothing more is kept
+            self._reader.receive(octets)
 
     def next_event(self) -> ClientEvent | None:
         """What happened next, or None when more octets are needed."""
