@@ -130,7 +130,6 @@ CREATE TABLE message (
     pending     INTEGER NOT NULL,               -- recipients that have no end yet
     decision    BLOB NOT NULL                   -- the decision record, JSON
 );
-CREATE INDEX message_accepted ON message (accepted_at);
 CREATE INDEX message_open ON message (accepted_at) WHERE pending > 0;
 
 CREATE TABLE recipient (
