@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from posthouse.kernel.errors import UserError
 
-OCTETS_MIN: Final = 12
+CHARACTERS_MIN: Final = 12
 OCTETS_MAX: Final = 1024
 SALT_OCTETS: Final = 16
 
@@ -67,14 +67,18 @@ def check_new(password: str) -> None:
     Raises:
         UserError: with what to do; it never holds the password.
     """
-    octets = len(password.encode())
-    if octets < OCTETS_MIN:
+    count = len(password)
+    if count < CHARACTERS_MIN:
         raise UserError(
-            f"the password has {octets} octets, at least {OCTETS_MIN} are needed",
+            f"the password has {count} character{'s' * (count != 1)},"
+            f" at least {CHARACTERS_MIN} are needed",
             hint="four or five random words make a good one",
         )
-    if octets > OCTETS_MAX:
-        raise UserError(f"the password has {octets} octets, at most {OCTETS_MAX} are allowed")
+    if len(password.encode()) > OCTETS_MAX:  # what hashing it may cost, so octets
+        raise UserError(
+            f"the password is too long: {count} characters",
+            hint=f"{OCTETS_MAX} are allowed, fewer where they are not ASCII",
+        )
     if password.casefold() in COMMON or len(set(password)) < 4:
         raise UserError(
             "this password is one of those that are tried first",
