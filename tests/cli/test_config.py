@@ -255,5 +255,5 @@ def test_the_reference_page_of_commands_is_fresh() -> None:
 def test_every_command_of_the_issue_has_its_place() -> None:
     assert set(COMMANDS) == {
         "serve", "demo", "quickstart", "domain", "account", "alias", "queue", "ledger", "explain",
-        "send", "resolve", "config",
+        "send", "resolve", "config", "sim",
     }  # fmt: skip
