@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ssl
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -72,6 +73,9 @@ CERTIFICATE_LOOK_S: Final = 30.0
 PRUNE_S: Final = 60.0
 PROBE_S: Final = 5.0
 AFTER_BUG_S: Final = 1.0
+ROOM_LOOK_S: Final = 0.5
+NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
+"""How a machine without IPv6 refuses to listen on `::`."""
 STRESS_SHARE: Final = 0.8
 CALM_SHARE: Final = 0.5
 STRESS_AFTER_S: Final = 2.0
@@ -92,12 +96,44 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     """Roots for verified TLS to other hosts; None is the system's."""
     is_store_inline: bool = False
     vfs: str | None = None
+    descriptors_max: int | None = None
+    """RLIMIT_NOFILE; None where nobody counts them."""
     mx_port: int = SMTP_PORT
     """Where other hosts take mail; those of the laboratory on loopback cannot have port 25."""
     leisure: float = 1.0
     """How many times longer than usual whatever looks around now and then may wait: a simulator
     passes days in which nothing happens."""
     reach: Callable[[str], None] = lambda point: None
+
+
+class Room:
+    """Whether there is room to take mail: the store's word, and the disk's on inodes (F6)."""
+
+    def __init__(self, store: SqliteStore, disk: Disk, folder: str, clock: Clock) -> None:
+        self._store = store
+        self._disk = disk
+        self._folder = folder
+        self._clock = clock
+        self._free_inodes: int | None = None
+        self._looked_s = float("-inf")
+
+    def free_octets(self) -> int:
+        return self._store.free_octets()
+
+    def free_inodes(self) -> int | None:
+        now = self._clock.monotonic_s()
+        if now - self._looked_s > ROOM_LOOK_S:
+            self._looked_s = now
+            self._free_inodes = self._disk.free_inodes(self._folder)
+        return self._free_inodes
+
+    @property
+    def waiting_share(self) -> float:
+        return self._store.waiting_share
+
+    @property
+    def is_writable(self) -> bool:
+        return self._store.is_writable
 
 
 class Node:
@@ -161,6 +197,7 @@ class Node:
             reach=world.reach,
         )
         self.store.on_lost = self._store_lost
+        self.room = Room(self.store, world.disk, config.node.data_folder, world.clock)
         self.store.on_commit = self._committed
         self._exit.push_async_callback(self.store.close)
         self.log.write(events.STORE_OPENED, path=config.node.data_folder)
@@ -201,6 +238,7 @@ class Node:
             workers=world.workers,
             guard=LoginGuard(self.failures, world.clock),
             cost=world.password_cost,
+            cache_s=config.auth.cache_s,
         )
         self.admission = self._new_admission(config)
         self.hub = ChangesHub(store)
@@ -243,7 +281,7 @@ class Node:
         made = SmtpService(
             build.reception_options(config, service),
             store=self.store,
-            room=self.store,
+            room=self.room,
             directory=self.directory,
             authenticator=self.authenticator,
             admission=self.admission,
@@ -313,7 +351,7 @@ class Node:
         smtp = Connections(build.smtp_connections(config), self.process)
         access = Connections(build.access_connections(config), self.process)
         self._connections = [smtp, access]
-        for wanted in config.listeners():
+        for at, wanted in enumerate(config.listeners()):
             if wanted.service is Service.METRICS:
                 await self._open_metrics(wanted.addresses, wanted.port or 0)
                 continue
@@ -326,6 +364,7 @@ class Node:
                         port=wanted.port or 0,
                         proxy_networks=tuple(wanted.proxy_networks),
                         handshake_s=config.tls.handshake_s,
+                        descriptors_max=world.descriptors_max,
                     ),
                     door,
                     clock=world.clock,
@@ -335,8 +374,19 @@ class Node:
                     tls=self.tls_context if wanted.service in TLS_FROM_THE_START else None,
                     on_refused=self._refused,
                 )
-                await listener.open(world.network)
-                self.listeners.append((wanted.service, listener))
+                try:
+                    await listener.open(world.network)
+                except UserError as error:
+                    is_named = at < len(config.listener) and config.listener[at].addresses
+                    if is_named or not _is_without_ipv6(address, error):
+                        raise
+                    self.log.write(
+                        events.LISTENER_FAILED,
+                        service=wanted.service.value,
+                        detail=f"{error.text}; it goes on with IPv4, as no address is configured",
+                    )
+                else:
+                    self.listeners.append((wanted.service, listener))
 
     def _door(
         self, service: Service, smtp: Connections, access: Connections
@@ -611,3 +661,8 @@ class Node:
     def address(self, service: Service) -> tuple[str, int]:
         """Where a service listens, for tests and the demo."""
         return next(listener.address for kind, listener in self.listeners if kind is service)
+
+
+def _is_without_ipv6(address: str, error: UserError) -> bool:
+    cause = error.__cause__
+    return ":" in address and isinstance(cause, OSError) and cause.errno in NO_IPV6

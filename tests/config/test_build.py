@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from posthouse.config import build
@@ -77,3 +78,32 @@ def test_the_defaults_of_packages_and_schema_agree() -> None:
     assert runner == type(runner)(owner=runner.owner)
     dsn = build.dsn_options(DEFAULTS)
     assert dsn == type(dsn)(host="localhost")
+
+
+@pytest.mark.parametrize("text", ["[::1", "[::1]53", "[::1]:", "[::1]:x", "ns:0", "ns:70000"])
+def test_a_host_with_a_broken_port_is_no_host(text: str) -> None:
+    with pytest.raises(ValueError, match=r"bracket|port"):
+        build.host_port(text, 53)
+
+
+@pytest.mark.parametrize(
+    ("line", "read"),
+    [
+        ("imap.keywords_max = 7", lambda config: build.imap_options(config).keywords_max),
+        (
+            "store.free_inodes_min = 7",
+            lambda config: build.reception_options(config, Service.MX).free_inodes_min,
+        ),
+        ("queue.lifetime_s = 7", lambda config: build.schedule_options(config).lifetime_s),
+        ("queue.dsn_lifetime_s = 7", lambda config: build.schedule_options(config).dsn_lifetime_s),
+        ("queue.lease_s = 7", lambda config: build.runner_options(config).lease_s),
+    ],
+)
+def test_a_setting_reaches_the_part_that_obeys_it(line: str, read) -> None:
+    name, _, value = line.partition(" = ")
+    section, _, key = name.partition(".")
+    config = msgspec.structs.replace(
+        DEFAULTS,
+        **{section: msgspec.structs.replace(getattr(DEFAULTS, section), **{key: int(value)})},
+    )
+    assert read(config) == 7

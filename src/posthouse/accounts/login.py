@@ -80,13 +80,18 @@ class Authenticator:
         workers: Workers,
         guard: FailureGuard,
         cost: passwords.Cost,
+        cache_s: float = CACHE_S,
     ) -> None:
+        """Args:
+        cache_s: how long a verified login is remembered (`auth.cache_s`).
+        """
         self._store = store
         self._clock = clock
         self._chance = chance
         self._workers = workers
         self._guard = guard
         self._cost = cost
+        self._cache_s = cache_s
         self._key = chance.token(32)
         self._verified: OrderedDict[tuple[AccountId, bytes, int], float] = OrderedDict()
         self._dummy = passwords.derive("nobody's password", salt=chance.token(16), cost=cost)
@@ -148,7 +153,7 @@ class Authenticator:
             return True
         if not await self._workers.run(lambda: passwords.verify(password, stored)):
             return False
-        self._verified[key] = now + CACHE_S
+        self._verified[key] = now + self._cache_s
         if len(self._verified) > CACHE_MAX:
             self._verified.popitem(last=False)
         if passwords.is_weaker(stored, self._cost):

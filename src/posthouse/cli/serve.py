@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +59,7 @@ def serve(config_path: str | None) -> int:
     clock = SystemClock()
     log, sink = open_log(build.log_options(loaded.config), unix_us=clock.unix_us)
     logging.basicConfig(level=logging.WARNING, handlers=[ForwardHandler(log)], force=True)
+    sys.unraisablehook = partial(log_unraisable, log)
     try:
         # What was imported and built stays; sessions and messages make no reference cycles worth
         # looking for after every seven hundred objects.
@@ -74,8 +76,19 @@ def serve(config_path: str | None) -> int:
     return ExitCode.OK
 
 
-def real_world(config: Config) -> World:
-    """The ports of this machine."""
+def log_unraisable(log: Log, unraisable: sys.UnraisableHookArgs) -> None:
+    """What is raised where nobody can catch it (a finaliser, a callback of C code) is a bug too."""
+    error = unraisable.exc_value or RuntimeError(str(unraisable.exc_type))
+    text = f"{unraisable.err_msg or 'an exception nobody could catch'}: {unraisable.object!r}"
+    log.bug(events.LIBRARY_SPOKE_ERROR, error, logger="python", text=text)
+
+
+def real_world(config: Config, descriptors_max: int | None = None) -> World:
+    """The ports of this machine.
+
+    Args:
+        descriptors_max: RLIMIT_NOFILE; None or less than nothing where there is no limit.
+    """
     clock, chance, network = SystemClock(), SystemChance(), SystemNetwork()
     point = os.environ.get(CRASH_VARIABLE, "")
     return World(
@@ -92,6 +105,7 @@ def real_world(config: Config) -> World:
             clock=clock,
             chance=chance,
         ),
+        descriptors_max=descriptors_max if descriptors_max and descriptors_max > 0 else None,
         reach=crash_point(point) if point else lambda point: None,
     )
 
@@ -117,7 +131,7 @@ class _Server:
     async def run(self) -> StorageLost | None:
         descriptors = raise_descriptor_limit()
         loop = asyncio.get_running_loop()
-        node = Node(self._config, real_world(self._config), log=self._log)
+        node = Node(self._config, real_world(self._config, descriptors), log=self._log)
         node.process.connections_max = connections_max_for(
             descriptors, self._config.net.connections_max
         )

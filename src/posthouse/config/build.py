@@ -9,17 +9,18 @@ from posthouse.access.imap import options as imap
 from posthouse.access.pop3 import options as pop3
 from posthouse.accounts import directory
 from posthouse.config.consistency import value_at
+from posthouse.config.kinds import split_host_port
 from posthouse.config.schema import Config, Service
 from posthouse.dns import options as dns
 from posthouse.guard.auth_failures import AuthFailureOptions
 from posthouse.kernel.errors import UserError
 from posthouse.mailbox import names
 from posthouse.net.limits import ConnectionLimits
+from posthouse.net.smtp_client import Timeouts
 from posthouse.observe.options import LogOptions
 from posthouse.protocol.imap import limits as imap_limits
 from posthouse.protocol.pop3 import server as pop3_server
 from posthouse.protocol.smtp.limits import BareNewlines, Limits, Mode, ServerHello
-from posthouse.net.smtp_client import Timeouts
 from posthouse.queue import dsn, runner, schedule
 from posthouse.reception import options as reception
 from posthouse.relay import options as relay
@@ -115,6 +116,7 @@ def reception_options(config: Config, service: Service) -> reception.Options:
         subaddress_separator=config.route.subaddress_separator,
         relay_networks=tuple(smtp.relay_networks),
         free_octets_min=config.store.free_octets_min,
+        free_inodes_min=config.store.free_inodes_min,
         queue_recipients_max=config.queue.recipients_max,
         messages_per_minute=smtp.messages_per_minute,
         octets_per_minute=smtp.octets_per_minute,
@@ -185,6 +187,7 @@ def imap_options(config: Config) -> imap.Options:
             depth_max=section.hierarchy_max,
             subscriptions_max=section.subscriptions_max,
         ),
+        keywords_max=section.keywords_max,
         sessions_max=section.sessions_max,
         login_s=section.login_s,
         idle_s=section.idle_s,
@@ -233,14 +236,13 @@ def dns_options(config: Config, *, resolv_conf: Callable[[], str]) -> dns.Option
 
 
 def host_port(text: str, port: int) -> tuple[str, int]:
-    """ "host", "host:port", "[::1]:port" or a bare IPv6 address as host and port."""
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        return host, int(rest[1:]) if rest[1:] else port
-    if text.count(":") == 1:
-        host, _, number = text.partition(":")
-        return host, int(number)
-    return text, port
+    """ "host", "host:port", "[::1]:port" or a bare IPv6 address as host and port.
+
+    Raises:
+        ValueError: a bracket is missing, or the port is none; a checked config has neither.
+    """
+    host, own_port = split_host_port(text)
+    return host, port if own_port is None else own_port
 
 
 def schedule_options(config: Config) -> schedule.Options:

@@ -228,3 +228,7 @@ class Disk(Protocol):
     def free_octets(self, folder: str) -> int:
         """Octets an ordinary user may still write where `folder` is (or will be made)."""
         ...
+
+    def free_inodes(self, folder: str) -> int | None:
+        """Files an ordinary user may still make there; None where the file system has no bound."""
+        ...

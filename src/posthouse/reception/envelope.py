@@ -72,6 +72,10 @@ def cannot_take(session: Session, event: SenderOffered) -> Reply | None:
     if room.free_octets() < needed:
         session.limit("store.free_octets_min", room.free_octets())
         return rcpt.NO_ROOM
+    inodes = room.free_inodes()
+    if inodes is not None and inodes < options.free_inodes_min:
+        session.limit("store.free_inodes_min", inodes)
+        return rcpt.NO_ROOM
     if service.open_recipients() >= options.queue_recipients_max:
         session.limit("queue.recipients_max", service.open_recipients())
         return rcpt.NO_ROOM

@@ -36,6 +36,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     relay_networks: tuple[str, ...] = ()
     """Networks whose hosts may relay without logging in."""
     free_octets_min: int = 500 * MIB
+    free_inodes_min: int = 1_000
     queue_recipients_max: int = 1_000_000
     messages_per_minute: int = 120
     octets_per_minute: int = 500 * MIB

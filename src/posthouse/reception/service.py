@@ -28,6 +28,10 @@ class Room(Protocol):
 
     def free_octets(self) -> int: ...
 
+    def free_inodes(self) -> int | None:
+        """None where the file system has no bound."""
+        ...
+
     @property
     def waiting_share(self) -> float: ...
 

@@ -74,6 +74,7 @@ class SimDisk:
         self._write_fault = Countdown()
         self._sync_delay_s = 0.0
         self._capacity_octets: int | None = None
+        self.inodes: int | None = None  # free ones; None is no bound
         self._is_read_only = False
         self._has_inodes = True
         self._is_powered = True
@@ -114,6 +115,7 @@ class SimDisk:
         self._write_fault.stop()
         self._sync_delay_s = 0.0
         self._capacity_octets = None
+        self.inodes = None
         self.remount()
 
     def cut_power(self) -> None:
@@ -193,6 +195,9 @@ class SimDisk:
             if self._capacity_octets is None:
                 return FREE_OCTETS
             return max(0, self._capacity_octets - sum(self._sizes.values()))
+
+    def free_inodes(self, folder: str) -> int | None:
+        return self.inodes
 
     # --- what the VFS asks and tells; all raise OSError for the faults that are set ---
 

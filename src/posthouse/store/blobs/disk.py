@@ -87,8 +87,16 @@ class FileDisk:
             return ()
 
     def free_octets(self, folder: str) -> int:
-        path = Path(folder)
-        while not path.exists():
-            path = path.parent
-        state = os.statvfs(path)
+        state = _state_of(folder)
         return state.f_bavail * state.f_frsize
+
+    def free_inodes(self, folder: str) -> int | None:
+        state = _state_of(folder)
+        return state.f_favail if state.f_files else None  # btrfs and others count none
+
+
+def _state_of(folder: str) -> os.statvfs_result:
+    path = Path(folder)
+    while not path.exists():
+        path = path.parent
+    return os.statvfs(path)
