@@ -56,6 +56,7 @@ class Session:
     """Made for each connection; `service` is what all of them share."""
 
     __slots__ = (
+        "_has_ended",
         "accepted",
         "content_octets",
         "content_since_s",
@@ -79,6 +80,7 @@ class Session:
         self.machine: ServerSession
         self.principal: Principal | None = None
         self.deadline_s = math.inf
+        self._has_ended = False
         self.sender: SenderOffered | None = None
         self.accepted: list[Accepted] = []
         self.exchange: ServerMechanism | None = None
@@ -128,6 +130,7 @@ class Session:
         self._advance()
 
     def ended(self) -> None:
+        self._has_ended = True
         if not self.is_waiting:
             self.stream.close()
 
@@ -341,6 +344,8 @@ class Session:
             return
         self.stream.resume_reading()
         self._advance()
+        if self._has_ended and not self.is_waiting:  # answered; nothing more can come
+            self.stream.close()
 
     def fault(self, fault: Fault) -> None:
         """Our own trouble: 4yz for the open event, logged once."""
