@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from random import Random
 
+from tests.fuzz.oracle import Shape
+
 OCTETS_MAX = 32 * 1024
 NUMBERS = (b"0", b"-1", b"1", b"65536", b"2147483648", b"4294967296", b"9" * 20)
 OCTETS = b"\0\r\n\t \"'()<>[]{}\\/@:;,.=?*%+-_~\x7f\x80\xc0\xff"
@@ -80,3 +82,13 @@ def mutated(rng: Random, octets: bytes, pool: Sequence[bytes]) -> bytes:
     for _ in range(rng.choice((1, 1, 2, 3, 6))):
         rng.choice(CHANGES)(rng, changed, pool)
     return bytes(changed[:OCTETS_MAX])
+
+
+def shape(rng: Random, octets: bytes, pool: Sequence[bytes]) -> Shape:
+    """`octets` with a short piece of it, or of another input, to be repeated at one place."""
+    other = bytearray(octets if rng.random() < 0.7 else rng.choice(pool))
+    first, last = _place(rng, other)
+    piece = bytes(other[first:last]) or bytes((rng.choice(OCTETS),))
+    at = rng.randint(0, len(octets))
+    tail = octets[at:] if rng.random() < 0.7 else b""
+    return Shape(octets[:at], piece, tail)

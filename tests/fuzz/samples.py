@@ -133,4 +133,25 @@ PROXY_HEADERS = (
     b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\n",
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\2\1\xc0\0\2\2\0\1\0\x19",
 )
-SASL = (b"AGFubgBwYXNz", b"YQBiAGM=", b"=", b"*")
+SASL = (b"AGFubgBwYXNz", b"YQBiAGM=", b"=", b"*", b"\nYW5u\ncGFzcw==")
+CONFIGS = (
+    b"""\
+# a comment
+[node]
+hostname = "mx.example.org"
+[smtp]
+message_octets_max = "50 MiB"
+idle_s = "5 min"
+relay_networks = ["10.0.0.0/8", "2001:db8::/32"]
+[[listener]]
+service = "mx"
+address = "0.0.0.0"
+port = 25
+[[relay.route]]
+domain = "example.net"
+hosts = ["[192.0.2.1]:25"]
+[relay.retry]
+growth = 1.5
+""",
+    b"smtp.idle_s = 300\n[imap]\nidle_s = true\n[smpt]\nx = { y = [1, 'z', 1979-05-27] }\n",
+)

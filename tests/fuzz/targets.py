@@ -12,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from posthouse.config import settings
+from posthouse.config.host import FixedHost
 from posthouse.kernel.ports import RecordType
 from posthouse.message import dsn, preview
 from posthouse.message.address import AddressError, format_address, parse_mailbox
@@ -26,7 +28,9 @@ from posthouse.net.proxy import ProxyError, parse_proxy
 from posthouse.protocol.dns.grammar import read_response
 from posthouse.protocol.imap import structure, utf7
 from posthouse.protocol.imap.server import Phase
-from posthouse.protocol.sasl.grammar import SaslSyntaxError, decode_base64, parse_plain
+from posthouse.protocol.sasl.events import Challenge
+from posthouse.protocol.sasl.grammar import SaslSyntaxError, decode_base64
+from posthouse.protocol.sasl.server import MECHANISMS, server_mechanism
 from posthouse.protocol.smtp.client import ClientSession
 from posthouse.protocol.smtp.client_events import Ready
 from posthouse.protocol.smtp.reply_reader import Nonsense, ReplyReader
@@ -178,11 +182,30 @@ def proxy_header(octets: bytes) -> Hashable:
 
 
 def sasl(octets: bytes) -> Hashable:
+    """Each line a response, to a fresh exchange of each mechanism."""
+    seen: list[Hashable] = []
+    for name in MECHANISMS:
+        exchange = server_mechanism(name)
+        assert exchange is not None
+        for line in octets.split(b"\n")[:4]:
+            try:
+                step = exchange.step(decode_base64(line))
+            except SaslSyntaxError as error:
+                seen.append(str(error)[:20])
+                continue
+            seen.append(type(step).__name__)
+            if not isinstance(step, Challenge):
+                break
+    return tuple(seen)
+
+
+def config(octets: bytes) -> Hashable:
     try:
-        plain = parse_plain(decode_base64(octets))
-    except SaslSyntaxError as error:
-        return str(error)[:20]
-    return bool(plain)
+        loaded = settings.read(octets.decode("utf-8", "replace"), "x.toml", FixedHost())
+    except settings.ConfigError as error:
+        assert all("\n" not in str(problem) for problem in error.problems)
+        return tuple(problem.text[:12] for problem in error.problems[:3])
+    return tuple(loaded.origins)[:5]
 
 
 def _smtp_seeds() -> tuple[bytes, ...]:
@@ -216,4 +239,5 @@ TARGETS = (
     Target("dns-answer", dns_answer, samples.DNS_ANSWERS),
     Target("proxy-header", proxy_header, samples.PROXY_HEADERS),
     Target("sasl", sasl, samples.SASL),
+    Target("config", config, samples.CONFIGS),
 )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from random import Random
 
 import pytest
 
 from tests.fuzz.mutate import OCTETS_MAX, mutated
-from tests.fuzz.run import BROKEN_MAX, fuzz
+from tests.fuzz.oracle import growth
+from tests.fuzz.published import published
+from tests.fuzz.run import BROKEN_MAX, GROWN_EVERY, fuzz, main
 from tests.fuzz.targets import TARGETS, Target, is_one_list
 
-RUNS = 150
+RUNS = 310
 
 
 # H39, P9: whatever comes, a parser answers, soon
@@ -20,6 +24,14 @@ def test_mutated_input_breaks_no_parser(target: Target) -> None:
     result = fuzz(target, seed=1, is_over=lambda done, seconds: done >= runs)
     assert result.broken == []
     assert result.runs == runs
+
+
+def test_published_vectors_break_no_parser(vectors: Path) -> None:
+    found = published(vectors)
+    assert all(len(inputs) > 5 for inputs in found.values()) and len(found) == 7
+    for target in TARGETS:
+        for octets in found.get(target.name, ()):
+            target.run(octets)
 
 
 def test_each_way_of_breaking_is_kept_with_the_shortest_input_that_showed_it() -> None:
@@ -63,6 +75,39 @@ def test_a_seed_repeats_its_run() -> None:
         return seen
 
     assert inputs(1) == inputs(1) != inputs(2)
+
+
+def test_new_edges_of_our_code_make_an_input_worth_keeping(capsys) -> None:
+    result = fuzz(TARGETS[0], seed=1, is_over=lambda runs, s: runs > 400)
+    assert result.edges > 0
+    assert main(["--target", "sasl", "--seconds", "0.01", "--engine", "mutator"]) == 0
+    line = r"fuzz target=sasl execs=[0-9]+ new-edges=[0-9]+ crashes=0 slowest=[0-9]+ms\n"
+    assert re.fullmatch(line, capsys.readouterr().out)
+
+
+def test_time_that_grows_faster_than_the_input_is_found() -> None:
+    def quadratic(octets: bytes) -> None:
+        for at in range(0, len(octets), 2048):
+            octets.count(b"a\n", at)
+
+    def linear(octets: bytes) -> None:
+        sum(octets * 8)
+
+    found = growth(quadratic, bytes)
+    assert found is not None and found.is_too_fast
+    found = growth(linear, bytes)
+    assert found is not None and not found.is_too_fast
+    over = lambda runs, s: runs > GROWN_EVERY  # noqa: E731
+    broken = fuzz(Target("x", quadratic, (b"abc",)), seed=1, is_over=over).broken
+    assert any("n, 2n and 4n took" in one.why for one in broken)
+
+
+def test_an_input_that_takes_much_memory_is_found() -> None:
+    def bomb(octets: bytes) -> int:
+        return len(b"x" * (b"b" in octets) * 200_000_000)
+
+    broken = fuzz(Target("x", bomb, (b"abc",)), seed=1, is_over=lambda runs, s: True).broken
+    assert broken and re.fullmatch("took 1[89][0-9] MiB for 3 octets", broken[0].why)
 
 
 def test_mutations_change_and_are_bounded() -> None:
