@@ -1,6 +1,6 @@
 """The injected world: time, chance, DNS, network, disk and CPU workers.
 
-Nothing in Posthouse asks the system for these on its own. `app.py` builds the real ones (in `net`,
+Nothing in Posthouse asks the system for these on its own. `app` builds the real ones (in `net`,
 `dns`, `store`) and hands them down; `sim` builds seeded ones for tests. Signatures only.
 """
 

@@ -1,6 +1,6 @@
 """A port that accepts: limits and PROXY header first, then a session for each connection.
 
-`Listener` is what `app.py` makes for each configured port. It binds through the `Network` port, so
+`Listener` is what `app` makes for each configured port. It binds through the `Network` port, so
 the simulator's network serves as well. Refused connections hear one greeting line of their service
 and are closed; none is left waiting in the backlog.
 """

@@ -39,7 +39,7 @@ Put = Callable[[bytes], None]
 
 
 class Log:
-    """Writes events to a sink. One for a process, handed down by `app.py`."""
+    """Writes events to a sink. One for a process, handed down by `app`."""
 
     __slots__ = (
         "_encode",

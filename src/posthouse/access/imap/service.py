@@ -1,6 +1,6 @@
 """What all IMAP sessions of a process share, and the greeting that refuses one.
 
-`app.py` makes one `Service`; `net.listener` asks it for a session for each connection.
+`app` makes one `Service`; `net.listener` asks it for a session for each connection.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""The only place that builds things and hands them to each other; start and stop of a node.
-
-`Node` is one whole server over a `World` of ports: the real one for `posthouse serve`, the lab's on
-loopback for `posthouse demo` and tests, a simulated one in `sim`.
-"""
+"""One server: built from its config over a world of ports, listening, drained and closed."""
 
 from __future__ import annotations
 
@@ -11,6 +7,7 @@ import contextlib
 import errno
 import ssl
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -21,16 +18,15 @@ from posthouse.access.imap import service as imap_service
 from posthouse.access.pop3 import service as pop3_service
 from posthouse.accounts.directory import Directory
 from posthouse.accounts.login import Authenticator
-from posthouse.accounts.password import Cost
+from posthouse.app import housekeeping
+from posthouse.app.world import Room, World
 from posthouse.config import build, limits
 from posthouse.config.schema import Config, Service
 from posthouse.delivery.agent import Dispatch, LocalAgent
-from posthouse.dns.resolver import CachingResolver
 from posthouse.guard.admission import Admission, AdmissionOptions
 from posthouse.guard.auth_failures import AuthFailures
 from posthouse.guard.login_guard import LoginGuard
 from posthouse.kernel.errors import Fault, StorageLost, UserError
-from posthouse.kernel.ports import Chance, Clock, Disk, Network, Resolver, Workers
 from posthouse.mailbox.changes import ChangesHub
 from posthouse.net.deadlines import Deadlines
 from posthouse.net.limits import Connections, WholeProcess
@@ -43,97 +39,23 @@ from posthouse.observe.limits import LimitWatch
 from posthouse.observe.log import Log
 from posthouse.observe.metrics import Metrics
 from posthouse.queue.dsn import Notices, to_queue
-from posthouse.queue.item import Reason, State
 from posthouse.queue.outcomes import Recorder
 from posthouse.queue.runner import Runner
 from posthouse.reception.door import Door
 from posthouse.reception.service import Service as SmtpService
 from posthouse.relay.options import Options as RelayOptions
 from posthouse.relay.options import TlsContexts
-from posthouse.relay.plan import SMTP_PORT
 from posthouse.relay.pool import Relay
-from posthouse.store import queue as queue_rows
-from posthouse.store.blobs.sweep import Sweeper
 from posthouse.store.sqlite.engine import SqliteStore
 from posthouse.tls.certificates import CertificateFiles, Certificates
 from posthouse.tls.contexts import opportunistic_client_context, verifying_client_context
 from posthouse.tls.self_signed import ensure_self_signed
 from posthouse.web.metrics import MetricsServer
 
-QUEUE_STATES: Final = {State.QUEUED: "waiting", State.LEASED: "leased", State.HELD: "held"}
-ENDINGS: Final = {
-    Reason.RELAYED: "relayed",
-    Reason.DEFERRED: "deferred",
-    Reason.FAILED: "failed",
-}
 TLS_FROM_THE_START: Final = frozenset({Service.SUBMISSIONS, Service.IMAPS, Service.POP3S})
-HOUSEKEEPING_S: Final = 1.0
-SWEEP_S: Final = 600.0
-CERTIFICATE_LOOK_S: Final = 30.0
-PRUNE_S: Final = 60.0
-PROBE_S: Final = 5.0
 AFTER_BUG_S: Final = 1.0
-ROOM_LOOK_S: Final = 0.5
 NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 """How a machine without IPv6 refuses to listen on `::`."""
-STRESS_SHARE: Final = 0.8
-CALM_SHARE: Final = 0.5
-STRESS_AFTER_S: Final = 2.0
-CALM_AFTER_S: Final = 30.0
-
-
-class World(msgspec.Struct, frozen=True, kw_only=True):
-    """The ports a node stands on."""
-
-    clock: Clock
-    chance: Chance
-    network: Network
-    disk: Disk
-    workers: Workers
-    resolver: Callable[[Config], Resolver]
-    password_cost: Cost = Cost()
-    ca_file: Path | None = None
-    """Roots for verified TLS to other hosts; None is the system's."""
-    is_store_inline: bool = False
-    vfs: str | None = None
-    descriptors_max: int | None = None
-    """RLIMIT_NOFILE; None where nobody counts them."""
-    mx_port: int = SMTP_PORT
-    """Where other hosts take mail; those of the laboratory on loopback cannot have port 25."""
-    leisure: float = 1.0
-    """How many times longer than usual whatever looks around now and then may wait: a simulator
-    passes days in which nothing happens."""
-    reach: Callable[[str], None] = lambda point: None
-
-
-class Room:
-    """Whether there is room to take mail: the store's word, and the disk's on inodes (F6)."""
-
-    def __init__(self, store: SqliteStore, disk: Disk, folder: str, clock: Clock) -> None:
-        self._store = store
-        self._disk = disk
-        self._folder = folder
-        self._clock = clock
-        self._free_inodes: int | None = None
-        self._looked_s = float("-inf")
-
-    def free_octets(self) -> int:
-        return self._store.free_octets()
-
-    def free_inodes(self) -> int | None:
-        now = self._clock.monotonic_s()
-        if now - self._looked_s > ROOM_LOOK_S:
-            self._looked_s = now
-            self._free_inodes = self._disk.free_inodes(self._folder)
-        return self._free_inodes
-
-    @property
-    def waiting_share(self) -> float:
-        return self._store.waiting_share
-
-    @property
-    def is_writable(self) -> bool:
-        return self._store.is_writable
 
 
 class Node:
@@ -157,7 +79,7 @@ class Node:
         self.revived: asyncio.Future[None]
         """The data, open for reading only since the start, can be written again."""
         self.open_recipients = 0
-        self._connections: list[Connections] = []
+        self.connections: list[Connections] = []
         self._trace_ids = TraceIds(world.clock, world.chance)
         self._metrics_server: MetricsServer | None = None
         self._exit = contextlib.AsyncExitStack()
@@ -350,7 +272,7 @@ class Node:
         config, world = self.config, self.world
         smtp = Connections(build.smtp_connections(config), self.process)
         access = Connections(build.access_connections(config), self.process)
-        self._connections = [smtp, access]
+        self.connections = [smtp, access]
         for at, wanted in enumerate(config.listeners()):
             if wanted.service is Service.METRICS:
                 await self._open_metrics(wanted.addresses, wanted.port or 0)
@@ -435,13 +357,13 @@ class Node:
         for name, work in (
             ("deadlines", self.deadlines.run),
             ("loop watch", lambda: watch_loop(clock, lag, self.log, interval_s=look_s)),
-            ("housekeeping", self._keep_house),
-            ("blob sweep", self._sweep),
-            ("certificates", self._watch_certificates),
+            ("housekeeping", partial(housekeeping.keep_house, self)),
+            ("blob sweep", partial(housekeeping.sweep, self)),
+            ("certificates", partial(housekeeping.watch_certificates, self)),
         ):
             self._background.append(self._tasks.create_task(self._guarded(name, work)))
         if not self.store.is_writable:
-            probe = self._guarded("disk probe", self._probe_disk)
+            probe = self._guarded("disk probe", partial(housekeeping.probe_disk, self))
             self._background.append(self._tasks.create_task(probe))
             return
         relay = self._guarded("relay", self.relay.run)
@@ -466,106 +388,9 @@ class Node:
         except Fault as fault:
             self.log.write(events.FAULT_MET, kind=type(fault).__name__, detail=str(fault))
 
-    async def _keep_house(self) -> None:
-        """Once a second: counts for metrics and limits, and whether we are under stress."""
-        clock = self.world.clock
-        hot_since = calm_since = clock.monotonic_s()
-        pruned_s = clock.monotonic_s()
-        while True:
-            now = clock.monotonic_s()
-            share = max(
-                self.store.waiting_share,
-                self.process.open / self.process.connections_max,
-            )
-            hot_since = hot_since if share >= STRESS_SHARE else now
-            calm_since = calm_since if share <= CALM_SHARE else now
-            if now - hot_since >= STRESS_AFTER_S:
-                self._set_stress(is_stressed=True)
-            elif now - calm_since >= CALM_AFTER_S:
-                self._set_stress(is_stressed=False)
-            if now - pruned_s >= PRUNE_S:
-                pruned_s = now
-                self.failures.prune(now)
-                for connections in self._connections:
-                    connections.prune(now)
-            await self._measure_queue()
-            await clock.sleep(HOUSEKEEPING_S * self.world.leisure)
-
-    def _set_stress(self, *, is_stressed: bool) -> None:
-        if bool(self.metrics.stress.value) is is_stressed:
-            return
-        self.metrics.stress.value = float(is_stressed)
-        self.log.write(events.STRESS_ENTERED if is_stressed else events.STRESS_LEFT)
-        for service in self.smtp_services:
-            service.is_stressed = is_stressed
-
-    async def _measure_queue(self) -> None:
-        metrics, store = self.metrics, self.store
-        metrics.store_waiting.value = store.waiting_units
-        metrics.unknown_commits.total = store.stats.unknown_commits
-        self._measure_outside()
-        try:
-            counts = await store.read(queue_rows.open_counts)
-            oldest = await store.read(queue_rows.oldest_open)
-        except Fault:
-            return
-        age_us = 0 if oldest is None else self.world.clock.unix_us() - oldest
-        metrics.queue_oldest_seconds.value = max(0.0, age_us / 1_000_000)
-        self.open_recipients = sum(counts.values())
-        for state, name in QUEUE_STATES.items():
-            metrics.queue_recipients[name].value = counts.get(state, 0)
-
-    def _measure_outside(self) -> None:
-        """Counts that the queue, the relay and DNS keep for themselves."""
-        metrics, endings = self.metrics, self.runner.counts.endings
-        for reason, name in ENDINGS.items():
-            metrics.attempts[name].total = endings.get(reason, 0)
-        settled = metrics.recipients_settled
-        settled["relayed"].total = endings.get(Reason.RELAYED, 0)
-        settled["failed"].total = endings.get(Reason.FAILED, 0)
-        settled["expired"].total = endings.get(Reason.EXPIRED, 0)
-        metrics.relay_sessions.value = self.relay.sessions
-        metrics.relay_handshakes["failed"].total = self.relay.counts.handshakes_failed
-        metrics.duplicates.total = self.relay.counts.unknown + self.runner.counts.reclaimed
-        if isinstance(self.resolver, CachingResolver):
-            metrics.dns_cached.total = self.resolver.counts.cache_hits
-
     def _committed(self, seconds: float, units: int) -> None:
         self.metrics.commit_seconds.observe(seconds)
         self.metrics.commit_units.observe(units)
-
-    async def _sweep(self) -> None:
-        sweeper = Sweeper(
-            self.store,
-            self.store.segments,
-            self.world.clock,
-            grace_s=build.store_options(self.config).sweep_grace_s,
-        )
-        while True:
-            await self.world.clock.sleep(SWEEP_S)
-            try:
-                await sweeper.run_once()
-            except Fault as fault:
-                self.log.write(events.FAULT_MET, kind=type(fault).__name__, detail=str(fault))
-
-    async def _watch_certificates(self) -> None:
-        while True:
-            await self.world.clock.sleep(CERTIFICATE_LOOK_S * self.world.leisure)
-            self.reload_certificates()
-
-    async def _probe_disk(self) -> None:
-        """The store could only be opened for reading (F3): see when a sync works again."""
-        disk = self.world.disk
-        probe = f"{self.config.node.data_folder}/blobs/probe"
-        while not self.revived.done():
-            await self.world.clock.sleep(PROBE_S)
-            try:
-                disk.append(probe, b".")
-                disk.sync(probe)
-                disk.remove(probe)
-            except OSError:
-                continue
-            self.revived.set_result(None)
 
     def reload(self, config: Config) -> None:
         """Apply a changed config to what can change while running (F36).
