@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from typing import Protocol
 
 from posthouse.access.imap.options import Options
 from posthouse.access.imap.session import Session
-from posthouse.accounts.login import LoginResult
+from posthouse.access.ports import Authenticator, Observer, may_log_in
 from posthouse.kernel.ids import AccountId, TraceId
 from posthouse.kernel.ports import Clock, Workers
 from posthouse.mailbox.changes import ChangesHub
@@ -20,24 +19,6 @@ from posthouse.net.limits import Limit, Networks
 from posthouse.net.stream import Peer, Stream
 from posthouse.protocol.imap import responses
 from posthouse.store.transaction import Store
-
-
-class Authenticator(Protocol):
-    """`posthouse.accounts.login.Authenticator`, or a test's."""
-
-    async def authenticate(
-        self, *, name: str, password: str, authzid: str = "", peer: str, service: str
-    ) -> LoginResult: ...
-
-
-class Observer(Protocol):
-    """Where log lines and metrics of sessions go. Never message content or secrets."""
-
-    def noted(self, event: str, trace: TraceId, **fields: object) -> None: ...
-
-    def limit_reached(
-        self, name: str, trace: TraceId, *, value: int, observed: int, peer: str
-    ) -> None: ...
 
 
 class Unobserved:
@@ -103,12 +84,11 @@ class Service:
         return Session(self, stream)
 
     def may_log_in(self, stream: Stream) -> bool:
-        """No password in plaintext, but from networks that are safe by themselves (P12)."""
         options = self.options
-        return (
-            stream.is_tls
-            or options.is_plaintext_login_allowed
-            or stream.peer.address in Networks(options.plaintext_networks)
+        return may_log_in(
+            stream,
+            is_for_everybody=options.is_plaintext_login_allowed,
+            plaintext_networks=Networks(options.plaintext_networks),
         )
 
     def refusal(self, limit: Limit) -> bytes:
