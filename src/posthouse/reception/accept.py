@@ -4,6 +4,7 @@ decision record, in one commit (promise P1). The 250 follows it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
@@ -57,6 +58,8 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     queued: int
     full: tuple[AccountId, ...] = ()
     """Accounts that were over their quota."""
+    refused: frozenset[AccountId] = frozenset()
+    """Those of them that nothing was kept for: LMTP tells of each recipient by itself."""
 
 
 class AllFull(Exception):
@@ -80,6 +83,9 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int
     decision: bytes
     notices: Notices
+    each: tuple[Accepted, ...] = ()
+    """LMTP: the recipients, each to be answered by itself, so that one whose mailbox is full is
+    refused instead of queued (RFC 2033 §4.2)."""
 
     def __call__(self, tx: Transaction) -> Taken:
         local = self.local
@@ -88,7 +94,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
         blob = tx.put_blob(self.octets, sha256=sha256, references=references)
         received_at = tx.now_us()
         return_path = trace.return_path(self.envelope.reverse_path)
-        recipients: list[AcceptedRecipient] = []
+        stored: set[AccountId] = set()
         full: list[AccountId] = []
         for end in local:
             assert self.prepared is not None
@@ -103,11 +109,19 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
                 )
             except OverQuota:
                 full.append(end.account)
-                recipients.append(_recipient(end, State.QUEUED, received_at + DEFERRED_S * 10**6))
             else:
-                recipients.append(_recipient(end, State.STORED, None))
+                stored.add(end.account)
         if full and len(full) == references:
             raise AllFull
+        refused = _refused(self.each, full) if full else frozenset[AccountId]()
+        later = received_at + DEFERRED_S * 10**6
+        recipients = [
+            _recipient(end, State.STORED, None)
+            if end.account in stored
+            else _recipient(end, State.QUEUED, later)
+            for end in local
+            if end.account not in refused
+        ]
         recipients += [
             AcceptedRecipient(
                 address=end.address,
@@ -117,9 +131,11 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
             )
             for end in self.remote
         ]
-        is_queued = bool(full) or bool(self.remote)
-        if full:  # the references their deliveries would have had; one is the queue's
-            tx.release_blob(blob, len(full) - (0 if self.remote else 1))
+        queued = len(full) - len(refused) + len(self.remote)
+        is_queued = queued > 0
+        # The references that deliveries to full mailboxes would have had; one is the queue's.
+        if unused := references - len(stored) - is_queued:
+            tx.release_blob(blob, unused)
         envelope = self.envelope
         message = accept(
             tx,
@@ -147,10 +163,33 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
             queue_id=self.queue_id,
             message=message,
             octets=len(self.octets),
-            stored=len(local) - len(full),
-            queued=len(self.remote) + len(full),
+            stored=len(stored),
+            queued=queued,
             full=tuple(full),
+            refused=refused,
         )
+
+
+def is_refused(one: Accepted, refused: AbstractSet[AccountId]) -> bool:
+    """Whether a recipient leads to nothing but `refused` accounts."""
+    return not one.remote and all(target.account in refused for target in one.local)
+
+
+def _refused(each: Sequence[Accepted], full: Sequence[AccountId]) -> frozenset[AccountId]:
+    """The full accounts to refuse: those that no recipient leads to who gets it elsewhere too.
+
+    Whoever is told 250 has all its ends owned by us, so the others wait in the queue.
+    """
+    if not each:
+        return frozenset()
+    refused = set(full)
+    before = -1
+    while len(refused) != before:
+        before = len(refused)
+        for one in each:
+            if not is_refused(one, refused):
+                refused.difference_update([target.account for target in one.local])
+    return frozenset(refused)
 
 
 def _recipient(end: LocalEnd, state: State, due_at: int | None) -> AcceptedRecipient:

@@ -21,7 +21,14 @@ from posthouse.protocol.smtp.limits import Mode
 from posthouse.queue.item import Origin
 from posthouse.reception import recipients as rcpt
 from posthouse.reception import submission, trace, verdict
-from posthouse.reception.accept import Acceptance, AllFull, Taken, decision_record, ends
+from posthouse.reception.accept import (
+    Acceptance,
+    AllFull,
+    Taken,
+    decision_record,
+    ends,
+    is_refused,
+)
 
 if TYPE_CHECKING:
     from posthouse.reception.session import Session
@@ -154,6 +161,7 @@ def judge(
         expires_at=service.clock.unix_us() + int(options.lifetime_s * 1_000_000),
         decision=decision_record(session.facts(), session.accepted),
         notices=service.notices,
+        each=tuple(session.accepted) if options.mode is Mode.LMTP else (),
     )
 
 
@@ -214,7 +222,12 @@ def answer_taken(session: Session, taken: Taken) -> None:
 def answer_lmtp(session: Session, taken: Taken) -> None:
     """One reply for each recipient (RFC 2033 §4.2)."""
     ok = Reply(250, "2.0.0", f"Accepted as {taken.queue_id}")
-    session.machine.answer_each([ok for _ in session.accepted])
+    session.machine.answer_each(
+        [
+            rcpt.OVER_QUOTA_SOON if taken.refused and is_refused(one, taken.refused) else ok
+            for one in session.accepted
+        ]
+    )
 
 
 def refuse(session: Session, reply: Reply) -> None:
