@@ -108,6 +108,8 @@ def reception_options(config: Config, service: Service) -> reception.Options:
         data_rate_min=smtp.data_rate_min,
         login_s=smtp.login_s,
         session_s=smtp.session_s,
+        output_octets_max=smtp.output_octets_max,
+        write_s=config.net.write_s,
         handshake_s=config.tls.handshake_s,
         hops_max=smtp.hops_max,
         header_octets_max=config.message.header_octets_max,

@@ -27,6 +27,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Octets a second, looked at over 60 s."""
     login_s: float = 120.0
     session_s: float = 3600.0
+    output_octets_max: int = 64 * 1024
+    """Replies left unread by the peer before nothing more is taken from it."""
+    write_s: float = 300.0
+    """How long they may stay so, before the connection is cut."""
     handshake_s: float = 20.0
     hops_max: int = 50
     header_octets_max: int = 256 * 1024

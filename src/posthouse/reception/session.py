@@ -62,6 +62,7 @@ class Session:
         "content_since_s",
         "deadline_s",
         "exchange",
+        "is_unread",
         "is_waiting",
         "known_facts",
         "known_hop",
@@ -87,6 +88,8 @@ class Session:
         self.known_facts: SessionFacts | None = None
         self.known_hop: trace.Hop | None = None
         self.is_waiting = False
+        self.is_unread = False
+        """The peer leaves our replies unread: nothing more is taken or answered (F33)."""
         self.transactions = 0
         self.opened_s = 0.0
         self.content_since_s = 0.0
@@ -145,6 +148,9 @@ class Session:
         self.forget()
 
     def writable(self) -> None:
+        if self.is_unread:
+            self.is_unread = False
+            self.stream.resume_reading()
         if not self.is_waiting:
             self._advance()
 
@@ -154,6 +160,12 @@ class Session:
         """The deadline passed: say so and close (RELIABILITY: idle, command, data, login)."""
         if self.is_waiting:
             self.deadline_s = self.service.deadlines.after_s(self.service.options.idle_s)
+            return
+        if self.is_unread:
+            self.limit("smtp.output_octets_max", self.stream.unsent_octets)
+            self._log_end("our replies are not read")
+            self.machine.disconnect(IDLE, "net.write_s")  # nobody would read it
+            self.stream.abort()
             return
         phase = self.machine.phase
         in_content = phase is Phase.CONTENT or phase is Phase.CHUNK
@@ -214,6 +226,8 @@ class Session:
     def _advance(self) -> None:
         """Decide what can be decided, then write all of it at once."""
         machine, stream = self.machine, self.stream
+        if self._holds_back():
+            return
         if self.service.is_stressed or machine.limits is not self.service.options.limits:
             machine.limits = self._limits()
         has_moved = False
@@ -243,7 +257,20 @@ class Session:
             self.drain()  # what was open is finished now (P14)
         if machine.phase is Phase.HANDSHAKE and not self.is_waiting:
             self._start_tls()
-        self._set_deadline(has_moved=has_moved)
+        if not self._holds_back():
+            self._set_deadline(has_moved=has_moved)
+
+    def _holds_back(self) -> bool:
+        """Whether more of our replies are unread than `smtp.output_octets_max`. Then reading stops
+        too, and the peer has `net.write_s` to catch up."""
+        stream, options = self.stream, self.service.options
+        if stream.is_writable or stream.unsent_octets <= options.output_octets_max:
+            return False
+        stream.pause_reading()
+        if not self.is_unread:
+            self.is_unread = True
+            self.deadline_s = self.service.deadlines.after_s(options.write_s)
+        return True
 
     def bug(self, error: BaseException) -> None:
         service = self.service
