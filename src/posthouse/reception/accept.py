@@ -122,15 +122,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
             for end in local
             if end.account not in refused
         ]
-        recipients += [
-            AcceptedRecipient(
-                address=end.address,
-                state=State.QUEUED,
-                notify=end.notify,
-                original_recipient=end.original_recipient,
-            )
-            for end in self.remote
-        ]
+        recipients += [_remote_recipient(end) for end in self.remote]
         queued = len(full) - len(refused) + len(self.remote)
         is_queued = queued > 0
         # The references that deliveries to full mailboxes would have had; one is the queue's.
@@ -199,6 +191,15 @@ def _recipient(end: LocalEnd, state: State, due_at: int | None) -> AcceptedRecip
         notify=end.notify,
         original_recipient=end.original_recipient,
         due_at=due_at,
+    )
+
+
+def _remote_recipient(end: RemoteEnd) -> AcceptedRecipient:
+    return AcceptedRecipient(
+        address=end.address,
+        state=State.QUEUED,
+        notify=end.notify,
+        original_recipient=end.original_recipient,
     )
 
 
