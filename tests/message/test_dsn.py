@@ -97,6 +97,19 @@ def test_a_failure_notice_has_three_parts_and_says_who_wrote_it() -> None:
     assert returned(octets) == ("message/rfc822", ORIGINAL)
 
 
+def test_only_a_host_is_said_to_have_answered_by_smtp() -> None:  # RFC 3464 §2.3.6
+    words = "the domain b.example does not exist"
+    told = RecipientReport(
+        final_recipient="x@b.example", action=Action.FAILED, status="5.1.2", diagnostic=words
+    )
+    octets = compose(report(told))
+    assert f"Diagnostic-Code: X-Posthouse; {words}\r\n".encode() in octets
+    parsed = dsn.parse(octets)
+    assert parsed is not None
+    [read] = parsed.recipients
+    assert read.diagnostic == words and read.remote_mta is None
+
+
 def test_what_is_returned_follows_ret_and_the_bound() -> None:  # RFC 3461 §4.3
     header = ORIGINAL.partition(b"\r\n\r\n")[0] + b"\r\n"
     as_fields = ("text/rfc822-headers", header)

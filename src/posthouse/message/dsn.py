@@ -192,10 +192,12 @@ def _recipient_lines(one: RecipientReport) -> list[bytes]:
     if one.remote_mta:
         lines.append(_line("Remote-MTA", f"dns; {_safe(one.remote_mta)}"))
     if one.diagnostic:
-        words_of_remote = "".join(
+        shown_words = "".join(
             character if " " <= character <= "~" else "?" for character in _safe(one.diagnostic)
         )
-        lines.append(_line("Diagnostic-Code", f"smtp; {words_of_remote}"))
+        # RFC 3464 §2.3.6: "smtp" stands for a host's reply; what we say ourselves is no SMTP.
+        kind = "smtp" if one.remote_mta else "X-Posthouse"
+        lines.append(_line("Diagnostic-Code", f"{kind}; {shown_words}"))
     if one.last_attempt_at is not None:
         lines.append(_line("Last-Attempt-Date", format_date(one.last_attempt_at)))
     if one.will_retry_until is not None and one.action is Action.DELAYED:
