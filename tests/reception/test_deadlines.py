@@ -1,5 +1,7 @@
 """Peers that are slow, silent, deaf or gone, and a clock that jumps; in virtual time."""
 
+from dataclasses import dataclass
+
 import pytest
 
 from posthouse.config.schema import Service
@@ -82,6 +84,44 @@ async def test_whoever_stops_anywhere_is_ended(lab: Lab, said: bytes) -> None:
     assert talk.is_lost
     assert len(lab.node("north").node.deadlines) == 0
     assert await lab.inbox(ADA) == []
+
+
+@dataclass
+class Slow:
+    """A peer that says `lines`, begins with `last`, and the setting it runs into."""
+
+    service: Service
+    lines: tuple[bytes, ...]
+    last: bytes
+    limit: str
+
+
+HELLO = b"EHLO x"
+OPEN = (HELLO, b"MAIL FROM:<a@b.example>", b"RCPT TO:<ada@north.example>", b"DATA")
+SLOW = [
+    Slow(Service.MX, (HELLO,), b"", "smtp.idle_s"),
+    Slow(Service.MX, (HELLO,), b"NOO", "smtp.command_s"),
+    Slow(Service.MX, OPEN, b"Subject: a\r\n", "smtp.data_rate_min"),
+    Slow(Service.SUBMISSION, (HELLO,), b"", "smtp.login_s"),
+    Slow(Service.SUBMISSION, (), b"", "smtp.login_s"),
+]
+
+
+# P9: what was reached is counted under its own name
+@pytest.mark.parametrize("slow", SLOW, ids=lambda slow: slow.limit)
+@simulated()
+async def test_the_limit_that_ends_a_session_is_the_one_that_is_counted(
+    lab: Lab, slow: Slow
+) -> None:
+    talk = await lab.connect("north", slow.service)
+    await talk.reply()
+    for line in slow.lines:
+        assert (await talk.say(line))[:1] in (b"2", b"3")
+    talk.send(slow.last)
+    await lab.ground.clock.sleep(400)
+    assert talk.is_lost
+    shown = lab.node("north").node.metrics.limits.shown()
+    assert {name: one.total for [name], one in shown if one.total} == {slow.limit: 1}
 
 
 # F32: the peer is gone in the middle

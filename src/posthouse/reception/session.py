@@ -60,6 +60,7 @@ class Session:
         "accepted",
         "content_octets",
         "content_since_s",
+        "deadline_of",
         "deadline_s",
         "exchange",
         "is_unread",
@@ -81,6 +82,8 @@ class Session:
         self.machine: ServerSession
         self.principal: Principal | None = None
         self.deadline_s = math.inf
+        self.deadline_of = "smtp.idle_s"
+        """The setting that `deadline_s` comes of."""
         self._has_ended = False
         self.sender: SenderOffered | None = None
         self.accepted: list[Accepted] = []
@@ -169,21 +172,26 @@ class Session:
             return
         phase = self.machine.phase
         in_content = phase is Phase.CONTENT or phase is Phase.CHUNK
-        name = "smtp.data_idle_s" if in_content else "smtp.idle_s"
-        if in_content and self._is_content_alive():
-            self._set_deadline(has_moved=True)
-            return
-        self.limit(name, self.service.options.idle_s)
+        name = self.deadline_of
+        observed = self.service.limit_value(name)
+        if in_content:
+            rate = self._content_rate()
+            if rate >= self.service.options.data_rate_min:
+                self._set_deadline(has_moved=True)
+                return
+            if rate or name == "smtp.data_rate_min":
+                name, observed = "smtp.data_rate_min", rate
+        self.limit(name, observed)
         self.machine.disconnect(TOO_SLOW if in_content else IDLE, name)
         self._advance()
 
-    def _is_content_alive(self) -> bool:
-        """Whether enough came in the last window (`smtp.data_rate_min`); begins a new one."""
+    def _content_rate(self) -> float:
+        """Octets a second in the window that ends now (`smtp.data_rate_min`); begins a new one."""
         now = self.service.deadlines.now_s
         window_s = now - self.content_since_s
-        is_enough = self.content_octets >= self.service.options.data_rate_min * window_s
+        rate = self.content_octets / window_s if window_s > 0 else math.inf
         self.content_since_s, self.content_octets = now, 0
-        return is_enough
+        return rate
 
     def drain(self) -> None:
         """End at the next moment no transaction is open (P14)."""
@@ -201,19 +209,23 @@ class Session:
             if self.content_since_s == 0.0:
                 self.content_since_s = now
             # To the end of the window, however much comes: what drips in is weighed there (H15).
-            window_s = min(RATE_WINDOW_S, options.data_idle_s)
+            is_idle_first = options.data_idle_s <= RATE_WINDOW_S
+            window_s = options.data_idle_s if is_idle_first else RATE_WINDOW_S
             self.deadline_s = self.content_since_s + window_s
+            self.deadline_of = "smtp.data_idle_s" if is_idle_first else "smtp.data_rate_min"
             return
         self.content_since_s, self.content_octets = 0.0, 0
         if not has_moved:
-            self.deadline_s = min(self.deadline_s, now + options.command_s)
-        elif self.principal is not None:
-            self.deadline_s = now + options.idle_s
+            if now + options.command_s < self.deadline_s:
+                self.deadline_s, self.deadline_of = now + options.command_s, "smtp.command_s"
+        elif self.principal is None and service.is_stressed:
+            self.deadline_s, self.deadline_of = now + options.stressed_idle_s, "smtp.idle_stress_s"
         else:
-            end = now + (options.stressed_idle_s if service.is_stressed else options.idle_s)
-            if options.mode is Mode.SUBMISSION:
-                end = min(end, self.opened_s + options.login_s)
-            self.deadline_s = end
+            self.deadline_s, self.deadline_of = now + options.idle_s, "smtp.idle_s"
+        if self.principal is None and options.mode is Mode.SUBMISSION:
+            login_end_s = self.opened_s + options.login_s
+            if login_end_s < self.deadline_s:
+                self.deadline_s, self.deadline_of = login_end_s, "smtp.login_s"
 
     def _limits(self) -> Limits:
         options = self.service.options
