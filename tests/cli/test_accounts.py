@@ -73,7 +73,7 @@ def test_an_account_begins_with_its_mailboxes_and_never_shows_its_password(house
             "me@example.org",
             (),
             "short\n",
-            "the password has 5 octets, at least 12 are needed",
+            "the password has 5 characters, at least 12 are needed",
             "four or five random words make a good one",
         ),
         (
@@ -141,7 +141,7 @@ def test_import_makes_many_and_names_the_line_that_is_wrong(house: Cli) -> None:
     code, _, err = house("account", "import", "-", stdin="c@example.org x\n")
     assert (code, err.splitlines()[0]) == (
         ExitCode.FAILED,
-        "error: line 1: the password has 1 octets, at least 12 are needed",
+        "error: line 1: the password has 1 character, at least 12 are needed",
     )
 
 

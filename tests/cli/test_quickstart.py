@@ -130,7 +130,7 @@ def test_an_existing_config_is_never_overwritten(other: tuple[str, ...], cli: Cl
         (("you@", "--data", "d"), STDIN, 1, "'you@' is not an address: "),
         (("a@[127.0.0.1]", "--data", "d"), STDIN, 1, "'a@[127.0.0.1]' has no domain name"),
         (("a@b.org", "--data", "d"), "", 1, "the password is empty"),
-        (("a@b.org", "--data", "d"), "short\n", 1, "the password has 5 octets"),
+        (("a@b.org", "--data", "d"), "short\n", 1, "the password has 5 characters"),
         (("a@b.org", "--data", "d"), "password1234\n", 1, "this password is one of those"),
         (("a@b.org", "--data", "d", "--listen", "x"), STDIN, 2, "--listen takes an IP address"),
         (("a@b.org", "--data", "/proc/d"), STDIN, 1, "/proc/d cannot be written: "),

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import pytest
-
 from posthouse.accounts import admin
 from posthouse.accounts.directory import Options as DirectoryOptions
 from posthouse.delivery.agent import LOCAL, Dispatch, LocalAgent
@@ -251,7 +249,6 @@ def test_recipients_of_one_message_have_ends_of_their_own(tmp_path):  # P2
     with_house(tmp_path, test)
 
 
-@pytest.mark.xfail(strict=True, reason="the full mailbox behind the alias is passed over for good")
 def test_an_alias_to_a_full_mailbox_and_another_loses_neither(tmp_path):  # P2
     async def test(house):
         house.add(BOB, quota_octets=10)
@@ -287,7 +284,6 @@ def test_local_domains_go_here_and_all_others_to_the_relay(tmp_path):
     with_house(tmp_path, test)
 
 
-@pytest.mark.xfail(strict=True, reason="a change during the look at the one before is not seen")
 def test_domains_added_one_right_after_the_other_are_both_local(tmp_path):
     async def test(house):
         await house.clock.sleep(0.1)

@@ -117,6 +117,7 @@ class LocalAgent:
         assert message.blob is not None
         top = f"Return-Path: <{message.reverse_path or ''}>\r\n"
         stored: list[str] = []
+        left: list[Address] = []
         trouble: MailboxError | None = None
         for target in expansion.local:
             fields = f"{top}Delivered-To: {target.address}\r\n".encode()
@@ -131,15 +132,18 @@ class LocalAgent:
                 )
             except MailboxError as error:
                 trouble = error
+                left.append(parse_mailbox(target.name))
             else:
                 tx.keep_blob(message.blob)
                 stored.append(target.name)
         if trouble is not None and not stored:
             status = "4.2.2" if isinstance(trouble, OverQuota) else "4.3.0"
             return _outcome(recipient, Ending.DEFERRED, status, str(trouble))
-        if expansion.remote:
-            self._forward(work, recipient, expansion.remote, name, tx)
-            stored += [format_address(address) for address in expansion.remote]
+        # What could not be stored is as little lost as what leads elsewhere (P2).
+        others = (*expansion.remote, *left)
+        if others:
+            self._forward(work, recipient, others, name, tx)
+            stored += [format_address(address) for address in others]
         return _outcome(recipient, Ending.STORED, "2.1.5", f"stored for {', '.join(stored)}")
 
     def _forward(
@@ -150,7 +154,8 @@ class LocalAgent:
         name: str,
         tx: Transaction,
     ) -> None:
-        """An alias leads elsewhere too: those ends become a message of their own in the queue."""
+        """An alias leads elsewhere too, or to a full mailbox: those ends become a message of their
+        own in the queue."""
         message = work.message
         assert message.blob is not None
         tx.keep_blob(message.blob)
@@ -189,6 +194,7 @@ class Dispatch:
         self._remote = remote
         self._store = store
         self._domains: frozenset[str] = frozenset()
+        self._is_reading = False
         self._is_stale = False
         store.listen(self._heard)
 
@@ -199,18 +205,23 @@ class Dispatch:
         )
 
     def _heard(self, changes: Sequence[Change]) -> None:
-        if self._is_stale or not any(
-            isinstance(change, DirectoryChanged | DatabaseChanged) for change in changes
-        ):
-            return
-        self._is_stale = True
-        future = self._store.read(lambda tx: frozenset(row.name for row in rows.domains(tx)))
-        future.add_done_callback(self._read)
+        if any(isinstance(change, DirectoryChanged | DatabaseChanged) for change in changes):
+            self._is_stale = True
+            self._read()
 
-    def _read(self, future: asyncio.Future[frozenset[str]]) -> None:
-        self._is_stale = False
+    def _read(self) -> None:
+        """Look again, once more when something changed while we looked."""
+        if self._is_reading or not self._is_stale:
+            return
+        self._is_reading, self._is_stale = True, False
+        future = self._store.read(lambda tx: frozenset(row.name for row in rows.domains(tx)))
+        future.add_done_callback(self._have_read)
+
+    def _have_read(self, future: asyncio.Future[frozenset[str]]) -> None:
+        self._is_reading = False
         if not future.cancelled() and future.exception() is None:
             self._domains = future.result()
+        self._read()
 
     def _is_local(self, domain: str, route: str | None) -> bool:
         return route is None and (not domain or domain in self._domains)
