@@ -7,6 +7,7 @@ import re
 import smtplib
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 import pytest
@@ -196,4 +197,31 @@ def test_it_is_answered_and_harms_no_one(server: Server, name: str) -> None:
     assert re.search(case.said, heard, re.MULTILINE), heard[:500]
     assert neighbour.p99_s <= NOOP_S
     assert peak.risen_octets <= case.peak_octets_max
+    assert small_message(server) <= 2.0
+
+
+FLOODS = {
+    "pop3": b"CAPA\r\n",
+    "imap": b"a CAPABILITY\r\n",
+    "mx": b"HELP\r\n",
+    "selected": b'a LIST "" *\r\n',
+}
+
+
+@pytest.mark.parametrize("service", FLOODS)
+def test_a_client_that_asks_and_never_reads_costs_nobody_else(
+    server: Server, service: str
+) -> None:  # F33, H13, P9, P10
+    octets = FLOODS[service] * (4 * MIB // len(FLOODS[service]))
+    for left in reversed(range(TRIES)):
+        with logged_in(server) if service == "selected" else Line(server, service) as line:
+            if service != "selected":
+                line.until(b"\r\n")
+            line.socket.settimeout(0.5)
+            with Neighbour(server) as neighbour, Peak(server) as peak, suppress(OSError):
+                line.socket.sendall(octets)
+        if neighbour.p99_s <= NOOP_S or not left:
+            break
+    assert neighbour.p99_s <= NOOP_S
+    assert peak.risen_octets <= 48 * MIB
     assert small_message(server) <= 2.0

@@ -18,7 +18,12 @@ from posthouse.protocol.pop3.events import (
     QuitReceived,
     StartTlsReceived,
 )
-from posthouse.protocol.pop3.server import Maildrop, ServerSession
+from posthouse.protocol.pop3.server import (
+    TURN_COMMANDS_MAX,
+    TURN_OCTETS_MAX,
+    Maildrop,
+    ServerSession,
+)
 
 MESSAGES = (b"Subject: a\r\n\r\none\r\n.two\r\nthree\r\n", b"Subject: b\r\n\r\n.\r\n")
 
@@ -267,3 +272,18 @@ def test_no_octets_break_the_machine(octets: bytes) -> None:
     client.send(LOGIN + octets + b"\r\n")
     for line in client.replies.split(b"\r\n"):
         assert b"\n" not in line
+
+
+def test_commands_without_end_are_answered_in_turns() -> None:  # P9, P10
+    machine = ServerSession(may_log_in=True, may_start_tls=True)
+    machine.take_outgoing()
+    machine.receive(b"CAPA\r\n" * 10_000)
+    turns, octets = 0, 0
+    while machine.next_event() is None and machine.has_more:
+        assert machine.next_event() is None  # nothing goes on before the turn's answers are taken
+        piece = machine.take_outgoing()
+        turns, octets = turns + 1, octets + len(piece)
+        assert 0 < len(piece) <= TURN_OCTETS_MAX + 1000
+    one = Client().send(b"CAPA\r\n")
+    assert octets + len(machine.take_outgoing()) == 10_000 * len(one)
+    assert turns >= 10_000 // TURN_COMMANDS_MAX

@@ -174,6 +174,8 @@ class Session:
                     event = None
                 elif event is None and not machine.has_more:
                     break
+                elif event is None:
+                    await asyncio.sleep(0)  # others get their turn (P10)
             self._flush(machine)
         except Exception as error:  # a bug: the session ends, others go on
             self._service.observer.noted(

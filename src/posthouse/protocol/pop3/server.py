@@ -32,6 +32,10 @@ LISTING_LINES: Final = 2_000
 """Of one piece of a long listing."""
 WAITING_OCTETS_MAX: Final = 64 * 1024
 """Of pipelined commands behind an open one; with more, reading has to stop."""
+TURN_COMMANDS_MAX: Final = 200
+"""Answered in one go; then the caller writes and lets others have their turn."""
+TURN_OCTETS_MAX: Final = 64 * 1024
+"""Of answers in one go."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +106,7 @@ class ServerSession:
         "_errors",
         "_has_overlong",
         "_inbox",
+        "_is_turn_over",
         "_listing",
         "_mechanism",
         "_name",
@@ -128,6 +133,7 @@ class ServerSession:
         self.maildrop: Maildrop | None = None
         self._inbox = bytearray()
         self._outbox = bytearray(b"+OK Posthouse is ready\r\n")
+        self._is_turn_over = False
         self._open: Event | None = None
         self._name: str | None = None
         self._mechanism: PlainServer | None = None
@@ -143,6 +149,7 @@ class ServerSession:
 
     def take_outgoing(self) -> bytes:
         """What to write now; of a long listing the next piece."""
+        self._is_turn_over = False
         if self._listing is not None:
             piece = next(self._listing, None)
             if piece is None:
@@ -155,8 +162,9 @@ class ServerSession:
 
     @property
     def has_more(self) -> bool:
-        """A listing is not at its end: write, see that the client reads, and take more."""
-        return self._listing is not None
+        """A listing or the commands at hand are not at their end: write, see that the client
+        reads, and take more."""
+        return self._listing is not None or self._is_turn_over
 
     @property
     def is_over(self) -> bool:
@@ -171,13 +179,15 @@ class ServerSession:
         self.phase = Phase.OVER
         self._inbox.clear()
         self._listing = None
+        self._is_turn_over = False
 
     def next_event(self) -> Event | None:
         """The next decision the caller owes. None: write what there is, then ask again if
         `has_more` was true, else wait for octets."""
         if self._open is not None:
             raise LocalProtocolError(f"{type(self._open).__name__} is unanswered")
-        while self.phase is not Phase.OVER and self._listing is None:
+        answered = 0
+        while self.phase is not Phase.OVER and not self.has_more:
             line = self._take_line()
             if line is None:
                 return None
@@ -189,6 +199,9 @@ class ServerSession:
                 self._errors = 0
                 if self._open is not None:
                     return self._open
+            answered += 1
+            if answered == TURN_COMMANDS_MAX or len(self._outbox) >= TURN_OCTETS_MAX:
+                self._is_turn_over = True
         return None
 
     def _take_line(self) -> bytes | None:
