@@ -67,21 +67,35 @@ async def test_silence_between_commands_is_ended(lab: Lab) -> None:
     assert clock.monotonic_s() - began_s < 305
 
 
-# H15: every place where a client may stop, each ends in bounded time and keeps nothing
-STOPS = [b"", b"EHLO x", b"EHLO x\r\n", b"EHLO x\r\nMAIL FROM:<a@b.example>\r\n"]
-STOPS += [STOPS[-1] + b"RCPT TO:<ada@north.example>\r\n"]
-STOPS += [STOPS[-1] + b"DATA\r\n", STOPS[-1] + b"BDAT 50\r\nhalf"]
-STOPS += [STOPS[-2] + MESSAGE, STOPS[-2] + MESSAGE + b"."]
+HELLO = b"EHLO x"
+OPEN = (HELLO, b"MAIL FROM:<a@b.example>", b"RCPT TO:<ada@north.example>", b"DATA")
 
 
-@pytest.mark.parametrize("said", STOPS, ids=range(len(STOPS)))
-@simulated()
-async def test_whoever_stops_anywhere_is_ended(lab: Lab, said: bytes) -> None:
-    talk = await lab.connect("north")
+async def said(lab: Lab, service: Service, lines: tuple[bytes, ...], last: bytes) -> Talk:
+    """A client that said `lines`, each after the reply to the one before, and then `last`."""
+    talk = await lab.connect("north", service)
     await talk.reply()
-    talk.send(said)
+    for line in lines:
+        assert (await talk.say(line))[:1] in (b"2", b"3")
+    talk.send(last)
+    return talk
+
+
+# H15: every place where a client may stop, each ends in bounded time and keeps nothing
+STOPS = [((), b""), ((), b"EHLO x"), (OPEN[:1], b""), (OPEN[:1], b"MAIL FROM"), (OPEN[:2], b"")]
+STOPS += [(OPEN[:3], b""), (OPEN[:3], b"BDAT 50\r\nhalf"), (OPEN, b""), (OPEN, MESSAGE)]
+STOPS += [(OPEN, MESSAGE + b".")]
+
+
+@pytest.mark.parametrize(("lines", "last"), STOPS, ids=range(len(STOPS)))
+@simulated()
+async def test_whoever_stops_anywhere_is_ended(
+    lab: Lab, lines: tuple[bytes, ...], last: bytes
+) -> None:
+    talk = await said(lab, Service.MX, lines, last)
     await lab.ground.clock.sleep(400)
     assert talk.is_lost
+    assert bytes(talk.inbox).startswith(b"421 4.4.2")
     assert len(lab.node("north").node.deadlines) == 0
     assert await lab.inbox(ADA) == []
 
@@ -96,8 +110,6 @@ class Slow:
     limit: str
 
 
-HELLO = b"EHLO x"
-OPEN = (HELLO, b"MAIL FROM:<a@b.example>", b"RCPT TO:<ada@north.example>", b"DATA")
 SLOW = [
     Slow(Service.MX, (HELLO,), b"", "smtp.idle_s"),
     Slow(Service.MX, (HELLO,), b"NOO", "smtp.command_s"),
@@ -113,11 +125,7 @@ SLOW = [
 async def test_the_limit_that_ends_a_session_is_the_one_that_is_counted(
     lab: Lab, slow: Slow
 ) -> None:
-    talk = await lab.connect("north", slow.service)
-    await talk.reply()
-    for line in slow.lines:
-        assert (await talk.say(line))[:1] in (b"2", b"3")
-    talk.send(slow.last)
+    talk = await said(lab, slow.service, slow.lines, slow.last)
     await lab.ground.clock.sleep(400)
     assert talk.is_lost
     shown = lab.node("north").node.metrics.limits.shown()
