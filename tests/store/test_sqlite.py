@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 import pytest
 
-from posthouse.kernel.errors import StorageBusy, UserError
+from posthouse.kernel.errors import StorageBusy, StorageFull, UserError
 from posthouse.store import migrations
 from posthouse.store.blobs.disk import FileDisk
 from posthouse.store.options import Options
@@ -176,4 +176,42 @@ async def test_a_kill_around_the_commit_leaves_all_of_a_unit_or_nothing(
 
     assert await store.read(look) == ([b"x" * 50_000] if is_kept else [])
     assert await store.read(lambda tx: tx.one("pragma integrity_check")) == ("ok",)
+    await store.close()
+
+
+# F7
+async def test_short_writes_leave_no_half_blob(
+    open_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_store()
+    whole = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, octets, at: whole(fd, bytes(octets)[:7_000], at))
+    octets = bytes(range(256)) * 400
+    blob = await store.submit(lambda tx: tx.put_blob(octets))
+    monkeypatch.undo()
+    assert await store.read(lambda tx: tx.blob(blob)) == octets
+    await store.close()
+
+
+# F7
+async def test_a_write_that_fails_half_way_is_answered_and_the_next_one_is_whole(
+    open_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_store()
+    first = await store.submit(lambda tx: tx.put_blob(b"a" * 50_000))
+    whole = os.pwrite
+
+    def breaks(fd: int, octets: Any, at: int) -> int:
+        if at > 0:
+            raise OSError(28, "No space left on device")
+        return whole(fd, bytes(octets)[:1_000], at)
+
+    monkeypatch.setattr(os, "pwrite", breaks)
+    with pytest.raises(StorageFull):
+        await store.submit(lambda tx: tx.put_blob(b"b" * 50_000))
+    monkeypatch.undo()
+    second = await store.submit(lambda tx: tx.put_blob(b"c" * 50_000))
+    assert await store.read(lambda tx: tx.blob(first)) == b"a" * 50_000
+    assert await store.read(lambda tx: tx.blob(second)) == b"c" * 50_000
+    assert await store.read(lambda tx: tx.one("SELECT count(*) FROM blob")) == (2,)
     await store.close()
