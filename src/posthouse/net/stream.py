@@ -8,8 +8,10 @@ to it.
 
 from __future__ import annotations
 
+import fcntl
 import math
 import ssl
+import termios
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -156,6 +158,18 @@ class Stream:
         """The socket's file descriptor; -1 in the simulator and when it is closed."""
         sock = self._transport.get_extra_info("socket") if self._transport is not None else None
         return int(sock.fileno()) if sock is not None else -1
+
+    @property
+    def has_unread_octets(self) -> bool:
+        """Whether the peer sent something that nobody has read yet; False where no socket is."""
+        descriptor = self.descriptor
+        if descriptor < 0:
+            return False
+        try:
+            waiting = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))
+        except OSError:
+            return False
+        return any(waiting)
 
     @property
     def unsent_octets(self) -> int:

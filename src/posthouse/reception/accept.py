@@ -65,6 +65,11 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 class AllFull(Exception):
     """Every recipient is over quota: nothing was kept, the message is refused."""
 
+    def __init__(self, *, never_fits: bool) -> None:
+        super().__init__("every mailbox is full")
+        self.never_fits = never_fits
+        """The message alone is more than any of them may hold; waiting does not help."""
+
 
 class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     """All that the unit of work needs; calling it runs the unit."""
@@ -96,6 +101,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
         return_path = trace.return_path(self.envelope.reverse_path)
         stored: set[AccountId] = set()
         full: list[AccountId] = []
+        never_fits = True
         for end in local:
             assert self.prepared is not None
             try:
@@ -107,12 +113,13 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
                     prefix=return_path + trace.delivered_to(end.address) + self.local_prefix,
                     received_at_us=received_at,
                 )
-            except OverQuota:
+            except OverQuota as over:
+                never_fits = never_fits and len(self.octets) > over.quota_octets
                 full.append(end.account)
             else:
                 stored.add(end.account)
         if full and len(full) == references:
-            raise AllFull
+            raise AllFull(never_fits=never_fits)
         refused = _refused(self.each, full) if full else frozenset[AccountId]()
         later = received_at + DEFERRED_S * 10**6
         recipients = [

@@ -68,8 +68,8 @@ async def prepare_and_commit(session: Session, acceptance: Acceptance) -> None:
         acceptance = msgspec.structs.replace(acceptance, prepared=prepared)
     try:
         taken = await session.service.store.submit(acceptance, octets=len(octets))
-    except AllFull:
-        refuse(session, rcpt.OVER_QUOTA_SOON)
+    except AllFull as full:
+        refuse(session, over_quota(full))
     else:
         if acceptance.remote:
             session.service.keep(taken.message, acceptance.octets)
@@ -183,7 +183,7 @@ def committed(
     if taken is not None:
         answer_taken(session, taken)
     elif isinstance(error, AllFull):
-        refuse(session, rcpt.OVER_QUOTA_SOON)
+        refuse(session, over_quota(error))
     elif isinstance(error, Fault):
         if isinstance(error, StorageBusy):
             session.limit("store.waiting_max", 0)
@@ -228,6 +228,10 @@ def answer_lmtp(session: Session, taken: Taken) -> None:
             for one in session.accepted
         ]
     )
+
+
+def over_quota(full: AllFull) -> Reply:
+    return rcpt.OVER_QUOTA if full.never_fits else rcpt.OVER_QUOTA_SOON
 
 
 def refuse(session: Session, reply: Reply) -> None:

@@ -32,8 +32,7 @@ def offered(session: Session, event: SenderOffered) -> None:
     service = session.service
     refusal = cannot_take(session, event)
     if refusal is not None:
-        session.forget()
-        session.machine.answer(refusal)
+        refuse_sender(session, event, refusal)
         return
     principal = session.principal
     if principal is not None and event.reverse_path is not None:
@@ -45,7 +44,7 @@ def offered(session: Session, event: SenderOffered) -> None:
         )
         if reason is not None:
             session.limit("smtp.messages_per_minute", 0)
-            session.machine.answer(Reply(451, "4.7.1", reason))
+            refuse_sender(session, event, Reply(451, "4.7.1", reason))
             return
     open_transaction(session, event)
 
@@ -63,6 +62,7 @@ def cannot_take(session: Session, event: SenderOffered) -> Reply | None:
     if options.mode is Mode.SUBMISSION and session.principal is None:
         return LOGIN_FIRST if session.stream.is_tls else TLS_FIRST
     if service.clock.monotonic_s() - session.opened_s > options.session_s:
+        session.limit("smtp.session_s", options.session_s)
         return SESSION_OVER
     if service.is_draining:
         return CLOSING
@@ -92,7 +92,19 @@ async def check_sender(session: Session, event: SenderOffered, principal: Princi
     if is_own:
         open_transaction(session, event)
     else:
-        session.machine.answer(NOT_YOURS)
+        refuse_sender(session, event, NOT_YOURS)
+
+
+def refuse_sender(session: Session, event: SenderOffered, reply: Reply) -> None:
+    session.forget()
+    session.service.log.write(
+        events.SENDER_REFUSED,
+        trace=session.stream.trace_id,
+        peer=session.stream.peer.address,
+        sender="" if event.reverse_path is None else rcpt.shown(event.reverse_path),
+        reply=str(reply),
+    )
+    session.machine.answer(reply)
 
 
 def recipient(session: Session, event: RecipientOffered) -> None:
@@ -148,6 +160,11 @@ def answer_recipient(session: Session, event: RecipientOffered, expansion: Expan
         session.machine.answer(rcpt.ACCEPTED)
         return
     service.metrics.recipients_refused.add()
+    if decided is rcpt.LOOPING:
+        session.limit("route.alias_depth_max", 0)
+        service.log.write(
+            events.ALIAS_LOOP, trace=session.stream.trace_id, address=rcpt.shown(address)
+        )
     service.log.write(
         events.RECIPIENT_REFUSED,
         trace=session.stream.trace_id,

@@ -10,13 +10,12 @@ from posthouse.accounts.directory import Expansion, LocalTarget, Standing
 from posthouse.kernel.envelope import Address, ForwardPath
 from posthouse.kernel.errors import Fault, StorageBusy, StorageFull
 from posthouse.kernel.reply import Reply
-from posthouse.message.address import format_address, needs_smtputf8
+from posthouse.message.address import format_address
 
 ACCEPTED: Final = Reply(250, "2.1.5", "Recipient ok")
 UNKNOWN: Final = Reply(550, "5.1.1", "No such user here")
 RELAY_DENIED: Final = Reply(550, "5.7.1", "Relaying denied: log in to send to other domains")
-NOT_HERE: Final = Reply(550, "5.1.2", "Only mail for our own domains is taken here")
-LOOPING: Final = Reply(451, "4.2.4", "The alias leads in circles or too far; told postmaster")
+LOOPING: Final = Reply(451, "4.2.4", "The alias behind this address leads too far")
 NO_SMTPUTF8: Final = Reply(553, "5.6.7", "This address needs SMTPUTF8")
 TROUBLE: Final = Reply(451, "4.3.0", "A fault on our side, please try again later")
 BUSY: Final = Reply(451, "4.3.2", "Too busy at the moment, please try again later")
@@ -63,7 +62,3 @@ def reply_for_fault(fault: Fault) -> Reply:
 def shown(address: Address) -> str:
     """The address as logs and the decision record show it."""
     return format_address(address) if address.domain else address.local_part
-
-
-def is_utf8_only(address: Address) -> bool:
-    return needs_smtputf8(address)

@@ -112,7 +112,7 @@ class Session:
         service.deadlines.add(self)
         if service.is_draining:
             self.machine.disconnect(CLOSING, "drain")
-        else:
+        elif stream.is_tls or not stream.has_unread_octets:
             self.machine.greet()
         self._advance()
 
@@ -121,6 +121,8 @@ class Session:
         if machine.phase is Phase.HANDSHAKE:  # the stream hands us no plaintext any more
             return
         machine.receive(octets)
+        if machine.phase is Phase.NEW:  # it spoke before we greeted: turned away (H6)
+            machine.greet()
         if machine.phase is Phase.CONTENT or machine.phase is Phase.CHUNK:
             self.content_octets += len(octets)
         if not self.is_waiting:
