@@ -107,3 +107,9 @@ def test_a_setting_reaches_the_part_that_obeys_it(line: str, read) -> None:
         **{section: msgspec.structs.replace(getattr(DEFAULTS, section), **{key: int(value)})},
     )
     assert read(config) == 7
+
+
+@pytest.mark.parametrize("word", ["1.2", "1.3"])
+def test_every_tls_version_that_can_be_set_is_known(word: str) -> None:
+    version = build.minimum_tls_version(load(f'tls.minimum_version = "{word}"'))
+    assert version.name == f"TLSv{word.replace('.', '_')}"

@@ -179,6 +179,22 @@ def test_a_server_name_that_is_no_text_fails_only_its_own_handshake(  # H62
     shake(server, opportunistic_client_context(), "mail.example.org")
 
 
+def test_a_server_of_tls_1_3_turns_older_clients_away(  # RFC 9325 §3.1.1
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    files = issued(authority, tmp_path, "mail.example.org")
+    old = opportunistic_client_context()
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    shake(Certificates([files], NowClock()).context(), old, "mail.example.org")
+    strict = Certificates([files], NowClock(), minimum_version=ssl.TLSVersion.TLSv1_3)
+    shake(strict.context(), opportunistic_client_context(), "mail.example.org")
+    with pytest.raises((TlsFailure, ssl.SSLError)):
+        shake(strict.context(), old, "mail.example.org")
+    put(files, files.chain.read_bytes(), files.key.read_bytes())
+    assert len(strict.reload_if_changed()) == 1
+    assert strict.context().minimum_version is ssl.TLSVersion.TLSv1_3
+
+
 def test_new_files_are_served_and_bad_ones_leave_the_old_in_use(  # F35
     authority: trustme.CA, tmp_path: Path
 ) -> None:

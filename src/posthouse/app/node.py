@@ -142,7 +142,9 @@ class Node:
             files = ensure_self_signed(
                 Path(config.node.data_folder, "tls"), [config.node.hostname], world.clock.now()
             )
-        return Certificates([files], world.clock)
+        return Certificates(
+            [files], world.clock, minimum_version=build.minimum_tls_version(config)
+        )
 
     def tls_context(self) -> ssl.SSLContext:
         return self.certificates.context()
@@ -407,10 +409,7 @@ class Node:
         ]
         imap, pop3 = build.imap_options(config), build.pop3_options(config)
         relay = self._relay_options(config)
-        if (config.tls.certificate, config.tls.key) != (
-            self.config.tls.certificate,
-            self.config.tls.key,
-        ):
+        if config.tls != self.config.tls:
             self.certificates = self._certificates(config)
         for made, options in zip(self.smtp_services, smtp, strict=True):
             made.set_options(options)

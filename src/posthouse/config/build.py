@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from posthouse.access.imap import options as imap
 from posthouse.access.pop3 import options as pop3
 from posthouse.accounts import directory
 from posthouse.config.consistency import value_at
 from posthouse.config.kinds import split_host_port
+from posthouse.config.machine import TlsVersion
 from posthouse.config.schema import Config, Service
 from posthouse.dns import options as dns
 from posthouse.guard.auth_failures import AuthFailureOptions
@@ -27,6 +30,10 @@ from posthouse.relay import options as relay
 from posthouse.relay import plan
 from posthouse.store import options as store
 
+TLS_VERSIONS: Final = {
+    TlsVersion.TLS_1_2: ssl.TLSVersion.TLSv1_2,
+    TlsVersion.TLS_1_3: ssl.TLSVersion.TLSv1_3,
+}
 SUBMISSION = frozenset({Service.SUBMISSION, Service.SUBMISSIONS})
 
 
@@ -163,6 +170,10 @@ def auth_failure_options(config: Config) -> AuthFailureOptions:
         delay_max_s=failures.delay_max_s,
         rows_max=config.guard.rows_max,
     )
+
+
+def minimum_tls_version(config: Config) -> ssl.TLSVersion:
+    return TLS_VERSIONS[config.tls.minimum_version]
 
 
 def imap_options(config: Config) -> imap.Options:

@@ -65,8 +65,17 @@ _Stamp = tuple[tuple[int, int, int], ...]
 class Certificates:
     """The certificates of one process; `context` is what listeners and STARTTLS use."""
 
-    def __init__(self, files: Sequence[CertificateFiles], clock: Clock) -> None:
+    def __init__(
+        self,
+        files: Sequence[CertificateFiles],
+        clock: Clock,
+        *,
+        minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
+    ) -> None:
         """Load them all, the default first.
+
+        Args:
+            minimum_version: the oldest TLS version their contexts speak.
 
         Raises:
             UserError: a file is missing, malformed, expired or does not fit its key.
@@ -74,6 +83,7 @@ class Certificates:
         if not files:
             raise UserError("no certificate is configured")
         self._clock = clock
+        self._minimum_version = minimum_version
         self._stamps: dict[CertificateFiles, _Stamp] = {}
         loaded = []
         for item in files:
@@ -125,7 +135,9 @@ class Certificates:
         return done
 
     def _load(self, files: CertificateFiles) -> Certificate:
-        certificate = load_certificate(files, self._clock.now())
+        certificate = load_certificate(
+            files, self._clock.now(), minimum_version=self._minimum_version
+        )
         certificate.context.sni_callback = self._choose
         return certificate
 
@@ -137,7 +149,12 @@ class Certificates:
             tls.context = chosen
 
 
-def load_certificate(files: CertificateFiles, now: datetime) -> Certificate:
+def load_certificate(
+    files: CertificateFiles,
+    now: datetime,
+    *,
+    minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
+) -> Certificate:
     """Read, check and make a context.
 
     Raises:
@@ -148,7 +165,7 @@ def load_certificate(files: CertificateFiles, now: datetime) -> Certificate:
     _check_key(chain, key_pem, files)
     leaf = chain[0]
     _check_dates(leaf, files.chain, now)
-    context = server_context()
+    context = server_context(minimum_version)
     try:
         context.load_cert_chain(str(files.chain), str(files.key), password=_no_password)
     except (ssl.SSLError, OSError) as error:

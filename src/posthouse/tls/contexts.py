@@ -21,10 +21,17 @@ TICKETS: Final = 1
 most; every ticket is octets and a write."""
 
 
-def server_context() -> ssl.SSLContext:
-    """A context without certificate. It asks for no client certificate (H62)."""
+def server_context(
+    minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
+) -> ssl.SSLContext:
+    """A context without certificate. It asks for no client certificate (H62).
+
+    Args:
+        minimum_version: TLS 1.2 or 1.3; older ones are never spoken (RFC 9325 §3.1.1).
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context)
+    context.minimum_version = max(minimum_version, ssl.TLSVersion.TLSv1_2)
     context.set_ciphers(SUITES_TLS12)
     context.num_tickets = TICKETS
     context.sslobject_class = SniObject
