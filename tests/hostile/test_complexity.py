@@ -122,6 +122,7 @@ MESSAGES = {
     # H28
     "parts": Shape(multipart(b"b"), b"--b\r\n\r\nx\r\n", b"--b--\r\n"),
     "parts, bare LF": Shape(multipart(b"b"), b"--b\n\nx\n", b"--b--\n"),
+    "parts with a field, bare LF": Shape(multipart(b"b"), b"--b\nA: b\n\nx\n", b"--b--\n"),
     "parts without end of header": Shape(multipart(b"b"), b"--b\r\nA: b\r\n", b"--b--\r\n"),
     "nested multiparts": Shape(multipart(b"b"), b"--b\r\n" + multipart(b"b"), b""),
     "stray delimiters": Shape(multipart(b"b"), b"--c\r\n", b""),

@@ -220,12 +220,12 @@ FLOODS = {
 def test_a_client_that_asks_and_never_reads_costs_nobody_else(
     server: Server, service: str
 ) -> None:  # F33, H13, P9, P10
-    octets = FLOODS[service] * (4 * MIB // len(FLOODS[service]))
+    octets = FLOODS[service] * (32 * MIB // len(FLOODS[service]))  # more than buffers hold
     for left in reversed(range(TRIES)):
         with logged_in(server) if service == "selected" else Line(server, service) as line:
             if service != "selected":
                 line.until(b"\r\n")
-            line.socket.settimeout(0.5)
+            line.socket.settimeout(1.5)  # the server should have stopped reading by then
             with Neighbour(server) as neighbour, Peak(server) as peak, suppress(OSError):
                 line.socket.sendall(octets)
         if neighbour.p99_s <= NOOP_S or not left:
