@@ -13,6 +13,9 @@ from posthouse.config.catalogue import Setting, root
 from posthouse.config.quantity import format_value
 from posthouse.config.schema import Config
 from posthouse.config.setting import Unit
+from posthouse.message.address_list import ADDRESSES_MAX
+from posthouse.message.mime import BOUNDARY_OCTETS_MAX, DEPTH_MAX, PARTS_MAX
+from posthouse.message.parameters import PARAMETERS_MAX
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +27,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     reached: str
     meaning: str
     is_fixed: bool = False
-    """Set by an RFC or the machine and not by the config."""
+    """Set by an RFC, the machine or the program, and not by the config."""
 
     @property
     def shown(self) -> str:
@@ -64,6 +67,46 @@ FIXED: Final = (
         reached="421 4.3.2 (IMAP `* BYE`, POP3 `-ERR`) and closed",
         meaning="File descriptors that connections leave for files, DNS and saying no: these, or an"
         " eighth of those allowed (RLIMIT_NOFILE) if that is less.",
+        is_fixed=True,
+    ),
+    Limit(
+        name="message.addresses_max",
+        value=ADDRESSES_MAX,
+        unit=Unit.COUNT,
+        reached="further ones are not parsed",
+        meaning="Addresses parsed of one header field.",
+        is_fixed=True,
+    ),
+    Limit(
+        name="mime.depth_max",
+        value=DEPTH_MAX,
+        unit=Unit.COUNT,
+        reached="the rest is one opaque leaf",
+        meaning="Parts within parts (RFC 2046).",
+        is_fixed=True,
+    ),
+    Limit(
+        name="mime.parts_max",
+        value=PARTS_MAX,
+        unit=Unit.COUNT,
+        reached="the last part holds all the rest",
+        meaning="Parts of a message.",
+        is_fixed=True,
+    ),
+    Limit(
+        name="mime.parameters_max",
+        value=PARAMETERS_MAX,
+        unit=Unit.COUNT,
+        reached="further ones are ignored",
+        meaning="Parameters of one field (RFC 2045).",
+        is_fixed=True,
+    ),
+    Limit(
+        name="mime.boundary_octets_max",
+        value=BOUNDARY_OCTETS_MAX,
+        unit=Unit.OCTETS,
+        reached="the part is one opaque leaf",
+        meaning="A boundary (RFC 2046 §5.1.1 allows 70).",
         is_fixed=True,
     ),
 )

@@ -254,40 +254,6 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     fields_max: Annotated[
         int, count("Header fields.", low=50, high=1_000_000, reached="550 5.6.0")
     ] = 1_000
-    addresses_max: Annotated[
-        int,
-        count(
-            "Addresses parsed of one header field.",
-            low=50,
-            high=1_000_000,
-            reached="further ones are not parsed",
-        ),
-    ] = 2_000
-
-
-class Mime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The body's structure (RFC 2045, 2046). A message is never refused for these."""
-
-    depth_max: Annotated[
-        int, count("Parts within parts.", high=500, reached="the rest is one opaque leaf")
-    ] = 100
-    parts_max: Annotated[
-        int,
-        count("Parts of a message.", high=1_000_000, reached="the rest is one opaque leaf"),
-    ] = 10_000
-    parameters_max: Annotated[
-        int,
-        count("Parameters of one field.", high=10_000, reached="further ones are ignored"),
-    ] = 100
-    boundary_octets_max: Annotated[
-        int,
-        octets(
-            "A boundary (RFC 2046 §5.1.1 says 70).",
-            low=70,
-            high=4 * KIB,
-            reached="the part is one opaque leaf",
-        ),
-    ] = 200
 
 
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

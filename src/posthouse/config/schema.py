@@ -31,7 +31,6 @@ from posthouse.config.mail import (
     BareNewline,
     Dsn,
     Message,
-    Mime,
     Queue,
     Relay,
     RelayConcurrency,
@@ -63,7 +62,6 @@ __all__ = [
     "LogLevel",
     "Message",
     "Metrics",
-    "Mime",
     "Net",
     "Node",
     "Pop3",
@@ -112,7 +110,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     smtp: Smtp = Smtp()
     submission: Submission = Submission()
     message: Message = Message()
-    mime: Mime = Mime()
     route: Route = Route()
     queue: Queue = Queue()
     relay: Relay = Relay()
