@@ -10,6 +10,7 @@ import pytest
 from posthouse.accounts import admin
 from posthouse.accounts import password as passwords
 from posthouse.accounts.login import Authenticator, LoginFailure
+from posthouse.guard.login_guard import Penalty
 from posthouse.kernel.errors import Fault, UserError
 from posthouse.store import accounts as rows
 from posthouse.store.sqlite.engine import SqliteStore
@@ -42,9 +43,9 @@ class Guard:
     def is_banned(self, address: str, account: str) -> bool:
         return address in self.banned
 
-    def failed(self, address: str, account: str) -> float:
+    def failed(self, address: str, account: str) -> Penalty:
         self.failures.append((address, account))
-        return 1.5
+        return Penalty(delay_s=1.5)
 
     def succeeded(self, address: str, account: str) -> None:
         self.failures.clear()

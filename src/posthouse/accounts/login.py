@@ -16,6 +16,7 @@ from typing import Final, Protocol
 import msgspec
 
 from posthouse.accounts import password as passwords
+from posthouse.guard.login_guard import Penalty
 from posthouse.kernel.errors import Fault
 from posthouse.kernel.ids import AccountId
 from posthouse.kernel.ports import Chance, Clock, Workers
@@ -54,15 +55,19 @@ class LoginResult(msgspec.Struct, frozen=True, kw_only=True):
     """How long to wait before answering."""
     detail: str = ""
     """For the log only."""
+    limit: str = ""
+    """The setting whose count began a ban with this failure; "" when none did."""
+    limit_value: float = 0.0
+    observed: float = 0.0
 
 
 class FailureGuard(Protocol):
-    """Counts failed logins (`posthouse.guard.auth_failures`)."""
+    """Counts failed logins (`posthouse.guard.login_guard`)."""
 
     def is_banned(self, address: str, account: str) -> bool: ...
 
-    def failed(self, address: str, account: str) -> float:
-        """Note a failure; how long to wait before answering it."""
+    def failed(self, address: str, account: str) -> Penalty:
+        """Note a failure: how long to wait before answering it, and any ban it began."""
         ...
 
     def succeeded(self, address: str, account: str) -> None: ...
@@ -126,10 +131,14 @@ class Authenticator:
                 if account.is_disabled
                 else "may not act as somebody else"
             )
+            penalty = self._guard.failed(peer, folded)
             return LoginResult(
                 failure=LoginFailure.WRONG,
-                delay_s=self._guard.failed(peer, folded),
+                delay_s=penalty.delay_s,
                 detail=f"{detail} ({service})",
+                limit=penalty.limit,
+                limit_value=penalty.value,
+                observed=penalty.observed,
             )
         self._guard.succeeded(peer, folded)
         return LoginResult(

@@ -12,14 +12,37 @@ from posthouse.observe.log import Field, Log
 from posthouse.observe.metrics import Metrics
 
 EVENTS: Final[dict[str, Event]] = {
-    "login": events.LOGIN_ACCEPTED,
-    "login_failed": events.LOGIN_REFUSED,
+    "tls_failed": events.TLS_FAILED,
     "closed": events.SESSION_CLOSED,
     "bug": events.SESSION_FAILED,
     "fault": events.FAULT_MET,
     "damaged": events.MESSAGE_DAMAGED,
     "client": events.CLIENT_NAMED,
 }
+
+
+def note_login(
+    log: Log,
+    metrics: Metrics,
+    *,
+    outcome: str,
+    trace: str,
+    service: str,
+    **fields: Field,
+) -> None:
+    """Log and count one login of any protocol.
+
+    Args:
+        outcome: "accepted", "refused", "banned" or "unavailable".
+        fields: peer, account, mechanism, detail; empty ones are left out.
+    """
+    metrics.logins[outcome].add()
+    event = events.LOGIN_ACCEPTED
+    if outcome != "accepted":
+        metrics.auth_failures[service].add()
+        event = events.LOGIN_REFUSED
+    told = {name: value for name, value in fields.items() if value != ""}
+    log.write(event, trace=trace, service=service, outcome=outcome, **told)
 
 
 class AccessObserver:
@@ -33,14 +56,15 @@ class AccessObserver:
     def noted(self, event: str, trace: TraceId, **fields: object) -> None:
         service, _, name = event.partition(".")
         if name == "login":
-            self._metrics.logins["accepted"].add()
-        elif name == "login_failed":
-            self._metrics.logins["refused"].add()
-            self._metrics.auth_failures[service].add()
-        elif name == "bug":
+            told = cast("dict[str, str]", fields)
+            note_login(self._log, self._metrics, trace=trace, service=service, **told)
+            return
+        if name == "bug":
             self._metrics.faults["bug"].add()
         elif name == "fault":
             self._metrics.faults["disk"].add()
+        elif name == "tls_failed":
+            self._metrics.handshakes["failed"].add()
         elif name == "opened":
             self._metrics.sessions[service].add(1)
             return

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from posthouse.access.imap import commands
 from posthouse.access.imap.selected import News, SelectedGone, SelectedMailbox
+from posthouse.access.ports import note_tls_failure
 from posthouse.accounts.login import Principal
 from posthouse.kernel.errors import Fault, StorageFull
 from posthouse.mailbox import view as views
 from posthouse.mailbox.changes import Watch
-from posthouse.mailbox.errors import MailboxError
-from posthouse.net.stream import Stream
+from posthouse.mailbox.errors import LimitReached, MailboxError
+from posthouse.net.stream import Stream, TlsFailure
 from posthouse.protocol.imap import events as e
 from posthouse.protocol.imap import responses
 from posthouse.protocol.imap.server import Phase, ServerSession
@@ -120,6 +121,11 @@ class Session:
         if self.principal is not None:
             self.service.release(self.principal.account)
             self.principal = None
+        if isinstance(error, TlsFailure):
+            service, handshake_s = self.service, self.service.options.handshake_s
+            note_tls_failure(
+                service.observer, self.stream, error, service="imap", handshake_s=handshake_s
+            )
         if self._is_open:
             self._is_open = False
             peer = self.stream.peer.address
@@ -491,6 +497,8 @@ class Session:
         except SelectedGone:
             self.goodbye("The selected mailbox was deleted")
         except MailboxError as refused:
+            if isinstance(refused, LimitReached):
+                self.limit_met(refused)
             self._refuse(_sentence(str(refused)), refused.code)
         except StorageFull as fault:
             self.fault(fault)
@@ -513,6 +521,16 @@ class Session:
         self.machine.reached = None
         name = "smtp.message_octets_max" if field == "append_octets_max" else f"imap.{field}"
         self.limit(name, observed=observed)
+
+    def limit_met(self, refused: LimitReached) -> None:
+        """One of the mailbox's; what was asked for is at least one more than there may be."""
+        self.service.observer.limit_reached(
+            refused.setting,
+            self.stream.trace_id,
+            value=refused.limit,
+            observed=refused.limit + 1,
+            peer=self.stream.peer.address,
+        )
 
     def limit(self, name: str, *, observed: int) -> None:
         """A row of the limits table was reached."""

@@ -13,13 +13,15 @@ from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, assert_never
 
+from posthouse.access.pop3.counted import CountedSession
+from posthouse.access.ports import note_login, note_tls_failure
 from posthouse.accounts.login import LoginFailure, Principal
 from posthouse.kernel.errors import Fault
 from posthouse.kernel.ids import AccountId, MailboxId
 from posthouse.mailbox import expunge, fetch, view
 from posthouse.mailbox.errors import MailboxError, NoSuchMailbox
 from posthouse.mailbox.flags import normalised
-from posthouse.net.stream import Stream
+from posthouse.net.stream import Stream, TlsFailure
 from posthouse.protocol.pop3.events import (
     Event,
     LoginAttempted,
@@ -46,6 +48,7 @@ class Session:
         "_attempts",
         "_has_ended",
         "_is_draining",
+        "_is_open",
         "_is_paused",
         "_machine",
         "_mailbox",
@@ -60,7 +63,7 @@ class Session:
     def __init__(self, service: Service, stream: Stream) -> None:
         self._service = service
         self._stream = stream
-        self._machine: ServerSession | None = None
+        self._machine: CountedSession | None = None
         self._principal: Principal | None = None
         self._mailbox: MailboxId | None = None
         self._task: asyncio.Task[None] | None = None
@@ -69,6 +72,7 @@ class Session:
         self._has_ended = False
         self._is_paused = False
         self._is_draining = False
+        self._is_open = False
         self.deadline_s = math.inf
 
     # --- what the stream calls ---
@@ -76,8 +80,10 @@ class Session:
     def connected(self, stream: Stream) -> None:
         self._stream = stream
         options = self._service.options
+        self._note("opened")
+        self._is_open = True
         is_tls = stream.is_tls
-        self._machine = ServerSession(
+        self._machine = CountedSession(
             options.limits,
             may_log_in=self._service.may_log_in(stream),
             may_start_tls=not is_tls and self._service.tls_context() is not None,
@@ -111,6 +117,14 @@ class Session:
     def lost(self, error: Exception | None) -> None:
         """Without QUIT nothing is removed (RFC 1939 §6)."""
         self._service.deadlines.discard(self)
+        if isinstance(error, TlsFailure):
+            service, handshake_s = self._service, self._service.options.handshake_s
+            note_tls_failure(
+                service.observer, self._stream, error, service="pop3", handshake_s=handshake_s
+            )
+        if self._is_open:
+            self._is_open = False
+            self._note("closed", reason="" if error is None else str(error))
         if self._principal is not None:
             self._service.give_back(self._principal.account)
             self._principal = None
@@ -126,18 +140,19 @@ class Session:
     def expired(self) -> None:
         """The deadline passed: of the login, of silence, or of output that nobody reads."""
         if self._writable is not None:
-            service, stream = self._service, self._stream
-            service.observer.limit_reached(
-                "imap.output_octets_max",
-                stream.trace_id,
-                value=service.options.output_octets_max,
-                observed=stream.unsent_octets,
-                peer=stream.peer.address,
-            )
-            stream.abort()
+            output_octets_max = self._service.options.output_octets_max
+            self._limit("imap.output_octets_max", output_octets_max, self._stream.unsent_octets)
+            self._stream.abort()
         elif self._task is not None:
             self.deadline_s = self._service.deadlines.after_s(self._service.options.idle_s)
+        elif self._principal is None:
+            login_s = int(self._service.options.login_s)
+            self._limit("pop3.login_s", login_s, login_s)
+            self._stream.write(b"-ERR [SYS/TEMP] you did not log in in time\r\n")
+            self._stream.close()
         else:  # RFC 1939 §3: the session ends without removing anything and without a response
+            idle_s = int(self._service.options.idle_s)
+            self._limit("pop3.idle_s", idle_s, idle_s)
             self._stream.close()
 
     def drain(self) -> None:
@@ -148,9 +163,9 @@ class Session:
 
     # --- running commands ---
 
-    def _advance(self, machine: ServerSession) -> None:
+    def _advance(self, machine: CountedSession) -> None:
         """Let the machine answer what it can; start the task for the rest."""
-        event = machine.next_event()
+        event = self._next_event(machine)
         if isinstance(event, StartTlsReceived):
             self._start_tls(machine)
         elif event is not None or machine.has_more:
@@ -159,7 +174,7 @@ class Session:
             self._flush(machine)
             self._close_if_over(machine)
 
-    async def _serve(self, machine: ServerSession, event: Event | None) -> None:
+    async def _serve(self, machine: CountedSession, event: Event | None) -> None:
         """The session's task."""
         try:
             while True:
@@ -168,7 +183,7 @@ class Session:
                 await self._drained(machine)
                 if self._is_draining or machine.is_over:
                     break
-                event = machine.next_event()
+                event = self._next_event(machine)
                 if isinstance(event, StartTlsReceived):
                     self._start_tls(machine)
                     event = None
@@ -178,9 +193,7 @@ class Session:
                     await asyncio.sleep(0)  # others get their turn (P10)
             self._flush(machine)
         except Exception as error:  # a bug: the session ends, others go on
-            self._service.observer.noted(
-                "pop3.bug", self._stream.trace_id, error=f"{type(error).__name__}: {error}"
-            )
+            self._note("bug", error=f"{type(error).__name__}: {error}")
             machine.end()
         finally:
             self._task = None
@@ -188,6 +201,12 @@ class Session:
             self._is_paused = False
             self._stream.resume_reading()
         self._close_if_over(machine)
+
+    def _next_event(self, machine: CountedSession) -> Event | None:
+        event = machine.next_event()
+        for name, value, observed in machine.take_reached():
+            self._limit(name, value, observed)
+        return event
 
     def _close_if_over(self, machine: ServerSession) -> None:
         if machine.is_over or self._is_draining or self._has_ended:
@@ -257,6 +276,14 @@ class Session:
             peer=self._stream.peer.address,
             service="pop3",
         )
+        note_login(
+            service.observer,
+            self._stream,
+            result,
+            service="pop3",
+            name=credentials.authentication_id,
+            mechanism="",
+        )
         if result.delay_s > 0:
             await service.clock.sleep(result.delay_s)
         if result.principal is None:
@@ -270,7 +297,7 @@ class Session:
             mailbox, maildrop = await service.store.read(lambda tx: open_maildrop(tx, account))
         except (Fault, MailboxError) as error:
             service.give_back(account)
-            service.observer.noted("pop3.fault", self._stream.trace_id, detail=str(error))
+            self._fault(error)
             machine.refuse_login(BUSY, code="SYS/TEMP")
             return
         except BaseException:
@@ -279,7 +306,6 @@ class Session:
         self._principal = result.principal
         self._mailbox = mailbox
         self.deadline_s = service.deadlines.after_s(service.options.idle_s)
-        service.observer.noted("pop3.login", self._stream.trace_id, account=result.principal.name)
         machine.open_maildrop(maildrop)
 
     def _refuse_login(self, machine: ServerSession, failure: LoginFailure | None) -> None:
@@ -328,7 +354,19 @@ class Session:
             machine.farewell(is_done=True)
 
     def _fault(self, error: Exception) -> None:
-        self._service.observer.noted("pop3.fault", self._stream.trace_id, detail=str(error))
+        self._note("fault", detail=str(error))
+
+    def _note(self, event: str, **fields: object) -> None:
+        stream = self._stream
+        peer = stream.peer.address
+        self._service.observer.noted(f"pop3.{event}", stream.trace_id, peer=peer, **fields)
+
+    def _limit(self, name: str, value: int, observed: int) -> None:
+        """A row of the limits table was reached."""
+        stream = self._stream
+        self._service.observer.limit_reached(
+            name, stream.trace_id, value=value, observed=observed, peer=stream.peer.address
+        )
 
 
 def open_maildrop(tx: Transaction, account: AccountId) -> tuple[MailboxId, Maildrop]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from posthouse.access.imap.commands.capability import AFTER_LOGIN
+from posthouse.access.ports import note_login
 from posthouse.accounts.login import LoginFailure, LoginResult
 from posthouse.protocol.imap import events as e
 from posthouse.protocol.imap import responses
@@ -42,6 +43,14 @@ async def log_in(
         peer=session.stream.peer.address,
         service="imap",
     )
+    note_login(
+        service.observer,
+        session.stream,
+        result,
+        service="imap",
+        name=name,
+        mechanism=_mechanism(command),
+    )
     principal = result.principal
     if principal is None:
         await _failed(session, command, result)
@@ -51,24 +60,10 @@ async def log_in(
         session.no(command, "Too many sessions of this account", responses.LIMIT)
         return
     session.log_in(principal)
-    service.observer.noted(
-        "imap.login",
-        session.stream.trace_id,
-        peer=session.stream.peer.address,
-        account=principal.name,
-        mechanism=_mechanism(command),
-    )
     session.ok(command, "Logged in", b"CAPABILITY " + AFTER_LOGIN)
 
 
 async def _failed(session: Session, command: e.Command, result: LoginResult) -> None:
-    session.service.observer.noted(
-        "imap.login_failed",
-        session.stream.trace_id,
-        peer=session.stream.peer.address,
-        mechanism=_mechanism(command),
-        detail=result.detail,
-    )
     if result.failure is LoginFailure.WRONG:
         text, code = "User name or password is wrong", responses.AUTHENTICATIONFAILED
     elif result.failure is LoginFailure.BANNED:
