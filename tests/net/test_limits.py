@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from posthouse.net.limits import ConnectionLimits, Connections, Limit, Networks, WholeProcess
+from posthouse.net.limits import (
+    ACCESS_NAMES,
+    ConnectionLimits,
+    Connections,
+    Limit,
+    Networks,
+    WholeProcess,
+)
 
 
 def connections(process: WholeProcess | None = None, **limits: object) -> Connections:
@@ -80,3 +87,17 @@ def test_networks_take_addresses_and_networks_and_refuse_nonsense() -> None:
     assert "192.0.2.8" not in networks and "" not in networks and "x" not in networks
     with pytest.raises(ValueError, match=r"10\.0\.0\.300"):
         Networks(["10.0.0.300"])
+
+
+@pytest.mark.parametrize(
+    ("name", "reached"),
+    [
+        ("per_address_max", Limit.PER_ADDRESS_IMAP),
+        ("per_network_max", Limit.PER_NETWORK_IMAP),
+        ("rate_per_minute", Limit.RATE_IMAP),
+    ],
+)
+def test_limits_of_imap_and_pop3_have_their_own_names(name: str, reached: Limit) -> None:
+    counts = connections(names=ACCESS_NAMES, **{name: 1})
+    assert limit(counts, "192.0.2.1") is None
+    assert limit(counts, "192.0.2.1") is reached

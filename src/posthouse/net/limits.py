@@ -28,6 +28,28 @@ class Limit(Enum):
     PER_ADDRESS = "net.per_address_max"
     PER_NETWORK = "net.per_network_max"
     RATE = "net.rate_per_minute"
+    PER_ADDRESS_IMAP = "net.per_address_imap_max"
+    PER_NETWORK_IMAP = "net.per_network_imap_max"
+    RATE_IMAP = "net.rate_imap_per_minute"
+
+
+class LimitNames(msgspec.Struct, frozen=True, kw_only=True):
+    """What a service's own limits are called."""
+
+    per_address: Limit = Limit.PER_ADDRESS
+    per_network: Limit = Limit.PER_NETWORK
+    rate: Limit = Limit.RATE
+
+
+SMTP_NAMES: Final = LimitNames()
+ACCESS_NAMES: Final = LimitNames(
+    per_address=Limit.PER_ADDRESS_IMAP,
+    per_network=Limit.PER_NETWORK_IMAP,
+    rate=Limit.RATE_IMAP,
+)
+"""Of IMAP and POP3."""
+OF_PEER: Final = frozenset(Limit) - {Limit.CONNECTIONS, Limit.DESCRIPTORS}
+"""Those that one address or network reaches by itself; the others are the whole process's."""
 
 
 class LimitReached(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +65,7 @@ class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
     per_network_max: int = 60
     rate_per_minute: int = 60
     rows_max: int = ROWS_MAX
+    names: LimitNames = SMTP_NAMES
     exempt_networks: tuple[str, ...] = ()
     """Addresses and networks these limits do not hold for; `connections_max` still does."""
 
@@ -107,16 +130,16 @@ class Connections:
         return len(self._addresses)
 
     def _own_limits(self, address: str, now_s: float) -> LimitReached | None:
-        options = self._options
+        options, names = self._options, self._options.names
         count = self._addresses.get(address, 0)
         if count >= options.per_address_max:
-            return _reached(Limit.PER_ADDRESS, options.per_address_max, count)
+            return _reached(names.per_address, options.per_address_max, count)
         count = self._networks.get(network_of(address), 0)
         if count >= options.per_network_max:
-            return _reached(Limit.PER_NETWORK, options.per_network_max, count)
+            return _reached(names.per_network, options.per_network_max, count)
         if not self._rate.allow(address, now_s):
             observed = int(self._rate.observed(address, now_s))
-            return _reached(Limit.RATE, options.rate_per_minute, observed)
+            return _reached(names.rate, options.rate_per_minute, observed)
         return None
 
 

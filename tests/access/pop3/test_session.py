@@ -18,7 +18,7 @@ from posthouse.kernel.errors import Fault
 from posthouse.kernel.ids import AccountId, TraceId
 from posthouse.net.deadlines import Deadlines
 from posthouse.net.limits import Limit
-from posthouse.net.stream import Peer, Stream
+from posthouse.net.stream import Peer, Stream, TlsStart
 from tests.mailbox.world import World, message
 
 
@@ -86,6 +86,8 @@ class House:
         self.accounts = {"ann": world.account, "bob": world.new_account("bob")}
         self.failure = LoginFailure.WRONG
         self.noted_events: list[str] = []
+        self.outcomes: list[object] = []
+        self.ban: dict[str, Any] = {}
         self.limits: list[str] = []
         self.tls: ssl.SSLContext | None = None
         self.options = Options(is_plaintext_login_allowed=True)
@@ -129,12 +131,18 @@ class House:
             return LoginResult(
                 principal=Principal(account=account, name=name, credential_version=1)
             )
-        return LoginResult(failure=self.failure, delay_s=2.0)
+        return LoginResult(failure=self.failure, delay_s=2.0, **self.ban)
 
     def noted(self, event: str, trace: TraceId, **fields: object) -> None:
+        assert fields["peer"] == "192.0.2.1"
         self.noted_events.append(event)
+        if event == "pop3.login":
+            self.outcomes.append(fields["outcome"])
 
-    def limit_reached(self, name: str, trace: TraceId, **fields: object) -> None:
+    def limit_reached(
+        self, name: str, trace: TraceId, *, value: int, observed: int, peer: str
+    ) -> None:
+        assert observed >= value > 0 and peer == "192.0.2.1"
         self.limits.append(name)
 
     def connect(self) -> Client:
@@ -395,3 +403,61 @@ def test_a_refused_connection_hears_why(house: House) -> None:
     assert b"your network" in house.service.refusal(Limit.PER_ADDRESS)
     assert house.service.refusal(Limit.CONNECTIONS).endswith(b"try again later\r\n")
     assert house.service.turned_away(Peer("192.0.2.1", 1)) is None
+
+
+async def test_every_login_is_told_with_its_outcome(house: House) -> None:
+    client = house.connect()
+    house.ban = {"limit": "auth.failures.per_minute", "limit_value": 10.0, "observed": 10.0}
+    await client.exchange("USER ann\r\nPASS wrong\r\n")
+    assert house.limits == ["auth.failures.per_minute"]
+    house.ban = {}
+    house.failure = LoginFailure.BANNED
+    await client.exchange("USER ann\r\nPASS wrong\r\n")
+    await client.exchange("USER ann\r\nPASS ann\r\n")
+    house.failure = LoginFailure.TEMPORARY
+    await house.connect().exchange("USER x\r\nPASS y\r\n")
+    assert house.outcomes == ["refused", "banned", "accepted", "unavailable"]
+    client.hang_up()
+    assert house.noted_events.count("pop3.opened") == 2
+    assert house.noted_events.count("pop3.closed") == 1
+
+
+async def test_who_does_not_log_in_in_time_is_told_so(house: House) -> None:
+    client = house.connect()
+    house.clock.elapsed_s += 121
+    house.deadlines.sweep()
+    assert client.read().endswith(b"-ERR [SYS/TEMP] you did not log in in time\r\n")
+    assert client.transport.is_closed and house.limits == ["pop3.login_s"]
+
+
+async def test_silence_after_login_is_counted_and_ends_without_words(house: House) -> None:
+    client = await house.client()  # RFC 1939 §3
+    client.read()
+    house.clock.elapsed_s += 601
+    house.deadlines.sweep()
+    assert (client.read(), client.transport.is_closed) == (b"", True)
+    assert house.limits == ["pop3.idle_s"]
+
+
+async def test_long_lines_and_repeated_errors_are_counted(house: House) -> None:
+    client = house.connect()
+    await client.exchange(b"x" * 600 + b"\r\n")
+    assert house.limits == ["pop3.line_octets_max"] and not client.transport.is_closed
+    await client.exchange("NONSENSE\r\nNONSENSE\r\n")
+    assert client.transport.is_closed
+    assert house.limits == ["pop3.line_octets_max", "pop3.errors_max"]
+
+
+def test_a_handshake_that_takes_too_long_is_counted(house: House) -> None:  # H15
+    nobody: Any = None
+    transport = Transport()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls = TlsStart(context=context, server_side=True)
+    stream = Stream(nobody, trace_id=TraceId("t1"), deadlines=house.deadlines, tls=tls)
+    stream._handler = house.service.session(stream)
+    stream.connection_made(transport)  # type: ignore[arg-type]
+    house.clock.elapsed_s += 21
+    house.deadlines.sweep()
+    assert transport.is_aborted
+    stream.connection_lost(None)
+    assert house.limits == ["tls.handshake_s"] and house.noted_events == ["pop3.tls_failed"]

@@ -15,7 +15,7 @@ from posthouse.kernel.ids import AccountId, TraceId
 from posthouse.kernel.ports import Clock, Workers
 from posthouse.mailbox.changes import ChangesHub
 from posthouse.net.deadlines import Deadlines
-from posthouse.net.limits import Limit, Networks
+from posthouse.net.limits import OF_PEER, Limit, Networks
 from posthouse.net.stream import Peer, Stream
 from posthouse.protocol.imap import responses
 from posthouse.store.transaction import Store
@@ -92,7 +92,7 @@ class Service:
         )
 
     def refusal(self, limit: Limit) -> bytes:
-        if limit in (Limit.PER_ADDRESS, Limit.PER_NETWORK, Limit.RATE):
+        if limit in OF_PEER:
             return responses.bye("Too many connections from your network", responses.LIMIT)
         return responses.bye("Too many connections, try again later", responses.UNAVAILABLE)
 

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 from typing import Final
 
-from posthouse.protocol.pop3.server import ServerSession
+from posthouse.protocol.pop3.server import Limits, ServerSession
 
 REACHED_MAX: Final = 16
 """Kept between two looks; what is beyond is answered all the same."""
 
 
 class CountedSession(ServerSession):
-    """Fills `reached`, which its caller empties."""
+    """Notes what its caller takes with `take_reached`."""
 
-    __slots__ = ("reached",)
+    __slots__ = ("_reached",)
 
-    reached: list[tuple[str, int, int]]
-    """Setting, its value, what was observed."""
-
-    def _mistake(self, text: str) -> None:
-        observed, limits = len(self._inbox), self.limits  # ending empties the inbox
-        if not hasattr(self, "reached"):
-            self.reached = []
-        super()._mistake(text)
-        if len(self.reached) >= REACHED_MAX:
-            return
-        if self._has_overlong:
-            self.reached.append(("pop3.line_octets_max", limits.line_octets_max, observed))
-        if self.is_over:
-            self.reached.append(("pop3.errors_max", limits.errors_max, self._errors))
+    def __init__(self, limits: Limits, *, may_log_in: bool, may_start_tls: bool) -> None:
+        super().__init__(limits, may_log_in=may_log_in, may_start_tls=may_start_tls)
+        self._reached: list[tuple[str, int, int]] = []
 
     def take_reached(self) -> list[tuple[str, int, int]]:
-        reached: list[tuple[str, int, int]] = getattr(self, "reached", [])
-        self.reached = []
+        """Each limit that was reached: its setting, its value, what was observed."""
+        reached, self._reached = self._reached, []
         return reached
+
+    def _mistake(self, text: str) -> None:
+        limits, observed = self.limits, len(self._inbox)  # ending empties the inbox
+        super()._mistake(text)
+        if len(self._reached) >= REACHED_MAX:
+            return
+        if self._has_overlong:
+            self._reached.append(("pop3.line_octets_max", limits.line_octets_max, observed))
+        if self.is_over:
+            self._reached.append(("pop3.errors_max", limits.errors_max, self._errors))

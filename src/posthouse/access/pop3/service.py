@@ -14,7 +14,7 @@ from posthouse.access.ports import Authenticator, Observer, may_log_in
 from posthouse.kernel.ids import AccountId
 from posthouse.kernel.ports import Clock
 from posthouse.net.deadlines import Deadlines
-from posthouse.net.limits import Limit, Networks
+from posthouse.net.limits import OF_PEER, Limit, Networks
 from posthouse.net.stream import Peer, Stream
 from posthouse.store.transaction import Store
 
@@ -70,7 +70,7 @@ class Service:
         )
 
     def refusal(self, limit: Limit) -> bytes:
-        if limit in (Limit.PER_ADDRESS, Limit.PER_NETWORK, Limit.RATE):
+        if limit in OF_PEER:
             return b"-ERR [SYS/TEMP] too many connections from your network\r\n"
         return b"-ERR [SYS/TEMP] too many connections, try again later\r\n"
 
