@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ssl
 import sys
 from functools import partial
 
@@ -10,8 +11,11 @@ import msgspec
 import pytest
 
 from posthouse.app import Node
+from posthouse.app.restart import UNTIL_RESTART
 from posthouse.cli.serve import log_unraisable, real_world
 from posthouse.config import schema
+from posthouse.config.catalogue import settings
+from posthouse.config.machine import TlsVersion
 from posthouse.config.schema import Config, Service
 from posthouse.kernel.errors import UserError
 from posthouse.observe.log import Log
@@ -166,3 +170,57 @@ def test_what_nobody_could_catch_is_in_the_log(monkeypatch) -> None:
     del broken
     (line,) = lines
     assert b"in a finaliser" in line and b"__del__" in line
+
+
+def changed(config: Config, section: str, **values) -> Config:
+    part = msgspec.structs.replace(getattr(config, section), **values)
+    return msgspec.structs.replace(config, **{section: part})
+
+
+# F36
+@simulated(domains=ONE)
+async def test_a_reload_applies_what_can_change_and_names_what_cannot(lab: Lab) -> None:
+    node = lab.node("north").node
+    lines: list[bytes] = []
+    node.log = Log(lines.append, unix_us=lambda: 0, options=LogOptions(format=LogFormat.JSON))
+    before = node.config
+    config = changed(before, "net", connections_max=77, per_address_max=3)
+    config = changed(config, "queue", lifetime_s=7_200.0, lease_s=60.0)
+    config = changed(config, "node", hostname="other.example")
+    config = changed(config, "dns", tries=5)
+    config = changed(config, "tls", minimum_version=TlsVersion.TLS_1_3)
+    node.reload(config)
+    assert node.process.connections_max == 77
+    assert node.config.queue == config.queue
+    assert node.tls_context().minimum_version is ssl.TLSVersion.TLSv1_3
+    assert node.config.node.hostname == before.node.hostname
+    assert node.smtp_services[0].options.hello.host == before.node.hostname
+    (line,) = [line for line in lines if b"config.restart_needed" in line]
+    assert msgspec.json.decode(line)["keys"] == [
+        "node.hostname",
+        "net.per_address_max",
+        "dns.tries",
+    ]
+    lines.clear()
+    node.reload(before)
+    assert not any(b"config.restart_needed" in line for line in lines)
+
+
+# F36
+@simulated(domains=ONE)
+async def test_what_an_account_has_sent_is_remembered_through_a_reload(lab: Lab) -> None:
+    node = lab.node("north").node
+    node.reload(changed(node.config, "submission", per_hour=2))
+    assert node.admission.submission(1, 0.0) is None
+    assert node.admission.submission(1, 0.0) is None
+    assert node.admission.submission(1, 0.0) is not None
+    node.reload(changed(node.config, "submission", per_hour=3))
+    assert node.admission.submission(1, 0.0) is None
+    assert node.admission.submission(1, 0.0) is not None
+    assert all(made.admission is node.admission for made in node.smtp_services)
+
+
+def test_every_setting_kept_until_a_restart_exists() -> None:
+    keys = set(settings()) | {"listener"}
+    for kept in UNTIL_RESTART:
+        assert kept in keys or any(key.startswith(f"{kept}.") for key in keys), kept

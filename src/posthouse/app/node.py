@@ -19,11 +19,12 @@ from posthouse.access.pop3 import service as pop3_service
 from posthouse.accounts.directory import Directory
 from posthouse.accounts.login import Authenticator
 from posthouse.app import housekeeping
+from posthouse.app.restart import kept_until_restart
 from posthouse.app.world import Room, World
 from posthouse.config import build, limits
 from posthouse.config.schema import Config, Service
 from posthouse.delivery.agent import Dispatch, LocalAgent
-from posthouse.guard.admission import Admission, AdmissionOptions
+from posthouse.guard.admission import Admission
 from posthouse.guard.auth_failures import AuthFailures
 from posthouse.guard.login_guard import LoginGuard
 from posthouse.kernel.errors import Fault, StorageLost, UserError
@@ -142,9 +143,7 @@ class Node:
             files = ensure_self_signed(
                 Path(config.node.data_folder, "tls"), [config.node.hostname], world.clock.now()
             )
-        return Certificates(
-            [files], world.clock, minimum_version=build.minimum_tls_version(config)
-        )
+        return Certificates([files], world.clock, minimum_version=build.minimum_tls_version(config))
 
     def tls_context(self) -> ssl.SSLContext:
         return self.certificates.context()
@@ -164,7 +163,7 @@ class Node:
             cost=world.password_cost,
             cache_s=config.auth.cache_s,
         )
-        self.admission = self._new_admission(config)
+        self.admission = Admission(build.admission_options(config))
         self.hub = ChangesHub(store)
         observer = AccessObserver(self.log, self.metrics, self.limits)
         self.imap = imap_service.Service(
@@ -186,18 +185,6 @@ class Node:
             deadlines=self.deadlines,
             observer=observer,
             tls_context=self.tls_context,
-        )
-
-    @staticmethod
-    def _new_admission(config: Config) -> Admission:
-        return Admission(
-            AdmissionOptions(
-                messages_per_minute=config.smtp.messages_per_minute,
-                octets_per_minute=config.smtp.octets_per_minute,
-                recipients_per_hour=config.submission.per_hour,
-                recipients_per_day=config.submission.per_day,
-                rows_max=config.guard.rows_max,
-            )
         )
 
     def _smtp_service(self, service: Service) -> SmtpService:
@@ -311,6 +298,12 @@ class Node:
                     )
                 else:
                     self.listeners.append((wanted.service, listener))
+                    self.log.write(
+                        events.LISTENER_OPENED,
+                        service=wanted.service.value,
+                        address=listener.address[0],
+                        port=listener.address[1],
+                    )
 
     def _door(
         self, service: Service, smtp: Connections, access: Connections
@@ -397,28 +390,33 @@ class Node:
     def reload(self, config: Config) -> None:
         """Apply a changed config to what can change while running (F36).
 
-        All new options are made before the first is applied. Listeners, the data folder, DNS and
-        the store keep theirs until the next start.
+        All new options are made before the first is applied. What cannot change while running
+        keeps its value and is named in the log.
 
         Raises:
             UserError: nothing was applied.
         """
+        config, kept = kept_until_restart(self.config, config)
         smtp = [
             build.reception_options(config, Service(made.options.service))
             for made in self.smtp_services
         ]
         imap, pop3 = build.imap_options(config), build.pop3_options(config)
         relay = self._relay_options(config)
+        runner, dsn = build.runner_options(config), build.dsn_options(config)
         if config.tls != self.config.tls:
             self.certificates = self._certificates(config)
         for made, options in zip(self.smtp_services, smtp, strict=True):
             made.set_options(options)
         self.imap.options, self.pop3.options = imap, pop3
         self.relay.set_options(relay)
-        self.admission = self._new_admission(config)
-        for made in self.smtp_services:
-            made.admission = self.admission
+        self.runner.set_options(runner)
+        self.notices.set_options(dsn, accept=to_queue(runner.schedule))
+        self.admission.set_options(build.admission_options(config))
+        self.process.connections_max = config.net.connections_max
         self.config = config
+        if kept:
+            self.log.write(events.CONFIG_RESTART_NEEDED, keys=list(kept))
         self.reload_certificates()
 
     def reload_certificates(self) -> None:

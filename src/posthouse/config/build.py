@@ -15,6 +15,7 @@ from posthouse.config.kinds import split_host_port
 from posthouse.config.machine import TlsVersion
 from posthouse.config.schema import Config, Service
 from posthouse.dns import options as dns
+from posthouse.guard.admission import AdmissionOptions
 from posthouse.guard.auth_failures import AuthFailureOptions
 from posthouse.kernel.errors import UserError
 from posthouse.mailbox import names
@@ -168,6 +169,16 @@ def auth_failure_options(config: Config) -> AuthFailureOptions:
         ban_day_s=failures.ban_day_s,
         delay_first_s=failures.delay_s,
         delay_max_s=failures.delay_max_s,
+        rows_max=config.guard.rows_max,
+    )
+
+
+def admission_options(config: Config) -> AdmissionOptions:
+    return AdmissionOptions(
+        messages_per_minute=config.smtp.messages_per_minute,
+        octets_per_minute=config.smtp.octets_per_minute,
+        recipients_per_hour=config.submission.per_hour,
+        recipients_per_day=config.submission.per_day,
         rows_max=config.guard.rows_max,
     )
 

@@ -61,6 +61,9 @@ CONFIG_RELOADED: Final = _info("config.reloaded", "A changed config applies: pat
 CONFIG_REFUSED: Final = _error(
     "config.refused", "A changed config has a mistake; the old one stays: path, detail."
 )
+CONFIG_RESTART_NEEDED: Final = _warning(
+    "config.restart_needed", "Changed settings that apply only after the next start: keys."
+)
 CERTIFICATE_LOADED: Final = _info("certificate.loaded", "A certificate is in use: path, expires.")
 CERTIFICATE_REFUSED: Final = _error(
     "certificate.refused", "A changed certificate cannot be used; the old one stays: detail."

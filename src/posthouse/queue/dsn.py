@@ -110,6 +110,11 @@ class Notices:
         self._accept = accept
         self._chance = chance
 
+    def set_options(self, options: Options, *, accept: Accept) -> None:
+        """A reloaded config, for notices from now on."""
+        self._options = options
+        self._accept = accept
+
     def send(
         self,
         tx: Transaction,

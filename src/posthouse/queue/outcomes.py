@@ -75,6 +75,10 @@ class Recorder:
         self._notices = notices
         self._chance = chance
 
+    def set_schedule(self, options: schedule.Options) -> None:
+        """A reloaded config: the next outcome of each recipient is judged by it."""
+        self._schedule = options
+
     def record(self, tx: Transaction, reports: Sequence[Report], *, is_doubtful: bool) -> Recorded:
         """Record attempts.
 

@@ -140,6 +140,13 @@ class Runner:
         if len(content) <= self._options.inline_octets_max:
             self._hot.put(message, content)
 
+    def set_options(self, options: Options) -> None:
+        """A reloaded config: leases, retention and schedule from the next turn on. The owner stays,
+        as open leases bear its name."""
+        self._options = msgspec.structs.replace(options, owner=self._options.owner)
+        self._lease_us = int(options.lease_s * US)
+        self._recorder.set_schedule(options.schedule)
+
     @property
     def in_hand(self) -> int:
         """Recipients under way."""
