@@ -182,3 +182,17 @@ def test_weak_new_passwords_are_refused_without_showing_them(password: str) -> N
     with pytest.raises(UserError) as raised:
         passwords.check_new(password)
     assert password not in str(raised.value)
+
+
+async def test_a_failure_that_begins_a_ban_carries_its_limit(
+    authenticator: Authenticator, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    penalty = Penalty(delay_s=2.0, limit="auth.failures.per_day", value=50.0, observed=51.0)
+    monkeypatch.setattr(guard, "failed", lambda address, account: penalty)
+    result = await log_in(authenticator, "ada@example.org", "wrong")
+    assert (result.limit, result.limit_value, result.observed, result.delay_s) == (
+        "auth.failures.per_day",
+        50.0,
+        51.0,
+        2.0,
+    )

@@ -56,7 +56,7 @@ def checked(name: str, limits: Limits = LIMITS) -> str:
         raise NameRefused("that name has a level without a name")
     if len(rest) + 1 > limits.depth_max:
         raise LimitReached(
-            "that name has too many levels", setting="imap.depth_max", limit=limits.depth_max
+            "that name has too many levels", setting="imap.hierarchy_max", limit=limits.depth_max
         )
     if first.upper() == INBOX:  # RFC 9051 §5.1; the same mailbox as a parent, too
         first = INBOX
@@ -74,12 +74,13 @@ def checked_for_lookup(name: str) -> str:
 
     Raises:
         NoSuchMailbox: no mailbox could have that name.
+        LimitReached: too long or too deep.
     """
     if name == INBOX:
         return name
     try:
         return checked(name)
-    except (NameRefused, LimitReached) as error:
+    except NameRefused as error:
         raise NoSuchMailbox("there is no such mailbox") from error
 
 

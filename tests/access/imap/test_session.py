@@ -14,6 +14,7 @@ import trustme
 from posthouse.access.imap.options import Options
 from posthouse.accounts.login import LoginFailure
 from posthouse.kernel.errors import Fault, StorageBusy, StorageFull, StorageLost
+from posthouse.protocol.imap import utf7
 from posthouse.protocol.imap.limits import Limits
 from tests.access.imap.house import Client, House, message
 
@@ -465,3 +466,39 @@ async def test_every_limit_that_a_peer_meets_is_told(house: House) -> None:
     opened = [event for event, _ in house.observer.events if event == "imap.opened"]
     closed = [event for event, _ in house.observer.events if event == "imap.closed"]
     assert len(opened) == len(closed) == 1
+
+
+async def test_limits_of_mailboxes_are_answered_and_told(house: House) -> None:
+    client = await house.client()
+    long = utf7.encode("中" * 370).decode()  # 1,110 octets in UTF-8, fewer on the wire
+    for command in (
+        f"CREATE {long}",
+        "CREATE " + "/".join("x" * 21),
+        f"SELECT {long}",
+        f"STATUS {long} (MESSAGES)",
+    ):
+        assert b" NO [LIMIT] " in await client.command(command)
+    assert house.observer.limits == [
+        "imap.name_octets_max",
+        "imap.hierarchy_max",
+        "imap.name_octets_max",
+        "imap.name_octets_max",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("failure", "outcome"),
+    [
+        (LoginFailure.WRONG, "refused"),
+        (LoginFailure.BANNED, "banned"),
+        (LoginFailure.TEMPORARY, "unavailable"),
+    ],
+)
+async def test_a_failed_login_is_told_with_its_outcome(
+    house: House, failure: LoginFailure, outcome: str
+) -> None:
+    house.authenticator.failure = failure
+    client = house.connect()
+    await client.command("LOGIN ada wrong")
+    told = [fields for event, fields in house.observer.events if event == "imap.login"]
+    assert [(f["outcome"], f["peer"]) for f in told] == [(outcome, "192.0.2.1")]
