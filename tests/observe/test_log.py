@@ -94,9 +94,9 @@ HOSTILE = [
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_name_breaks_a_line(name: str, form: LogFormat) -> None:
     lines: list[bytes] = []
-    log_of(lines, format=form).write(events.SESSION_OPENED, name=name)
+    log_of(lines, format=form).write(events.CLIENT_NAMED, name=name)
     assert lines == []  # it is a debug event
-    log_of(lines, format=form, level=LogLevel.DEBUG).write(events.SESSION_OPENED, name=name)
+    log_of(lines, format=form, level=LogLevel.DEBUG).write(events.CLIENT_NAMED, name=name)
     (line,) = lines
     assert line.endswith(b"\n")
     assert all(0x20 <= octet <= 0x7E for octet in line[:-1])
@@ -177,7 +177,7 @@ def test_levels_below_the_one_set_are_not_written() -> None:
     assert [json.loads(line)["level"] for line in lines] == ["warning", "error"]
     assert not log.is_written(events.SERVER_STARTED)
     log.configure(LogOptions(level=LogLevel.DEBUG))
-    assert log.is_written(events.SESSION_OPENED)
+    assert log.is_written(events.CLIENT_NAMED)
 
 
 def test_a_bug_keeps_the_end_of_its_traceback() -> None:

@@ -93,10 +93,13 @@ def measure_outside(node: Node) -> None:
     settled["relayed"].total = endings.get(Reason.RELAYED, 0)
     settled["failed"].total = endings.get(Reason.FAILED, 0)
     settled["expired"].total = endings.get(Reason.EXPIRED, 0)
+    metrics.dsns.total = node.runner.counts.notices
     metrics.relay_sessions.value = node.relay.sessions
     metrics.relay_handshakes["failed"].total = node.relay.counts.handshakes_failed
     metrics.duplicates.total = node.relay.counts.unknown + node.runner.counts.reclaimed
     if isinstance(node.resolver, CachingResolver):
+        metrics.dns_questions.total = node.resolver.counts.questions
+        metrics.dns_failures.total = node.resolver.counts.failures
         metrics.dns_cached.total = node.resolver.counts.cache_hits
 
 

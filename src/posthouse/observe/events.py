@@ -15,7 +15,7 @@ EVENTS: Final[dict[str, Event]] = {}
 
 
 class Event:
-    """A name that log lines carry, noun first: "session.opened"."""
+    """A name that log lines carry, noun first: "session.closed"."""
 
     __slots__ = ("json_head", "level", "meaning", "name", "rank", "text_head")
 
@@ -74,7 +74,6 @@ LOOP_BLOCKED: Final = _warning("loop.blocked", "Something kept the event loop: s
 CLOCK_JUMPED: Final = _warning("clock.jumped", "Wall time moved against monotonic time: seconds.")
 
 # Sessions
-SESSION_OPENED: Final = _debug("session.opened", "A connection was taken: service, peer.")
 SESSION_CLOSED: Final = _info(
     "session.closed", "A connection ended: service, peer, reason, seconds, transactions."
 )
@@ -84,7 +83,6 @@ SESSION_REFUSED: Final = _info(
 SESSION_FAILED: Final = _error(
     "session.failed", "A bug ended a session; the traceback is in detail: service, peer."
 )
-TLS_STARTED: Final = _debug("tls.started", "A handshake succeeded: peer, version, cipher.")
 TLS_FAILED: Final = _info("tls.failed", "A handshake failed: peer, detail.")
 LOGIN_ACCEPTED: Final = _info("login.accepted", "A login: service, peer, account, mechanism.")
 LOGIN_REFUSED: Final = _warning("login.refused", "A failed login: service, peer, mechanism.")
@@ -97,10 +95,8 @@ MESSAGE_ACCEPTED: Final = _info(
 )
 MESSAGE_REFUSED: Final = _info("message.refused", "A message was refused with 5yz: peer, reply.")
 MESSAGE_DEFERRED: Final = _warning("message.deferred", "A message was put off with 4yz: reply.")
-MESSAGE_SETTLED: Final = _info("message.settled", "No recipient of a message is left.")
 
 # A recipient in the queue
-ATTEMPT_STARTED: Final = _debug("attempt.started", "Recipients are tried: host, recipients.")
 RECIPIENT_DELIVERED: Final = _info("recipient.delivered", "Stored in a mailbox: recipient.")
 RECIPIENT_RELAYED: Final = _info(
     "recipient.relayed", "Another host took it: recipient, host, reply, seconds."
@@ -111,7 +107,6 @@ RECIPIENT_DEFERRED: Final = _info(
 RECIPIENT_FAILED: Final = _warning("recipient.failed", "Failed for good: recipient, host, reply.")
 RECIPIENT_EXPIRED: Final = _warning("recipient.expired", "Too old to be tried: recipient.")
 RECIPIENT_DROPPED: Final = _info("recipient.dropped", "Dropped by a named rule: recipient, rule.")
-DSN_QUEUED: Final = _info("dsn.queued", "A notice to the sender is in the queue: action.")
 QUEUE_CHANGED: Final = _info(
     "queue.changed", "A person held, released, retried, rerouted or dropped: action, by."
 )
@@ -122,17 +117,11 @@ DESTINATION_ALIVE: Final = _info("destination.alive", "A dead destination answer
 # Limits and faults
 LIMIT_REACHED: Final = _warning("limit.reached", "A limit: name, value, observed, peer.")
 STORE_OPENED: Final = _info("store.opened", "The data is open: path, seconds.")
-STORE_FULL: Final = _error("store.full", "No room on the disk: nothing was kept.")
-STORE_BUSY: Final = _warning("store.busy", "The database stayed locked: seconds.")
 STORE_LOST: Final = _error("store.lost", "A sync failed: this process stops: detail.")
 FAULT_MET: Final = _error("fault.met", "Disk, DNS or database failed us: kind, detail.")
-COMMIT_UNKNOWN: Final = _error("commit.unknown", "A commit's fate was not known: outcome.")
-DNS_FAILED: Final = _debug("dns.failed", "A question has no answer for now: name, type, detail.")
 ALIAS_LOOP: Final = _warning("alias.loop", "An alias expands too far: address.")
 
 # Mailboxes
-ACCOUNT_CHANGED: Final = _info("account.changed", "Made, disabled or altered: account, action.")
-
 MESSAGE_DAMAGED: Final = _error(
     "message.damaged", "Stored octets are missing or changed; others are served: messages."
 )

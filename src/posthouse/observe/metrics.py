@@ -21,20 +21,17 @@ from prometheus_client.registry import Collector, CollectorRegistry
 OTHER: Final = "other"
 
 SECONDS_FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-SECONDS_SLOW: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SIZES: Final = (1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216, 67_108_864)
 
 SERVICES: Final = ("mx", "submission", "submissions", "imap", "imaps", "pop3", "pop3s", "lmtp")
 DECISIONS: Final = ("accepted", "deferred", "refused")
 ENDS: Final = ("delivered", "relayed", "failed", "expired", "dropped")
-ATTEMPTS: Final = ("relayed", "deferred", "failed", "network", "timeout", "tls", "dns")
-QUEUE_STATES: Final = ("due", "waiting", "leased", "held")
-HANDSHAKES: Final = ("accepted", "failed")
+ATTEMPTS: Final = ("relayed", "deferred", "failed")
+QUEUE_STATES: Final = ("waiting", "leased", "held")
+HANDSHAKES: Final = ("failed",)
 LOGINS: Final = ("accepted", "refused", "banned", "unavailable")
-ANSWERS: Final = ("found", "no data", "no such name", "temporary failure")
 FAULTS: Final = ("disk", "full", "busy", "lost", "dns", "worker", "bug")
-DSNS: Final = ("failed", "delayed", "delivered", "relayed", "expanded")
 
 
 class Counter:
@@ -153,16 +150,12 @@ class Metrics:
         self._inner_life(limit_names)
 
     def _connections(self) -> None:
-        self.connections = self._counters("connections", "Connections taken.", "service", SERVICES)
         self.connections_refused = self._counters(
             "connections_refused", "Connections turned away at the door.", "service", SERVICES
         )
         self.sessions = self._gauges("sessions", "Sessions open now.", "service", SERVICES)
-        self.session_seconds = self._histograms(
-            "session_seconds", "Length of sessions.", SECONDS_SLOW, "service", SERVICES
-        )
         self.handshakes = self._counters(
-            "tls_handshakes", "TLS handshakes on our ports.", "outcome", HANDSHAKES
+            "tls_handshakes", "TLS handshakes that failed on our ports.", "outcome", HANDSHAKES
         )
         self.logins = self._counters("logins", "Logins on all services.", "outcome", LOGINS)
         self.auth_failures = self._counters("auth_failures", "Failed logins.", "service", SERVICES)
@@ -173,13 +166,10 @@ class Metrics:
         )
         self.recipients_refused = self._counter("recipients_refused", "RCPT commands refused.")
         self.message_octets = self._histogram("message_octets", "Size of messages taken.", SIZES)
-        self.accept_seconds = self._histogram(
-            "accept_seconds", "From the end of a message to its reply.", SECONDS_FAST
-        )
         self.recipients_settled = self._counters(
             "recipients_settled", "Recipients that reached their one end.", "end", ENDS
         )
-        self.dsns = self._counters("dsns", "Notices queued to senders.", "action", DSNS)
+        self.dsns = self._counter("dsns", "Notices to senders about mail that was in the queue.")
 
     def _queue_and_relay(self) -> None:
         self.queue_recipients = self._gauges(
@@ -191,12 +181,12 @@ class Metrics:
         self.attempts = self._counters(
             "relay_attempts", "Recipients tried at another host, by outcome.", "outcome", ATTEMPTS
         )
-        self.attempt_seconds = self._histogram(
-            "relay_attempt_seconds", "Length of attempts.", SECONDS_SLOW
-        )
         self.relay_sessions = self._gauge("relay_sessions", "Sessions open to other hosts.")
         self.relay_handshakes = self._counters(
-            "relay_tls_handshakes", "TLS handshakes with other hosts.", "outcome", HANDSHAKES
+            "relay_tls_handshakes",
+            "TLS handshakes that failed with other hosts.",
+            "outcome",
+            HANDSHAKES,
         )
         self.duplicates = self._counter(
             "duplicates_possible", "Recipients tried again though an attempt's end is not known."
@@ -213,17 +203,16 @@ class Metrics:
         self.unknown_commits = self._counter(
             "unknown_commits", "Commits whose fate was not known when we answered."
         )
-        self.dns_answers = self._counters(
-            "dns_answers", "Questions asked over the network.", "status", ANSWERS
+        self.dns_questions = self._counter("dns_questions", "Questions asked over the network.")
+        self.dns_failures = self._counter(
+            "dns_failures", "Questions that ended in a temporary failure."
         )
-        self.dns_seconds = self._histogram("dns_seconds", "Time of answers.", SECONDS_FAST)
         self.dns_cached = self._counter("dns_cached", "Questions answered from the cache.")
         self.loop_lag_seconds = self._histogram(
             "loop_lag_seconds", "How late the event loop wakes.", SECONDS_FAST
         )
         self.stress = self._gauge("stress", "1 while limits under stress apply.")
         self.faults = self._counters("faults", "Faults of our own met.", "kind", FAULTS)
-        self.log_dropped = self._gauge("log_lines_dropped", "Log lines lost to a blocked sink.")
         self.limits = self._counters("limit", "Limits reached.", "name", tuple(limit_names))
 
     def exposition(self) -> bytes:
