@@ -11,15 +11,19 @@ import msgspec
 import pytest
 
 from posthouse.app import Node
+from posthouse.app.housekeeping import measure_outside
 from posthouse.app.restart import UNTIL_RESTART
 from posthouse.cli.serve import log_unraisable, real_world
 from posthouse.config import schema
 from posthouse.config.catalogue import settings
 from posthouse.config.machine import TlsVersion
 from posthouse.config.schema import Config, Service
+from posthouse.dns.options import Options as DnsOptions
+from posthouse.dns.resolver import CachingResolver
 from posthouse.kernel.errors import UserError
 from posthouse.observe.log import Log
 from posthouse.observe.options import LogFormat, LogOptions
+from posthouse.queue.item import Reason
 from posthouse.sim.ground import Simulated
 from posthouse.sim.lab import PASSWORD, Lab
 from posthouse.sim.world import run_virtual
@@ -224,3 +228,31 @@ def test_every_setting_kept_until_a_restart_exists() -> None:
     keys = set(settings()) | {"listener"}
     for kept in UNTIL_RESTART:
         assert kept in keys or any(key.startswith(f"{kept}.") for key in keys), kept
+
+
+@simulated(domains=ONE)
+async def test_what_queue_and_dns_count_is_in_the_metrics(lab: Lab) -> None:
+    node = lab.node("north").node
+    world = node.world
+    node.resolver = CachingResolver(
+        DnsOptions(servers=(("192.0.2.53", 53),)),
+        network=world.network,
+        clock=world.clock,
+        chance=world.chance,
+    )
+    node.runner.counts.notices = 3
+    node.runner.counts.endings.update({Reason.JUNK: 2, Reason.NOTIFY_NEVER: 1, Reason.EXPIRED: 4})
+    node.resolver.counts.questions, node.resolver.counts.failures = 9, 5
+    measure_outside(node)
+    metrics = node.metrics
+    assert metrics.dsns.total == 3
+    assert metrics.recipients_settled["dropped"].total == 3
+    assert metrics.recipients_settled["expired"].total == 4
+    assert (metrics.dns_questions.total, metrics.dns_failures.total) == (9, 5)
+
+
+def test_every_open_port_is_in_the_log(tmp_path) -> None:
+    services, lines = start(tmp_path, config_of(tmp_path), errno.EAFNOSUPPORT)
+    opened = [msgspec.json.decode(line) for line in lines if b'"listener.opened"' in line]
+    assert [line["service"] for line in opened] == [service.value for service in services]
+    assert all(line["port"] for line in opened)

@@ -21,6 +21,14 @@ ENDINGS: Final = {
     Reason.DEFERRED: "deferred",
     Reason.FAILED: "failed",
 }
+DROPPED: Final = (
+    Reason.DOUBLE_BOUNCE,
+    Reason.NULL_REVERSE_PATH,
+    Reason.NOTIFY_NEVER,
+    Reason.JUNK,
+    Reason.UNRETURNABLE,
+)
+"""Ends without delivery and without a notice."""
 HOUSEKEEPING_S: Final = 1.0
 SWEEP_S: Final = 600.0
 CERTIFICATE_LOOK_S: Final = 30.0
@@ -93,6 +101,7 @@ def measure_outside(node: Node) -> None:
     settled["relayed"].total = endings.get(Reason.RELAYED, 0)
     settled["failed"].total = endings.get(Reason.FAILED, 0)
     settled["expired"].total = endings.get(Reason.EXPIRED, 0)
+    settled["dropped"].total = sum(endings.get(reason, 0) for reason in DROPPED)
     metrics.dsns.total = node.runner.counts.notices
     metrics.relay_sessions.value = node.relay.sessions
     metrics.relay_handshakes["failed"].total = node.relay.counts.handshakes_failed
