@@ -14,7 +14,7 @@ SMALL, TINY = "small@north.example", "tiny@north.example"
 ROOM = 40
 """Octets: something is left, so RCPT is answered 250, but the message does not fit."""
 LMTP_PORT = 24
-OK, FULL = b"250 2.0.0", b"452 4.2.2"
+OK, FULL, NEVER_FITS = b"250 2.0.0", b"452 4.2.2", b"552 5.2.2"
 
 
 def with_lmtp(config: Config) -> Config:
@@ -64,7 +64,7 @@ async def test_where_all_are_full_each_hears_it_and_nothing_is_kept(lab: Lab) ->
     node = lab.node("north")
     for name in (SMALL, TINY):
         await node.add_account(name, quota_octets=ROOM)
-    assert await delivered(lab, SMALL, TINY) == [FULL, FULL]
+    assert await delivered(lab, SMALL, TINY) == [NEVER_FITS, NEVER_FITS]
     assert await node.queued() == 0
     await books_are_clean(lab)
 

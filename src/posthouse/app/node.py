@@ -159,7 +159,7 @@ class Node:
             clock=world.clock,
             chance=world.chance,
             workers=world.workers,
-            guard=LoginGuard(self.failures, world.clock),
+            guard=LoginGuard(self.failures, world.clock, build.auth_failure_options(config)),
             cost=world.password_cost,
             cache_s=config.auth.cache_s,
         )

@@ -19,7 +19,7 @@ from posthouse.guard.admission import AdmissionOptions
 from posthouse.guard.auth_failures import AuthFailureOptions
 from posthouse.kernel.errors import UserError
 from posthouse.mailbox import names
-from posthouse.net.limits import ConnectionLimits
+from posthouse.net.limits import ACCESS_NAMES, ConnectionLimits
 from posthouse.net.smtp_client import Timeouts
 from posthouse.observe.options import LogOptions
 from posthouse.protocol.imap import limits as imap_limits
@@ -156,6 +156,7 @@ def access_connections(config: Config) -> ConnectionLimits:
         rate_per_minute=net.rate_imap_per_minute,
         rows_max=config.guard.rows_max,
         exempt_networks=tuple(net.exempt_networks),
+        names=ACCESS_NAMES,
     )
 
 

@@ -22,7 +22,9 @@ class Door:
         self.service = service
 
     def session(self, stream: Stream) -> Session:
-        return Session(self.service)
+        session = Session(self.service)
+        session.stream = stream  # so that a handshake that fails can be told of
+        return session
 
     def refusal(self, limit: Limit) -> bytes:
         return (FULL if limit in OF_THE_PROCESS else TOO_MANY).encode()

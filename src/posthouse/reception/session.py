@@ -14,7 +14,7 @@ from typing import Any, Final, assert_never
 from posthouse.accounts.login import Principal
 from posthouse.kernel.errors import Fault, StorageBusy, StorageFull, StorageLost
 from posthouse.kernel.reply import Reply
-from posthouse.net.stream import Stream
+from posthouse.net.stream import Stream, TlsFailure, TlsTrouble
 from posthouse.observe import events
 from posthouse.protocol.sasl.server import ServerMechanism, server_mechanism
 from posthouse.protocol.smtp.events import (
@@ -144,6 +144,8 @@ class Session:
 
     def lost(self, error: Exception | None) -> None:
         service = self.service
+        if isinstance(error, TlsFailure):
+            self._log_handshake(error)
         self.deadline_s = math.inf
         service.deadlines.discard(self)
         if hasattr(self, "machine"):
@@ -337,6 +339,18 @@ class Session:
         if reason != "quit":
             self._log_end(reason)
         self.stream.close()
+
+    def _log_handshake(self, failure: TlsFailure) -> None:
+        service = self.service
+        service.metrics.handshakes["failed"].add()
+        service.log.write(
+            events.TLS_FAILED,
+            trace=self.stream.trace_id,
+            peer=self.stream.peer.address,
+            detail=str(failure),
+        )
+        if failure.trouble is TlsTrouble.TIMEOUT:
+            self.limit("tls.handshake_s", service.options.handshake_s)
 
     def _log_end(self, reason: str) -> None:
         service = self.service
