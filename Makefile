@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 PYTEST := $(BIN)/python -m pytest
 
+# Where the demo listens: PORT_BASE + 25 and so on; without it, where the command does by default.
+PORT_BASE ?=
+
 # How much the slow tiers do; the tests' own defaults are a smoke of the same.
 KILLS ?= 200
 SEED ?= 1
@@ -23,7 +26,7 @@ help: ## this list
 install: $(VENV)/.with-posthouse ## the posthouse command, in .venv
 
 demo: $(VENV)/.with-posthouse ## two servers on loopback with mail between them, until Ctrl-C
-	@$(BIN)/posthouse demo
+	@$(BIN)/posthouse demo $(if $(PORT_BASE),--port-base $(PORT_BASE))
 
 # The tests run even where a check fails, so that one run tells everything.
 test: $(VENV)/.with-dev ## every check and every test, then the reliability rows that no test names

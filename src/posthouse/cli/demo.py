@@ -118,7 +118,10 @@ def _ground(port_base: int) -> Loopback:
 
 def _cannot_start(error: UserError | OSError) -> CommandError:
     text = error.text if isinstance(error, UserError) else (error.strerror or str(error))
-    hint = "choose other ports with --port-base N, or stop the other demo if there is one"
+    hint = (
+        "choose other ports with --port-base N (make demo PORT_BASE=N), or stop the other demo if"
+        " there is one"
+    )
     return CommandError(f"the demo cannot start: {text}", hint=hint)
 
 
