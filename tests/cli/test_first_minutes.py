@@ -242,7 +242,7 @@ def test_nothing_listening_is_told_so(cli: Cli) -> None:
     code, _, err = cli(
         "send", "--server", "127.0.0.1:1", "--from", "a@example.net", "--to", "b@example.net"
     )
-    assert code == ExitCode.FAILED
+    assert code == ExitCode.TEMPORARY
     assert err.splitlines()[-2:] == [
         "error: 127.0.0.1:1 cannot be reached: Connection refused",
         "hint: is the server running, and the port right?",

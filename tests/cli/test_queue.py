@@ -12,6 +12,7 @@ import pytest
 
 from posthouse.cli.config import load_config
 from posthouse.cli.data import open_store
+from posthouse.cli.explain import _way
 from posthouse.cli.output import ExitCode
 from posthouse.cli.queue import span
 from posthouse.kernel.ids import MessageId, QueueId
@@ -26,6 +27,8 @@ from posthouse.reception.decision import (
     SessionFacts,
     encode,
 )
+from posthouse.relay.plan import Route, RouteOptions, SmartHost
+from posthouse.relay.route import destination_of
 from posthouse.store import queue as rows
 from posthouse.store.transaction import Transaction
 
@@ -315,6 +318,23 @@ def test_the_story_is_in_order_of_time_with_the_words_of_the_other_side(house: C
     ]
     assert lines[-2].startswith("a@one.example: held (by ")
     assert lines[-1].startswith("now: a@one.example: held, gives up on 20")
+
+
+@pytest.mark.parametrize(
+    ("domain", "route", "words"),
+    [
+        ("a.example", None, "by the route for a.example"),
+        ("b.example", "127.0.0.1:2525", "to 127.0.0.1:2525"),
+        ("b.example", None, "by the smart host relay.example"),
+    ],
+)
+def test_where_an_attempt_went_is_told_in_words(domain: str, route: str | None, words: str) -> None:
+    options = RouteOptions(
+        routes=(Route(domain="a.example", hosts=("mx.example",)),),
+        smart_host=SmartHost(host="relay.example"),
+    )
+    assert _way(destination_of(domain, route, options)) == words
+    assert _way(destination_of("b.example", None, RouteOptions())) == "to b.example"
 
 
 def test_a_message_made_here_has_a_story_without_a_door(house: Cli) -> None:

@@ -136,3 +136,11 @@ def test_a_resolver_is_an_address(resolver: str, cli: Cli) -> None:
     assert err.splitlines()[0] == (
         f"error: --resolver takes an IP address with or without a port, and {resolver!r} is none"
     )
+
+
+def test_a_name_without_a_type_gets_the_whole_command_as_a_hint(cli: Cli) -> None:
+    code, _, err = cli("resolve", "example.org")
+    assert code == ExitCode.USAGE
+    assert err.startswith("error: before the name comes a type: a, ")
+    assert err.splitlines()[-1] == "hint: posthouse resolve mx example.org"
+    assert "hint: see " in cli("resolve", "mxx", "example.org")[2]

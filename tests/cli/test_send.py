@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import email
 import email.policy
+import ssl
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.cli.dialogue import Dialogue
+from posthouse.cli.dialogue import Dialogue, Submission, Submitted, TlsUse, Trouble
 from posthouse.cli.output import ExitCode
-from posthouse.cli.send import _message
+from posthouse.cli.send import _message, _tell, _words
+from posthouse.kernel.reply import Reply
+from posthouse.protocol.smtp.client_events import MessageEnded, Outcome, Result, Stage
 
 from .conftest import Cli
 
@@ -148,3 +151,86 @@ def test_mistakes_are_told_before_anybody_is_called(
     assert out == ""
     assert error in err.splitlines()[0]
     assert "connecting" not in err
+
+
+def wish(**given: object) -> Submission:
+    values: dict[str, object] = {
+        "host": "mail.example.org",
+        "addresses": ("192.0.2.1",),
+        "port": 587,
+        "server_name": "mail.example.org",
+        "tls": TlsUse.STARTTLS,
+        "context": ssl.create_default_context(),
+        "name": "pc.example.org",
+        "user": "a@example.org",
+        "message": _message(
+            *("a@example.org", ("b@example.org",), None, None, (), (), "pc.example.org")
+        ),
+    } | given
+    return Submission(**values)  # type: ignore[arg-type]
+
+
+def ended(stage: Stage, reply: Reply | None, status: str = "", detail: str = "") -> Submitted:
+    result = Result.TRANSIENT if reply is not None and reply.is_transient else Result.PERMANENT
+    status = status or (reply.status if reply is not None else "") or ""
+    outcome = Outcome(result=result, stage=stage, reply=reply, status=status, detail=detail)
+    return Submitted(
+        ended=MessageEnded(message=wish().message, outcomes=(outcome,), was_tried=True)
+    )
+
+
+NO_LOGIN = Submitted(trouble=Trouble.NO_AUTH)
+SIZE = f"the message has {len(wish().message.octets)} octets with all that is attached; the limit"
+
+
+@pytest.mark.parametrize(
+    ("asked", "result", "hint"),
+    [
+        (
+            {},
+            ended(Stage.DOT, Reply(550, "5.7.1", "An address in the From field is not yours")),
+            (
+                "the From field of the message is not of a@example.org:"
+                " leave out the --header for it, or give an address of that account"
+            ),
+        ),
+        (
+            {},
+            ended(Stage.MAIL, Reply(553, "5.7.1", "This sender address is not yours")),
+            "a@example.org may not send as a@example.org, or not there",
+        ),
+        (
+            {},
+            ended(Stage.MAIL, None, "5.3.4", "the host takes no more than 9 octets"),
+            f"{SIZE} is what the server named as its SIZE",
+        ),
+        ({}, ended(Stage.DOT, Reply(552, "5.3.4", "Too big")), f"{SIZE} is the server's"),
+        (
+            {"tls": TlsUse.NONE},
+            NO_LOGIN,
+            "a login needs TLS: leave out --tls none; logins are for port 587 or 465",
+        ),
+        ({}, NO_LOGIN, "logins are for port 587 or 465; or leave out --user"),
+    ],
+)
+def test_a_refusal_gets_the_hint_that_helps(
+    asked: dict[str, object], result: Submitted, hint: str
+) -> None:
+    assert _words(wish(**asked), result)[1] == hint
+
+
+@pytest.mark.parametrize(
+    ("result", "code"),
+    [
+        (Submitted(trouble=Trouble.UNREACHABLE), ExitCode.TEMPORARY),
+        (Submitted(trouble=Trouble.LOST, reply=Reply(421, "4.3.2", "")), ExitCode.TEMPORARY),
+        (Submitted(trouble=Trouble.AUTH, reply=Reply(454, "4.7.0", "")), ExitCode.TEMPORARY),
+        (ended(Stage.RCPT, Reply(450, "4.2.0", "grey")), ExitCode.TEMPORARY),
+        (Submitted(trouble=Trouble.LOST, reply=Reply(554, "5.7.1", "")), ExitCode.FAILED),
+        (Submitted(trouble=Trouble.AUTH, reply=Reply(535, "5.7.8", "")), ExitCode.FAILED),
+        (Submitted(trouble=Trouble.CERTIFICATE), ExitCode.FAILED),
+        (ended(Stage.RCPT, Reply(550, "5.1.1", "no")), ExitCode.FAILED),
+    ],
+)
+def test_what_may_work_later_ends_with_75(result: Submitted, code: ExitCode) -> None:
+    assert _tell(wish(), result, as_json=False) == code

@@ -235,9 +235,21 @@ def _at_the_door(history: admin.History) -> Iterator[str]:
 def _told_attempt(number: int, record: AttemptRecord) -> Iterator[str]:
     tls = record.tls or "no TLS"
     host = f", last host {_place(record.host, record.address)}, {tls}" if record.host else ""
-    yield f"attempt {number} to {record.destination}{host}; it took {record.took_s:g} s"
+    yield f"attempt {number} {_way(record.destination)}{host}; it took {record.took_s:g} s"
     for exchange in record.exchanges:
         yield f"  {_exchange(exchange, record)}"
+
+
+def _way(destination: str) -> str:
+    """What sessions are pooled by (`relay.route.destination_of`), in words."""
+    match destination.split(" "):
+        case ["to", _]:
+            return destination
+        case ["route", _, domain]:
+            return f"by the route for {domain}"
+        case ["smart", "host", _]:
+            return f"by the {destination}"
+    return f"to {destination}"
 
 
 def _exchange(exchange: Exchange, record: AttemptRecord) -> str:

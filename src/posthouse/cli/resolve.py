@@ -33,6 +33,27 @@ from posthouse.store import accounts as rows
 TYPES: Final = {record_type.value.lower(): record_type for record_type in RecordType}
 
 
+class TypeMissing(click.UsageError):
+    """A name stands where the type belongs."""
+
+    def __init__(self, message: str, *, ctx: click.Context | None, name: str) -> None:
+        super().__init__(message, ctx)
+        self.hint = f"posthouse resolve mx {name}"
+
+
+class TypeChoice(click.Choice[str]):
+    """A record type; the hint for a name in its place says what was probably meant."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            if "." not in value:
+                raise
+            message = f"before the name comes a type: {', '.join(TYPES)}"
+            raise TypeMissing(message, ctx=ctx, name=value) from None
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What the DNS said, as `--json` shows it."""
 
@@ -79,7 +100,7 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(list(TYPES)), metavar="[mx|a|aaaa|txt|tlsa|ptr|cname]")
+@click.argument("kind", type=TypeChoice(list(TYPES)), metavar="[mx|a|aaaa|txt|tlsa|ptr|cname]")
 @click.argument("name")
 @click.option("--resolver", metavar="HOST:PORT", help="Ask this server (an IP address).")
 @json_option

@@ -49,6 +49,8 @@ RECIPIENTS_MAX: Final = 1000
 FILE_OCTETS_MAX: Final = 256 << 20
 BODY: Final = "This is a message from `posthouse send`.\n"
 SUBJECT: Final = "A message from posthouse send"
+_CONTENT: Final = (Stage.DATA, Stage.BLOCK, Stage.DOT)
+"""Refused at one of these, the message itself displeased."""
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,7 +135,8 @@ def send(
     """Submit a message to any server and show the dialogue.
 
     The dialogue goes to stderr, what became of the message to stdout. Ends with 0 when the server
-    took it for every recipient, with 75 when it may take it later, else with 1.
+    took it for every recipient, with 75 when it may take it later (it cannot be reached, or said
+    4yz or 421), else with 1.
     """
     if body is not None and body_file is not None:
         raise click.UsageError("give --body or --body-file, not both")
@@ -342,9 +345,16 @@ def _tell(wish: Submission, result: Submitted, *, as_json: bool) -> int:
         say_hint(hint)
     if is_accepted:
         return ExitCode.OK
+    return ExitCode.TEMPORARY if _may_work_later(result, outcomes) else ExitCode.FAILED
+
+
+def _may_work_later(result: Submitted, outcomes: tuple[Outcome, ...]) -> bool:
+    if result.trouble is Trouble.UNREACHABLE:
+        return True
+    if result.trouble is not None:
+        return result.reply is not None and result.reply.is_transient
     failed = [o for o in outcomes if o.result is not Result.ACCEPTED]
-    may_work = bool(failed) and all(o.result is not Result.PERMANENT for o in failed)
-    return ExitCode.TEMPORARY if may_work else ExitCode.FAILED
+    return bool(failed) and all(o.result is not Result.PERMANENT for o in failed)
 
 
 def _said(outcome: Outcome) -> str:
@@ -380,13 +390,29 @@ def _refusal(wish: Submission, address: str, outcome: Outcome, *, count: int) ->
         return error, "it may have been taken or not: look before you send it again"
     if outcome.result is Result.TRANSIENT:
         return error, "it may work later"
+    if outcome.status == "5.3.4":
+        return error, _size_hint(wish, outcome)
     if code == 530 or (wish.user is None and outcome.status == "5.7.1"):
         return error, f"log in with --user, at port {SUBMISSION_PORT} or {SUBMISSIONS_PORT}"
     if outcome.status in ("5.1.1", "5.1.2", "5.1.3"):
         return error, f"check the spelling of {address}"
+    if outcome.status == "5.7.1" and outcome.stage in _CONTENT and "from" in said.lower():
+        return error, (
+            f"the From field of the message is not of {wish.user}: leave out the --header for it,"
+            " or give an address of that account"
+        )
     if outcome.status == "5.7.1" and sender is not None:
         return error, f"{wish.user} may not send as {format_address(sender)}, or not there"
+    if outcome.reply is None:
+        return error, "the server was not asked: what it offers says so"
     return error, "these are the server's words; its administrator can say more"
+
+
+def _size_hint(wish: Submission, outcome: Outcome) -> str:
+    """RFC 1870: too big by the SIZE of the hello, or by the server's word."""
+    whose = "what the server named as its SIZE" if outcome.reply is None else "the server's"
+    size = f"the message has {len(wish.message.octets)} octets with all that is attached"
+    return f"{size}; the limit is {whose}"
 
 
 def _trouble(wish: Submission, result: Submitted, trouble: Trouble) -> tuple[str, str]:
@@ -419,10 +445,11 @@ def _trouble(wish: Submission, result: Submitted, trouble: Trouble) -> tuple[str
                 "add --tls none to send in plain text, or --tls implicit for a port like 465",
             )
         case Trouble.NO_AUTH:
-            return (
-                f"{place} offers no login that we know",
-                f"logins are for port {SUBMISSION_PORT} or {SUBMISSIONS_PORT}; or leave out --user",
-            )
+            ports = f"port {SUBMISSION_PORT} or {SUBMISSIONS_PORT}"
+            hint = f"logins are for {ports}; or leave out --user"
+            if wish.tls is TlsUse.NONE:
+                hint = f"a login needs TLS: leave out --tls none; logins are for {ports}"
+            return f"{place} offers no login that we know", hint
         case Trouble.UNSAFE_AUTH:
             return (
                 f"the password would go to {place} in plain text, so it was not sent",
