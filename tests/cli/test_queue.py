@@ -209,7 +209,8 @@ def test_drop_asks_and_the_answer_counts(full: Cli, monkeypatch: pytest.MonkeyPa
 
 
 def test_reroute_takes_a_place_or_takes_it_back(full: Cli) -> None:
-    assert full("queue", "reroute", "trace1.1", "--to", "[::1]:2525")[0] == ExitCode.OK
+    said = full("queue", "reroute", "trace1.1", "--to", "[::1]:2525")
+    assert (said[0], said[2]) == (ExitCode.OK, "2 recipients rerouted to [::1]:2525\n")
     routes = {o["id"]: o["route"] for o in json.loads(full("queue", "list", "--json")[1])}
     assert routes["trace1.1"] == "[::1]:2525"
     assert full("queue", "reroute", "trace1.1", "--to", "none")[0] == ExitCode.OK

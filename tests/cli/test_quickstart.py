@@ -133,6 +133,7 @@ def test_an_existing_config_is_never_overwritten(other: tuple[str, ...], cli: Cl
         (("a@b.org", "--data", "d"), "short\n", 1, "the password has 5 characters"),
         (("a@b.org", "--data", "d"), "password1234\n", 1, "this password is one of those"),
         (("a@b.org", "--data", "d", "--listen", "x"), STDIN, 2, "--listen takes an IP address"),
+        (("a@b.org", "--data", "/dev/null"), STDIN, 1, "/dev/null is a file, not a folder"),
         (("a@b.org", "--data", "/proc/d"), STDIN, 1, "/proc/d cannot be written: "),
     ],
 )

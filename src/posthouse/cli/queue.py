@@ -514,6 +514,6 @@ def reroute(choice: Choice, place: str, as_json: bool, config_path: str | None) 
             store,
             choice,
             lambda tx, selection: admin.reroute(tx, selection, route, by=_by()),
-            done=f"go to {route}" if route else "go to their own hosts again",
+            done=f"rerouted to {route}" if route else "routed as usual again",
             as_json=as_json,
         )

@@ -154,6 +154,8 @@ def _wish(
         hostname = admin.parse_typed_domain(hostname)
     is_system = folder is None and os.geteuid() == 0
     data = Path(folder) if folder is not None else SYSTEM_DATA if is_system else OWN_DATA
+    if data.exists() and not data.is_dir():
+        raise CommandError(f"{data} is a file, not a folder", hint="name a folder with --data DIR")
     file = SYSTEM_CONFIG if is_system else data / FILE_NAME
     return Wish(folder=data, file=file, listen=listen, port_base=port_base, hostname=hostname)
 

@@ -67,7 +67,7 @@ class MetricsServer:
 
     async def _show_health(self, request: web.Request) -> web.Response:
         is_well, details = self._health()
-        body = msgspec.json.encode({"ok": is_well, **details})
+        body = msgspec.json.encode({"ok": is_well, **details}) + b"\n"
         return web.Response(
             body=body, status=200 if is_well else 503, content_type="application/json"
         )
