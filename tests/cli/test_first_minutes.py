@@ -8,6 +8,8 @@ import os
 import poplib
 import signal
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -372,3 +374,20 @@ def test_nothing_that_is_made_can_be_read_by_others(server: Server) -> None:
     folder = server.config.parent
     names = ["posthouse.db", "posthouse.toml", "tls", "tls/self-signed.key"]
     assert [name for name in names if os.stat(folder / name).st_mode & 0o077] == []
+
+
+def test_a_second_server_on_the_same_data_is_refused_in_words(
+    server: Server, tmp_path: Path
+) -> None:
+    folder, other = server.config.parent, tmp_path / "other.toml"
+    lines = (f'[node]\ndata_folder = "{folder}"', "[net]\nport_base = 41000")
+    other.write_text("\n".join(lines), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "posthouse", "serve", "--config", str(other)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == ExitCode.LOCKED
+    assert f"{folder} is in use by another Posthouse server (process " in done.stderr

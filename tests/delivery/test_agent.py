@@ -16,12 +16,22 @@ from posthouse.queue.item import State
 from posthouse.queue.work import Ending
 from posthouse.sim.world import World, run_virtual
 from posthouse.store import accounts as account_rows
+from posthouse.store import accounts as rows
 from posthouse.store import mail
 from posthouse.store.mail_entries import uids
+from posthouse.store.transaction import DirectoryChanged
 from tests.queue.house import CONTENT, House, say
 
 STRANGER = Address("you", "elsewhere.example")
 ALICE, BOB = "alice@here.example", "bob@here.example"
+
+
+def plain_alias(tx, address: str, target: str) -> None:
+    """An alias as it may have become, without what is checked when one is made."""
+    parsed = admin.parse_typed(address)
+    domain = admin.known_domain(tx, parsed.domain)
+    rows.add_alias(tx, domain.id, parsed.local_part, target)
+    tx.changed(DirectoryChanged())
 
 
 class LocalHouse(House):
@@ -207,7 +217,7 @@ def test_an_alias_that_leads_too_far_is_our_fault_and_waits(tmp_path):  # P8
         far = DirectoryOptions().alias_depth_max + 2
         for n in range(far):
             house.store.write_now(
-                lambda tx, n=n: admin.add_alias(tx, f"a{n}@here.example", f"a{n + 1}@here.example")
+                lambda tx, n=n: plain_alias(tx, f"a{n}@here.example", f"a{n + 1}@here.example")
             )
         message = house.accept("a0@here.example", reverse_path=STRANGER)
         await house.run_for(5)

@@ -7,10 +7,11 @@ what to do about it.
 from __future__ import annotations
 
 import unicodedata
+from typing import Final
 
-from posthouse.accounts.directory import POSTMASTER
+from posthouse.accounts.directory import POSTMASTER, Options, Standing, look_up
 from posthouse.kernel.envelope import Address
-from posthouse.kernel.errors import UserError
+from posthouse.kernel.errors import NotKnown, UserError
 from posthouse.kernel.ids import AccountId, DomainId
 from posthouse.message.address import (
     AddressError,
@@ -21,6 +22,8 @@ from posthouse.message.address import (
 )
 from posthouse.store import accounts as rows
 from posthouse.store.transaction import DirectoryChanged, Transaction
+
+MEMBERS_LOOKED_AT: Final = 1_000
 
 
 def parse_typed(text: str) -> Address:
@@ -71,14 +74,17 @@ def remove_domain(tx: Transaction, text: str) -> str:
 
 def set_catch_all(tx: Transaction, text: str, target: str | None) -> None:
     domain = known_domain(tx, parse_typed_domain(text))
-    rows.set_catch_all(tx, domain.id, format_address(parse_typed(target)) if target else None)
+    goal = parse_typed(target) if target else None
+    if goal is not None:
+        _must_lead_somewhere(tx, goal)
+    rows.set_catch_all(tx, domain.id, format_address(goal) if goal else None)
     tx.changed(DirectoryChanged())
 
 
 def known_domain(tx: Transaction, name: str) -> rows.DomainRow:
     domain = rows.domain_by_name(tx, name)
     if domain is None:
-        raise UserError(
+        raise NotKnown(
             f"the domain {name} is not known here", hint=f"add it: posthouse domain add {name}"
         )
     return domain
@@ -88,7 +94,7 @@ def known_account(tx: Transaction, text: str) -> rows.AccountRow:
     address = parse_typed(text)
     account = rows.account_by_address(tx, address.local_part, address.domain)
     if account is None:
-        raise UserError(
+        raise NotKnown(
             f"there is no account {format_address(address)}",
             hint="posthouse account list shows those that are",
         )
@@ -140,9 +146,44 @@ def add_alias(tx: Transaction, text: str, target: str) -> bool:
         )
     if address == goal:
         raise UserError("an alias cannot be its own target")
+    _must_lead_somewhere(tx, goal)
+    if _leads_to(tx, goal, address):
+        raise UserError(
+            f"{format_address(goal)} leads back to {format_address(address)}",
+            hint="mail would go in a circle; posthouse alias list shows the way",
+        )
     is_new = rows.add_alias(tx, domain, address.local_part, format_address(goal))
     tx.changed(DirectoryChanged())
     return is_new
+
+
+def _must_lead_somewhere(tx: Transaction, goal: Address) -> None:
+    """A target of our own domain has to exist; of others we know nothing."""
+    domain = rows.domain_by_name(tx, goal.domain)
+    if domain is not None and look_up(tx, goal, Options()).standing is Standing.UNKNOWN:
+        raise NotKnown(
+            f"nobody has the address {format_address(goal)} here",
+            hint=f"make the account first: posthouse account add {format_address(goal)}",
+        )
+
+
+def _leads_to(tx: Transaction, start: Address, goal: Address) -> bool:
+    """Whether aliases from `start` reach `goal`."""
+    seen: set[Address] = set()
+    waiting = [start]
+    while waiting and len(seen) <= MEMBERS_LOOKED_AT:
+        address = waiting.pop()
+        if address == goal:
+            return True
+        domain = rows.domain_by_name(tx, address.domain)
+        if domain is None or address in seen:
+            continue
+        seen.add(address)
+        waiting += [
+            parse_mailbox(target)
+            for target in rows.alias_targets(tx, domain.id, address.local_part)
+        ]
+    return False
 
 
 def remove_alias(tx: Transaction, text: str, target: str | None) -> int:
@@ -151,7 +192,11 @@ def remove_alias(tx: Transaction, text: str, target: str | None) -> int:
     domain = known_domain(tx, address.domain)
     removed = rows.remove_alias(tx, domain.id, address.local_part, goal)
     if not removed:
-        raise UserError(f"there is no such alias {format_address(address)}")
+        target_text = f" to {goal}" if goal else ""
+        raise NotKnown(
+            f"there is no such alias {format_address(address)}{target_text}",
+            hint="posthouse alias list shows those that are",
+        )
     tx.changed(DirectoryChanged())
     return removed
 

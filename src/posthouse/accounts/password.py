@@ -61,8 +61,11 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     lanes: int = 1
 
 
-def check_new(password: str) -> None:
+def check_new(password: str, *, owner: str = "") -> None:
     """Refuse a password that is too short, too long or known to everybody.
+
+    Args:
+        owner: the address it is for, which is no secret either.
 
     Raises:
         UserError: with what to do; it never holds the password.
@@ -79,7 +82,9 @@ def check_new(password: str) -> None:
             f"the password is too long: {count} characters",
             hint=f"{OCTETS_MAX} are allowed, fewer where they are not ASCII",
         )
-    if password.casefold() in COMMON or len(set(password)) < 4:
+    folded = password.casefold()
+    is_own_name = bool(owner) and folded in (owner.casefold(), owner.partition("@")[0].casefold())
+    if folded in COMMON or is_own_name or len(set(password)) < 4:
         raise UserError(
             "this password is one of those that are tried first",
             hint="four or five random words make a good one",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import Final, TextIO
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TextIO, TypeVar
 
 import click
 import msgspec
@@ -29,6 +31,7 @@ from posthouse.store import accounts as rows
 from posthouse.store.transaction import DirectoryChanged, Transaction
 
 IMPORT_LINES_MAX: Final = 100_000
+T = TypeVar("T")
 
 
 @click.group()
@@ -56,7 +59,7 @@ def add(address: str, quota: str | None, password_stdin: bool, config_path: str 
     with configured_store(config_path) as store:
         store.read_now(lambda tx: admin.known_domain(tx, admin.parse_typed(address).domain))
         password = read_password(password_stdin=password_stdin, is_new=True)
-        hashed = new_hash(password.reveal())
+        hashed = new_hash(password.reveal(), owner=address)
         store.write_now(
             lambda tx: make_account(tx, address, password_hash=hashed, quota_octets=octets)
         )
@@ -68,27 +71,50 @@ def add(address: str, quota: str | None, password_stdin: bool, config_path: str 
 @config_option
 def import_(file: TextIO, config_path: str | None) -> None:
     """Make many accounts: one ADDRESS PASSWORD on each line of FILE ("-" is stdin)."""
-    wanted: list[tuple[str, str]] = []
-    for number, line in enumerate(file, 1):
-        words = line.rstrip("\n").split(None, 1)
-        if len(words) != 2:
-            raise CommandError(f"line {number}: an address and a password are needed")
-        wanted.append((words[0], words[1]))
-        if number > IMPORT_LINES_MAX:
-            raise CommandError(f"more than {IMPORT_LINES_MAX} lines; import them in parts")
+    wanted = _lines(file)
+    hashes: list[str] = []
     with configured_store(config_path) as store, progress("accounts", len(wanted)) as done:
-        for number, (address, password) in enumerate(wanted, 1):
-            try:
-                hashed = new_hash(password)
-                store.write_now(
-                    lambda tx, a=address, h=hashed: make_account(  # type: ignore[misc]
-                        tx, a, password_hash=h, quota_octets=None
-                    )
-                )
-            except UserError as error:
-                raise CommandError(f"line {number}: {error.text}", hint=error.hint) from None
+        for number, address, password in wanted:
+            hashes.append(_on_line(number, partial(new_hash, password, owner=address)))
             done(1)
-    say(f"{len(wanted)} accounts made")
+
+        def unit(tx: Transaction) -> None:
+            for (number, address, _), hashed in zip(wanted, hashes, strict=True):
+                _on_line(
+                    number,
+                    partial(make_account, tx, address, password_hash=hashed, quota_octets=None),
+                )
+
+        store.write_now(unit)
+    say(f"{len(wanted)} account{'s' * (len(wanted) != 1)} made")
+
+
+def _lines(file: TextIO) -> list[tuple[int, str, str]]:
+    """Line number, address and password of each line; empty ones are passed over."""
+    wanted: list[tuple[int, str, str]] = []
+    number = 0
+    try:
+        for number, line in enumerate(file, 1):
+            words = line.strip().split(None, 1)
+            if len(words) == 1:
+                raise CommandError(f"line {number}: an address and a password are needed")
+            if words:
+                wanted.append((number, words[0], words[1]))
+            if number > IMPORT_LINES_MAX:
+                raise CommandError(f"more than {IMPORT_LINES_MAX} lines; import them in parts")
+    except UnicodeDecodeError:
+        raise CommandError(f"line {number + 1} or one soon after it is not UTF-8 text") from None
+    return wanted
+
+
+def _on_line(number: int, work: Callable[[], T]) -> T:
+    """Run it; what a person did wrong is told with the line, and nothing of the file is kept."""
+    try:
+        return work()
+    except UserError as error:
+        raise CommandError(
+            f"line {number}: {error.text}; no account was made", hint=error.hint
+        ) from None
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,7 +170,7 @@ def password_(address: str, password_stdin: bool, config_path: str | None) -> No
     with configured_store(config_path) as store:
         found = store.read_now(lambda tx: admin.known_account(tx, address))
         password = read_password(password_stdin=password_stdin, is_new=True)
-        hashed = new_hash(password.reveal())
+        hashed = new_hash(password.reveal(), owner=address)
 
         def unit(tx: Transaction) -> None:
             rows.set_password(tx, found.id, hashed)

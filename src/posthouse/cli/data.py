@@ -53,10 +53,10 @@ def configured_store(config_path: str | None, *, creates: bool = False) -> Itera
         yield store
 
 
-def new_hash(password: str) -> str:
+def new_hash(password: str, *, owner: str) -> str:
     """Check a new password and derive what is stored of it."""
     from posthouse.accounts import password as passwords
 
-    passwords.check_new(password)
+    passwords.check_new(password, owner=owner)
     salt = SystemChance().token(passwords.SALT_OCTETS)
     return passwords.derive(password, salt=salt, cost=passwords.Cost())

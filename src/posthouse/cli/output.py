@@ -18,7 +18,14 @@ from typing import Any, Final, TypeVar
 import click
 import msgspec
 
-from posthouse.kernel.errors import Fault, StorageBusy, StorageFull, UserError
+from posthouse.kernel.errors import (
+    DataUnusable,
+    Fault,
+    NotKnown,
+    StorageBusy,
+    StorageFull,
+    UserError,
+)
 from posthouse.kernel.secret import Secret
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -65,8 +72,10 @@ def exit_code_of(error: Exception) -> ExitCode:
         return error.code
     if isinstance(error, StorageBusy | StorageFull):
         return ExitCode.TEMPORARY
-    if isinstance(error, Fault):
+    if isinstance(error, Fault | DataUnusable):
         return ExitCode.LOCKED
+    if isinstance(error, NotKnown):
+        return ExitCode.NOT_FOUND
     from posthouse.config.settings import ConfigError  # here, as --help and others start faster
 
     return ExitCode.CONFIG if isinstance(error, ConfigError) else ExitCode.FAILED
@@ -225,6 +234,12 @@ def read_password(
 def _checked_password(text: str) -> Secret:
     if not text:
         raise CommandError("the password is empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise CommandError(
+            "the password is not UTF-8 text", hint="send it in the encoding of your terminal, UTF-8"
+        ) from None
     if len(text.encode("utf-8", "surrogatepass")) > PASSWORD_OCTETS_MAX:
         raise CommandError(f"the password is longer than {PASSWORD_OCTETS_MAX} octets")
     return Secret(text)

@@ -125,7 +125,7 @@ def quickstart(
     password = read_password(
         password_stdin=password_stdin, prompt=f"Password for {name}", is_new=True
     )
-    hashed = new_hash(password.reveal())
+    hashed = new_hash(password.reveal(), owner=name)
     if is_new:
         _write_config(wish, typed.domain)
         config = load_file(wish.file).config

@@ -8,6 +8,7 @@ most once in five seconds, as only a fresh look at the files tells what they hol
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gc
 import logging
 import os
@@ -16,7 +17,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 import click
 import uvloop
@@ -28,7 +29,7 @@ from posthouse.config import build
 from posthouse.config.schema import Config, Service
 from posthouse.config.settings import ConfigError
 from posthouse.dns.resolver import CachingResolver
-from posthouse.kernel.errors import StorageLost, UserError
+from posthouse.kernel.errors import DataUnusable, StorageLost, UserError
 from posthouse.net.workers import ThreadWorkers
 from posthouse.net.world import (
     SystemChance,
@@ -61,6 +62,7 @@ def serve(config_path: str | None) -> int:
     logging.basicConfig(level=logging.WARNING, handlers=[ForwardHandler(log)], force=True)
     sys.unraisablehook = partial(log_unraisable, log)
     try:
+        folder_lock = _only_server_of(loaded.config.node.data_folder)
         # What was imported and built stays; sessions and messages make no reference cycles worth
         # looking for after every seven hundred objects.
         gc.freeze()
@@ -71,9 +73,41 @@ def serve(config_path: str | None) -> int:
         raise
     finally:
         sink.close()
+    folder_lock.close()
     if lost is not None:
         _begin_anew(lost)
     return ExitCode.OK
+
+
+def _only_server_of(folder: str) -> TextIO:
+    """Hold the data folder as long as this process lives: two servers on one folder would take
+    each other's leases and send mail twice.
+
+    Raises:
+        DataUnusable: another server holds it, or the folder cannot be used.
+    """
+    try:
+        Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        held = Path(folder, "serving.lock").open("a+", encoding="ascii")  # noqa: SIM115
+    except OSError as error:
+        raise DataUnusable(
+            f"the data folder {folder} cannot be used: {error.strerror}",
+            hint="check that it is a folder and belongs to the user Posthouse runs as",
+        ) from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        held.seek(0)
+        owner = held.read(20).strip() or "unknown"
+        held.close()
+        raise DataUnusable(
+            f"{folder} is in use by another Posthouse server (process {owner})",
+            hint="stop that one first, or give this one a data folder of its own",
+        ) from None
+    held.truncate(0)
+    held.write(f"{os.getpid()}\n")
+    held.flush()
+    return held
 
 
 def log_unraisable(log: Log, unraisable: sys.UnraisableHookArgs) -> None:

@@ -60,3 +60,11 @@ class UserError(PosthouseError):
         super().__init__(text)
         self.text = text
         self.hint = hint
+
+
+class NotKnown(UserError):
+    """What a person named does not exist."""
+
+
+class DataUnusable(UserError):
+    """The data cannot be opened: no permission, not ours, or in use."""

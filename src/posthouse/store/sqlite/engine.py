@@ -25,7 +25,7 @@ from typing import Any, Final, TypeVar
 
 import apsw
 
-from posthouse.kernel.errors import Fault, StorageBusy, StorageLost, UserError
+from posthouse.kernel.errors import DataUnusable, Fault, StorageBusy, StorageLost
 from posthouse.kernel.ports import Clock, Disk
 from posthouse.store.blobs.segments import Segments
 from posthouse.store.migrations import migrate
@@ -127,7 +127,7 @@ class SqliteStore:
             Path(options.folder).mkdir(mode=0o700, parents=True, exist_ok=True)
             store._open_writer()
         except OSError as error:
-            raise UserError(
+            raise DataUnusable(
                 f"the data folder {options.folder} cannot be used: {error.strerror or error}",
                 hint="check that it exists and belongs to the user Posthouse runs as",
             ) from error
@@ -167,6 +167,11 @@ class SqliteStore:
                 self._writer = self._connect(is_writing=True, cache_kib=CACHE_KIB)
             except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
                 raise OSError(str(error)) from error
+            except (apsw.NotADBError, apsw.CorruptError) as error:
+                raise DataUnusable(
+                    f"{self._path} is not a Posthouse database, or damaged: {error}",
+                    hint="restore it from a backup; nothing was changed",
+                ) from error
             # After a failed sync the WAL may rest on pages the kernel wrongly calls clean: move
             # all of it into the database and sync that before the first accept (F2).
             try:
@@ -342,14 +347,18 @@ class SqliteStore:
     # --- groups: taken on the loop, committed on the writer thread ---
 
     def _open_group(self) -> None:
-        """Take what waits. The units run here if all are short and nobody holds the database."""
+        """Take what waits, short units or long ones: a long one among short ones would send all of
+        them to the thread. Short ones run here, unless another process holds the database."""
         units: list[Unit] = []
-        octets, is_short = 0, True
-        while self._waiting and len(units) < self._options.batch_units_max:
+        octets, is_short = 0, self._waiting[0].is_short
+        while (
+            self._waiting
+            and self._waiting[0].is_short is is_short
+            and len(units) < self._options.batch_units_max
+        ):
             unit = self._waiting.popleft()
             units.append(unit)
             octets += unit.octets
-            is_short = is_short and unit.is_short
             if octets >= self._options.batch_octets_max:
                 break
         self._waiting_octets -= octets
