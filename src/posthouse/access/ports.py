@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Protocol
 
 from posthouse.accounts.login import LoginResult
@@ -79,6 +80,12 @@ def note_tls_failure(
         )
 
 
-def may_log_in(stream: Stream, *, is_for_everybody: bool, plaintext_networks: Networks) -> bool:
+networks = lru_cache(maxsize=16)(Networks)
+"""One parsed list for each setting, not one for each session."""
+
+
+def may_log_in(
+    stream: Stream, *, is_for_everybody: bool, plaintext_networks: tuple[str, ...]
+) -> bool:
     """No password in plaintext, but from networks that are safe by themselves (P12)."""
-    return stream.is_tls or is_for_everybody or stream.peer.address in plaintext_networks
+    return stream.is_tls or is_for_everybody or stream.peer.address in networks(plaintext_networks)

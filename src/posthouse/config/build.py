@@ -47,7 +47,6 @@ def store_options(config: Config) -> store.Options:
         waiting_octets_max=config.store.waiting_octets_max,
         busy_s=config.store.busy_s,
         wal_octets_max=config.store.wal_octets_max,
-        free_octets_min=config.store.free_octets_min,
         sweep_grace_s=config.blob.sweep_grace_s,
     )
 
@@ -95,7 +94,7 @@ def smtp_limits(config: Config, service: Service, *, is_stressed: bool = False) 
 
 
 def reception_options(config: Config, service: Service) -> reception.Options:
-    smtp, submission = config.smtp, config.submission
+    smtp = config.smtp
     mode = mode_of(service)
     return reception.Options(
         service=service.value,
@@ -128,10 +127,6 @@ def reception_options(config: Config, service: Service) -> reception.Options:
         free_octets_min=config.store.free_octets_min,
         free_inodes_min=config.store.free_inodes_min,
         queue_recipients_max=config.queue.recipients_max,
-        messages_per_minute=smtp.messages_per_minute,
-        octets_per_minute=smtp.octets_per_minute,
-        recipients_per_hour=submission.per_hour,
-        recipients_per_day=submission.per_day,
         lifetime_s=config.queue.lifetime_s,
     )
 

@@ -56,10 +56,8 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     octets: int
     stored: int
     queued: int
-    full: tuple[AccountId, ...] = ()
-    """Accounts that were over their quota."""
     refused: frozenset[AccountId] = frozenset()
-    """Those of them that nothing was kept for: LMTP tells of each recipient by itself."""
+    """Accounts over quota that nothing was kept for: LMTP tells of each recipient by itself."""
 
 
 class AllFull(Exception):
@@ -164,7 +162,6 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
             octets=len(self.octets),
             stored=len(stored),
             queued=queued,
-            full=tuple(full),
             refused=refused,
         )
 

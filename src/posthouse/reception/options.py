@@ -42,8 +42,4 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     free_octets_min: int = 500 * MIB
     free_inodes_min: int = 1_000
     queue_recipients_max: int = 1_000_000
-    messages_per_minute: int = 120
-    octets_per_minute: int = 500 * MIB
-    recipients_per_hour: int = 300
-    recipients_per_day: int = 2_000
     lifetime_s: float = 5 * 86_400.0

@@ -24,7 +24,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     readers: int = 2
     wal_checkpoint_octets: int = 24 * MIB
     wal_octets_max: int = 64 * MIB
-    free_octets_min: int = 500 * MIB
     sweep_grace_s: float = 300.0
     """How long an unowned blob or a replaced segment stays, for readers still at it."""
     poll_s: float = 0.2

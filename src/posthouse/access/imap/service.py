@@ -15,7 +15,7 @@ from posthouse.kernel.ids import AccountId, TraceId
 from posthouse.kernel.ports import Clock, Workers
 from posthouse.mailbox.changes import ChangesHub
 from posthouse.net.deadlines import Deadlines
-from posthouse.net.limits import OF_PEER, Limit, Networks
+from posthouse.net.limits import OF_PEER, Limit
 from posthouse.net.stream import Peer, Stream
 from posthouse.protocol.imap import responses
 from posthouse.store.transaction import Store
@@ -88,7 +88,7 @@ class Service:
         return may_log_in(
             stream,
             is_for_everybody=options.is_plaintext_login_allowed,
-            plaintext_networks=Networks(options.plaintext_networks),
+            plaintext_networks=options.plaintext_networks,
         )
 
     def refusal(self, limit: Limit) -> bytes:

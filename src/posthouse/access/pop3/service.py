@@ -14,7 +14,7 @@ from posthouse.access.ports import Authenticator, Observer, may_log_in
 from posthouse.kernel.ids import AccountId
 from posthouse.kernel.ports import Clock
 from posthouse.net.deadlines import Deadlines
-from posthouse.net.limits import OF_PEER, Limit, Networks
+from posthouse.net.limits import OF_PEER, Limit
 from posthouse.net.stream import Peer, Stream
 from posthouse.store.transaction import Store
 
@@ -66,7 +66,7 @@ class Service:
         return may_log_in(
             stream,
             is_for_everybody=options.is_plaintext_login_allowed,
-            plaintext_networks=Networks(options.plaintext_networks),
+            plaintext_networks=options.plaintext_networks,
         )
 
     def refusal(self, limit: Limit) -> bytes:
