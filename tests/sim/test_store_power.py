@@ -14,7 +14,7 @@ from posthouse.store.options import Options
 from posthouse.store.sqlite.engine import SqliteStore
 from posthouse.store.transaction import Transaction
 
-OPTIONS = {"inline_octets_max": 1_000, "free_octets_min": 0, "segment_octets_max": 50_000}
+OPTIONS = {"inline_octets_max": 1_000, "segment_octets_max": 50_000}
 
 
 def opened(world: World, disk: SimDisk) -> SqliteStore:
