@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = [
     *("cli", "config", "web", "reception", "delivery", "relay", "access", "access/imap"),
     *("access/pop3", "queue", "mailbox", "accounts", "store", "tls", "dns", "net", "observe"),
-    *("guard", "protocol", "message", "kernel", "sim"),
+    *("guard", "mailauth", "protocol", "message", "kernel", "sim"),
 ]
 
 

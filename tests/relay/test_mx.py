@@ -49,6 +49,9 @@ class Records:
         known = any(other == name for other, _ in self.answers)
         return self.answers.get((name, record_type), NO_DATA if known else NO_NAME)
 
+    def known(self, name: str, record_type: RecordType) -> DnsAnswer | None:
+        return None
+
 
 def plan(records: Records, domain: str = "there.example", *, seed: int = 1, **options: object):
     return asyncio.run(

@@ -56,9 +56,9 @@ async def test_a_migration_that_fails_leaves_the_data_of_the_old_release(
     await store.submit(note("old"))
     await store.close()
     monkeypatch.setattr(
-        migrations, "MIGRATIONS", (*migrations.MIGRATIONS, migrations.Migration(2, "x", "2", "2"))
+        migrations, "MIGRATIONS", (*migrations.MIGRATIONS, migrations.Migration(99, "x", "2", "2"))
     )
-    monkeypatch.setattr(migrations, "VERSION", 2)
+    monkeypatch.setattr(migrations, "VERSION", 99)
     monkeypatch.setattr(
         migrations, "statements", lambda file: ["CREATE TABLE fresh (id INTEGER)", "BROKEN"]
     )

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from posthouse.config.authentication import Dkim, Mailauth
 from posthouse.config.machine import (
     Auth,
     AuthFailures,
@@ -52,6 +53,7 @@ __all__ = [
     "BareNewline",
     "Blob",
     "Config",
+    "Dkim",
     "Dns",
     "Dsn",
     "Guard",
@@ -60,6 +62,7 @@ __all__ = [
     "Log",
     "LogFormat",
     "LogLevel",
+    "Mailauth",
     "Message",
     "Metrics",
     "Net",
@@ -110,6 +113,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     smtp: Smtp = Smtp()
     submission: Submission = Submission()
     message: Message = Message()
+    mailauth: Mailauth = Mailauth()
+    dkim: Dkim = Dkim()
     route: Route = Route()
     queue: Queue = Queue()
     relay: Relay = Relay()

@@ -91,6 +91,16 @@ class CachingResolver:
         self.counts.cache_hits += 1
         return answer
 
+    def known(self, name: str, record_type: RecordType) -> DnsAnswer | None:
+        """As `Resolver.known`: from the cache."""
+        try:
+            key = (canonical(name), record_type)
+        except BadName as error:
+            return DnsAnswer(status=DnsStatus.NO_NAME, name=name, detail=str(error))
+        answer = self._cache.get(key, self._clock.monotonic_s())
+        self.counts.cache_hits += answer is not None
+        return answer
+
     def forget(self) -> None:
         """Empty the cache, for the admin and after a change of servers."""
         self._cache.clear()

@@ -63,6 +63,10 @@ class RecordType(Enum):
     TLSA = "TLSA"
     PTR = "PTR"
     CNAME = "CNAME"
+    NS = "NS"
+    SOA = "SOA"
+    SRV = "SRV"
+    CAA = "CAA"
 
 
 class DnsStatus(Enum):
@@ -87,9 +91,25 @@ class TlsaRecord(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class SrvRecord(msgspec.Struct, frozen=True):
+    priority: int
+    weight: int
+    port: int
+    target: str
+    """As `MxRecord.host`; "" says that there is no such service (RFC 2782)."""
+
+
+class CaaRecord(msgspec.Struct, frozen=True):
+    flags: int
+    tag: str
+    """In lower case (RFC 8659 §4.1)."""
+    value: bytes
+
+
 class DnsAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer. `records` holds `str` for A, AAAA, PTR, CNAME, `bytes` for TXT (strings joined),
-    `MxRecord` for MX and `TlsaRecord` for TLSA; it is empty unless `status` is FOUND."""
+    """One answer. `records` holds `str` for A, AAAA, PTR, CNAME, NS and for SOA (the primary
+    server's name), `bytes` for TXT (strings joined), and `MxRecord`, `TlsaRecord`, `SrvRecord` or
+    `CaaRecord` for the type of that name; it is empty unless `status` is FOUND."""
 
     status: DnsStatus
     records: tuple[Any, ...] = ()
@@ -109,6 +129,60 @@ class Resolver(Protocol):
         Args:
             name: A-labels or an underscore name, with or without a final dot.
         """
+        ...
+
+    def known(self, name: str, record_type: RecordType) -> DnsAnswer | None:
+        """The answer where it is known without asking, for paths that are too hot to wait."""
+        ...
+
+
+# --- HTTP ---
+
+
+class Fetched(msgspec.Struct, frozen=True, kw_only=True):
+    """An HTTP response, whatever its status."""
+
+    status: int
+    media_type: str
+    """In lower case without parameters; "" when there was none."""
+    octets: bytes
+
+
+class FetchFailed(Exception):
+    """There is no response: `str()` says why in plain words; the kind says what to make of it."""
+
+    def __init__(self, words: str, kind: FetchTrouble) -> None:
+        super().__init__(words)
+        self.kind = kind
+
+
+class FetchTrouble(Enum):
+    """Why a fetch has no response."""
+
+    DNS = "dns"
+    ADDRESS = "address"  # only private, loopback or otherwise forbidden addresses (SSRF)
+    CONNECT = "connect"
+    TLS = "tls"  # the handshake failed or the certificate is not for that host
+    TOO_BIG = "too big"
+    TIMEOUT = "timeout"
+    PROTOCOL = "protocol"  # no HTTP, or a URL that may not be asked for
+
+
+class Fetch(Protocol):
+    """All HTTP that goes out because of what others say (MTA-STS, reports): one guard for it.
+
+    `https` on port 443 only, to public addresses only, looked up with our resolver and pinned for
+    the connection; no redirects, bounded in size and time (H47).
+    """
+
+    async def get(self, url: str, *, octets_max: int, timeout_s: float) -> Fetched:
+        """Raises FetchFailed."""
+        ...
+
+    async def post(
+        self, url: str, octets: bytes, *, media_type: str, octets_max: int, timeout_s: float
+    ) -> Fetched:
+        """Raises FetchFailed. `octets_max` is of the response."""
         ...
 
 

@@ -268,6 +268,9 @@ class ZoneResolver:
             case _:
                 return _failed(getattr(response, "detail", "truncated"))
 
+    def known(self, name: str, record_type: RecordType) -> DnsAnswer | None:
+        return None
+
 
 def _failed(detail: str) -> DnsAnswer:
     return DnsAnswer(status=DnsStatus.TEMPFAIL, detail=detail)

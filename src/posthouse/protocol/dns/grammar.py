@@ -12,7 +12,15 @@ from typing import Any, Final
 
 import msgspec
 
-from posthouse.kernel.ports import DnsAnswer, DnsStatus, MxRecord, RecordType, TlsaRecord
+from posthouse.kernel.ports import (
+    CaaRecord,
+    DnsAnswer,
+    DnsStatus,
+    MxRecord,
+    RecordType,
+    SrvRecord,
+    TlsaRecord,
+)
 from posthouse.protocol.dns.wire import (
     CLASS_IN,
     HEADER_OCTETS,
@@ -34,15 +42,19 @@ NULL_TTL_S: Final = 0.0
 
 TYPES: Final = {
     RecordType.A: 1,
+    RecordType.NS: 2,
     RecordType.CNAME: 5,
+    RecordType.SOA: 6,
     RecordType.PTR: 12,
     RecordType.MX: 15,
     RecordType.TXT: 16,
     RecordType.AAAA: 28,
+    RecordType.SRV: 33,
     RecordType.TLSA: 52,
+    RecordType.CAA: 257,
 }
-NS: Final = 2
-SOA: Final = 6
+NS: Final = TYPES[RecordType.NS]
+SOA: Final = TYPES[RecordType.SOA]
 
 QR: Final = 0x8000
 OPCODE: Final = 0x7800
@@ -317,6 +329,29 @@ def _exchange(reader: Reader, record: Record) -> MxRecord:
     return MxRecord(preference, host)
 
 
+def _primary(reader: Reader, record: Record) -> str:
+    """Of an SOA the first name; a change of zone is all that is read from it."""
+    return _at(reader, record, octets_min=22).name()
+
+
+def _service(reader: Reader, record: Record) -> SrvRecord:
+    place = _at(reader, record, octets_min=7)
+    priority, weight, port = place.number(2), place.number(2), place.number(2)
+    target = reader.name()
+    if reader.position != record.end:
+        raise Malformed("record data of a wrong length")
+    return SrvRecord(priority, weight, port, target)
+
+
+def _authority(reader: Reader, record: Record) -> CaaRecord:
+    """RFC 8659 §4.1."""
+    flags, tag_octets = _at(reader, record, octets_min=3).take(2)
+    tag = bytes(reader.take(tag_octets))
+    if reader.position > record.end or not tag.isalnum():
+        raise Malformed("a CAA tag of other than letters and digits")
+    return CaaRecord(flags, tag.decode("ascii").lower(), reader.take(record.end - reader.position))
+
+
 def _association(reader: Reader, record: Record) -> TlsaRecord:
     usage, selector, matching = _at(reader, record, octets_min=3).take(3)
     return TlsaRecord(usage, selector, matching, reader.take(record.end - reader.position))
@@ -330,6 +365,10 @@ READERS: Final[dict[RecordType, Callable[[Reader, Record], Any]]] = {
     RecordType.TXT: _text,
     RecordType.MX: _exchange,
     RecordType.TLSA: _association,
+    RecordType.NS: _target,
+    RecordType.SOA: _primary,
+    RecordType.SRV: _service,
+    RecordType.CAA: _authority,
 }
 
 

@@ -24,7 +24,12 @@ class Migration(msgspec.Struct, frozen=True):
     """The oldest release that can still use the data afterwards."""
 
 
-MIGRATIONS: Final = (Migration(1, "m0001_first.sql", "0.1.0", "0.1.0"),)
+MIGRATIONS: Final = (
+    Migration(1, "m0001_first.sql", "0.1.0", "0.1.0"),
+    Migration(2, "m0002_domain_keys.sql", "0.2.0", "0.1.0"),
+    Migration(3, "m0003_reports.sql", "0.2.0", "0.1.0"),
+    Migration(4, "m0004_relay_tls.sql", "0.2.0", "0.1.0"),
+)
 VERSION: Final = MIGRATIONS[-1].version
 
 

@@ -1,0 +1,174 @@
+"""Checks as generators of DNS questions, and who answers them.
+
+A check yields a tuple of questions that may be asked at the same time, is sent the answers in that
+order, and returns its result:
+
+    def has_mail(domain: str) -> Questions[bool]:
+        (answer,) = yield (Question(domain, RecordType.MX),)
+        return answer.status is DnsStatus.FOUND
+
+So a check is pure: it can be stepped by a test with a dictionary, answered from the cache without a
+task or an await (`try_known`), or driven with the resolver under a budget and a deadline
+(`finish`). A check never sees an exception from the DNS: whatever goes wrong is `TEMPFAIL`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from posthouse.kernel.ports import DnsAnswer, DnsStatus, RecordType, Resolver
+
+T = TypeVar("T")
+
+Known = Callable[[str, RecordType], DnsAnswer | None]
+OVER_BUDGET: Final = "more DNS questions than a message may cause"
+TOO_LATE: Final = "the time for checking the message is over"
+
+
+class Question(msgspec.Struct, frozen=True):
+    name: str
+    record_type: RecordType
+
+    def __str__(self) -> str:
+        return f"{self.record_type.value} {self.name}"
+
+
+Answers = tuple[DnsAnswer, ...]
+Questions = Generator[tuple[Question, ...], Answers, T]
+
+
+class Budget:
+    """DNS questions that may still be asked for a message (`dns.per_message_max`)."""
+
+    __slots__ = ("asked", "left")
+
+    def __init__(self, questions_max: int) -> None:
+        self.left = questions_max
+        self.asked = 0
+
+    @property
+    def is_spent(self) -> bool:
+        return self.left < 0
+
+    def take(self, questions: int) -> bool:
+        """False when there is no room for so many; then the budget is spent."""
+        self.asked += questions
+        self.left -= questions
+        return self.left >= 0
+
+
+class Suspended(msgspec.Struct, Generic[T]):
+    """A check that waits for answers nobody knows yet."""
+
+    check: Questions[T]
+    wanted: tuple[Question, ...]
+
+
+def try_known(check: Questions[T], known: Known, budget: Budget) -> T | Suspended[T]:
+    """Run a check as far as answers are known without asking: to its end, or until one is not."""
+    return _step(check, next, known, budget)
+
+
+def _step(
+    check: Questions[T],
+    begin: Callable[[Questions[T]], tuple[Question, ...]],
+    known: Known,
+    budget: Budget,
+) -> T | Suspended[T]:
+    try:
+        wanted = begin(check)
+        while True:
+            if not budget.take(len(wanted)):
+                wanted = check.send(_failures(wanted, OVER_BUDGET))
+                continue
+            found = [known(each.name, each.record_type) for each in wanted]
+            answers = [answer for answer in found if answer is not None]
+            if len(answers) < len(found):
+                return Suspended(check, wanted)
+            wanted = check.send(tuple(answers))
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+async def finish(suspended: Suspended[T], resolver: Resolver, budget: Budget, late: Late) -> T:
+    """Drive a check to its end; what is not answered when it is `late` is a temporary failure."""
+    check, wanted = suspended.check, suspended.wanted
+    while True:
+        answers = await _ask(wanted, resolver, late)
+        step = _step(check, lambda waiting: waiting.send(answers), resolver.known, budget)  # noqa: B023
+        if not isinstance(step, Suspended):
+            return step
+        wanted = step.wanted
+
+
+class Late:
+    """Whether the deadline of all checks of a message is over."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def now(self) -> None:
+        self._event.set()
+
+    @property
+    def is_now(self) -> bool:
+        return self._event.is_set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+
+async def _ask(wanted: tuple[Question, ...], resolver: Resolver, late: Late) -> Answers:
+    if late.is_now:
+        return _failures(wanted, TOO_LATE)
+    asking = [
+        asyncio.ensure_future(resolver.resolve(each.name, each.record_type)) for each in wanted
+    ]
+    end = asyncio.ensure_future(late.wait())
+    try:
+        waiting: set[asyncio.Task[Any]] = set(asking)
+        while waiting and not end.done():
+            _, waiting = await asyncio.wait({*waiting, end}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.discard(end)
+        return tuple(
+            each.result() if each.done() else _failed(question, TOO_LATE)
+            for each, question in zip(asking, wanted, strict=True)
+        )
+    finally:
+        for task in (*asking, end):
+            task.cancel()
+
+
+async def run(check: Questions[T], resolver: Resolver, *, questions_max: int = 100) -> T:
+    """A check by itself, for commands and jobs that may take the resolver's own time."""
+    budget = Budget(questions_max)
+    step = try_known(check, resolver.known, budget)
+    if isinstance(step, Suspended):
+        return await finish(step, resolver, budget, Late())
+    return step
+
+
+def answer(check: Questions[T], answers: Callable[[Question], DnsAnswer]) -> T:
+    """A check against answers at hand, for tests and for trying a changed policy."""
+    try:
+        wanted = next(check)
+        while True:
+            wanted = check.send(tuple(answers(each) for each in wanted))
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+def _failures(wanted: tuple[Question, ...], detail: str) -> Answers:
+    return tuple(_failed(each, detail) for each in wanted)
+
+
+def _failed(question: Question, detail: str) -> DnsAnswer:
+    return DnsAnswer(status=DnsStatus.TEMPFAIL, name=question.name, detail=detail)

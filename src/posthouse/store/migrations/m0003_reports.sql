@@ -1,0 +1,60 @@
+-- DMARC and TLS reports: what we owe to others, and what others told us.
+
+-- Results of received mail, summed for the aggregate report of one policy domain and interval.
+CREATE TABLE dmarc_result (
+    id          INTEGER PRIMARY KEY,
+    policy_domain TEXT NOT NULL,
+    begin_at    BIGINT NOT NULL,                -- of the interval
+    digest      BLOB NOT NULL,                  -- of policy and facts: equal ones are summed
+    policy      BLOB NOT NULL,                  -- JSON: the policy as published
+    facts       BLOB NOT NULL,                  -- JSON: source, disposition, results, identifiers
+    messages    BIGINT NOT NULL,
+    UNIQUE (policy_domain, begin_at, digest)
+);
+
+-- Results of our TLS sessions with others, summed for the report of one domain and day.
+CREATE TABLE tls_result (
+    id          INTEGER PRIMARY KEY,
+    domain      TEXT NOT NULL,
+    begin_at    BIGINT NOT NULL,
+    digest      BLOB NOT NULL,
+    policy      BLOB NOT NULL,                  -- JSON: type, strings, MX hosts
+    facts       BLOB NOT NULL,                  -- JSON: result type, addresses; success is one too
+    sessions    BIGINT NOT NULL,
+    UNIQUE (domain, begin_at, digest)
+);
+
+-- Reports that went out, so that none goes twice.
+CREATE TABLE report_sent (
+    id          INTEGER PRIMARY KEY,
+    kind        TEXT NOT NULL,                  -- "dmarc" or "tls"
+    domain      TEXT NOT NULL,
+    begin_at    BIGINT NOT NULL,
+    sent_at     BIGINT NOT NULL,
+    outcome     TEXT NOT NULL,                  -- where it went, or why it did not
+    UNIQUE (kind, domain, begin_at)
+);
+
+-- Mail to report addresses, waiting to be read. Its reference to the blob is taken in the commit
+-- that accepts the mail.
+CREATE TABLE report_inbox (
+    id          INTEGER PRIMARY KEY,
+    blob_id     INTEGER NOT NULL,
+    queue_id    TEXT NOT NULL,
+    received_at BIGINT NOT NULL
+);
+
+-- Reports that came, read.
+CREATE TABLE report_in (
+    id          INTEGER PRIMARY KEY,
+    kind        TEXT NOT NULL,                  -- "dmarc", "tls", "failure" or "unread"
+    domain      TEXT NOT NULL,
+    reporter    TEXT NOT NULL,
+    report_id   TEXT NOT NULL,
+    begin_at    BIGINT NOT NULL,
+    end_at      BIGINT NOT NULL,
+    received_at BIGINT NOT NULL,
+    report      BLOB NOT NULL,                  -- JSON: reporting's own form, bounded
+    UNIQUE (kind, domain, reporter, report_id)
+);
+CREATE INDEX report_in_domain ON report_in (domain, end_at);

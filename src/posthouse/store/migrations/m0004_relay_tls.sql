@@ -1,0 +1,10 @@
+-- MTA-STS policies of others (RFC 8461 §5), and what a message asks of TLS on its way.
+CREATE TABLE mta_sts_policy (
+    domain      TEXT PRIMARY KEY,
+    record_id   TEXT NOT NULL,                  -- id= of the TXT record it was fetched for
+    policy      BLOB NOT NULL,                  -- JSON
+    fetched_at  BIGINT NOT NULL,
+    expires_at  BIGINT NOT NULL
+) WITHOUT ROWID;
+
+ALTER TABLE message ADD COLUMN tls_demand INTEGER NOT NULL DEFAULT 0; -- 1 REQUIRETLS, 2 TLS-Required: No
