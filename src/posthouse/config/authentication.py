@@ -120,8 +120,8 @@ class Dkim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     keys: Annotated[
         DkimKeys,
         choice(
-            "Keys that a new domain gets; each message is signed with all of them. Hosts that do not"
-            " know Ed25519 take the RSA signature."
+            "Keys that a new domain gets; each message is signed with all of them. Hosts that do"
+            " not know Ed25519 take the RSA signature."
         ),
     ] = DkimKeys.BOTH
     rsa_bits: Annotated[int, count("Size of new RSA keys.", low=2048, high=4096)] = 2048
