@@ -19,14 +19,18 @@ from posthouse.cli.config import config_option, load_config
 from posthouse.cli.data import open_store
 from posthouse.cli.output import ExitCode, json_option, say, show_json, show_table, show_text
 from posthouse.cli.queue import span
-from posthouse.cli.serve import RESOLV_CONF
+from posthouse.cli.resolver import (
+    caching_resolver,
+    dns_options,
+    resolver_option,
+    shown_place,
+)
 from posthouse.config import build
 from posthouse.config.schema import Config
 from posthouse.dns import options as dns
-from posthouse.dns.resolver import CachingResolver
 from posthouse.kernel.ports import DnsAnswer, DnsStatus, MxRecord, RecordType, TlsaRecord
-from posthouse.net.world import SystemChance, SystemClock, SystemNetwork
-from posthouse.relay.plan import RoutePlan, parse_place
+from posthouse.net.world import SystemChance
+from posthouse.relay.plan import RoutePlan
 from posthouse.relay.route import explain_route
 from posthouse.store import accounts as rows
 
@@ -102,7 +106,7 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
 @click.command()
 @click.argument("kind", type=TypeChoice(list(TYPES)), metavar="[mx|a|aaaa|txt|tlsa|ptr|cname]")
 @click.argument("name")
-@click.option("--resolver", metavar="HOST:PORT", help="Ask this server (an IP address).")
+@resolver_option
 @json_option
 @config_option
 def resolve(
@@ -114,9 +118,7 @@ def resolve(
     could never be sent there, and with 75 when the answer could not be had.
     """
     config = load_config(config_path).config
-    options = build.dns_options(config, resolv_conf=_resolv_conf)
-    if resolver is not None:
-        options = msgspec.structs.replace(options, servers=(_server(resolver),))
+    options = dns_options(config, resolver)
     record_type = TYPES[kind]
     asked = _asked(name, record_type)
     found = asyncio.run(_resolve(config, options, record_type, asked))
@@ -125,25 +127,6 @@ def resolve(
     else:
         _show(found)
     return _exit_code(found)
-
-
-def _resolv_conf() -> str:
-    try:
-        return RESOLV_CONF.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _server(text: str) -> tuple[str, int]:
-    try:
-        place = parse_place(text, port=dns.PORT)
-        if not place.is_literal:
-            raise ValueError
-        return place.host, place.port
-    except ValueError:
-        raise click.UsageError(
-            f"--resolver takes an IP address with or without a port, and {text!r} is none"
-        ) from None
 
 
 def _asked(name: str, record_type: RecordType) -> str:
@@ -161,8 +144,7 @@ def _asked(name: str, record_type: RecordType) -> str:
 async def _resolve(
     config: Config, options: dns.Options, record_type: RecordType, name: str
 ) -> Resolved:
-    chance = SystemChance()
-    resolver = CachingResolver(options, network=SystemNetwork(), clock=SystemClock(), chance=chance)
+    resolver, chance = caching_resolver(options), SystemChance()
     answer = None if name.startswith("[") else await resolver.resolve(name, record_type)
     route = None
     if record_type is RecordType.MX:
@@ -173,14 +155,10 @@ async def _resolve(
             plan = await explain_route(name, resolver=resolver, chance=chance, options=routes)
             route = _route(plan)
     return Resolved(
-        servers=tuple(_place(*server) for server in options.servers),
+        servers=tuple(shown_place(*server) for server in options.servers),
         answer=None if answer is None else _answer(answer, record_type, name),
         route=route,
     )
-
-
-def _place(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _is_local(config: Config, domain: str) -> bool:

@@ -25,6 +25,7 @@ import uvloop
 from posthouse.app import Node, World
 from posthouse.cli.config import config_option, load_config
 from posthouse.cli.output import ExitCode, say
+from posthouse.cli.resolver import system_servers
 from posthouse.config import build
 from posthouse.config.schema import Config, Service
 from posthouse.config.settings import ConfigError
@@ -48,7 +49,6 @@ RESTART_VARIABLE: Final = "POSTHOUSE_RESTARTED_AT"
 CRASH_VARIABLE: Final = "POSTHOUSE_CRASH_AT"
 RESTART_GAP_S: Final = 5.0
 GC_OBJECTS: Final = 20_000
-RESOLV_CONF: Final = Path("/etc/resolv.conf")
 
 
 @click.command()
@@ -134,7 +134,7 @@ def real_world(config: Config, descriptors_max: int | None = None) -> World:
             hash_max=config.workers.hash_max, queue_max=config.workers.hash_waiting_max
         ),
         resolver=lambda config: CachingResolver(
-            build.dns_options(config, resolv_conf=_resolv_conf),
+            build.dns_options(config, resolv_conf=system_servers),
             network=network,
             clock=clock,
             chance=chance,
@@ -142,13 +142,6 @@ def real_world(config: Config, descriptors_max: int | None = None) -> World:
         descriptors_max=descriptors_max if descriptors_max and descriptors_max > 0 else None,
         reach=crash_point(point) if point else lambda point: None,
     )
-
-
-def _resolv_conf() -> str:
-    try:
-        return RESOLV_CONF.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 class _Server:
