@@ -8,22 +8,7 @@ from typing import Annotated
 import msgspec
 
 from posthouse.config.setting import Kind, choice, count, days, octets, seconds, text
-
-
-class DmarcAction(Enum):
-    """What becomes of mail that fails its author's domain's policy."""
-
-    ENFORCE = "enforce"
-    QUARANTINE = "quarantine"
-    MARK = "mark"
-
-
-class SpfAction(Enum):
-    """What becomes of mail that SPF fails and that no DMARC policy covers."""
-
-    MARK = "mark"
-    JUNK = "junk"
-    REFUSE = "refuse"
+from posthouse.mailauth.policy import DmarcAction, SpfAction
 
 
 class Mailauth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -318,6 +318,24 @@ class Dns(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     cname_max: Annotated[
         int, count("CNAMEs followed for one question.", high=64, reached="temporary failure")
     ] = 8
+    per_message_max: Annotated[
+        int,
+        count(
+            "Questions that checking one message may cause.",
+            low=32,
+            high=1_000,
+            reached="temperror for the check that asks on, finding dns-budget",
+        ),
+    ] = 100
+    per_session_max: Annotated[
+        int,
+        count(
+            "The same for all messages of one session.",
+            low=32,
+            high=100_000,
+            reached="as dns.per_message_max",
+        ),
+    ] = 500
     cache_entries_max: Annotated[
         int, count("Answers kept.", low=16, reached="the least recently used go")
     ] = 100_000
