@@ -17,6 +17,7 @@ from posthouse.cli.config import config_option
 from posthouse.cli.data import configured_store
 from posthouse.cli.output import json_option, show_json, show_text
 from posthouse.cli.queue import STATE_WORDS, moment, sender_words, span, unknown_id
+from posthouse.kernel.finding import Finding
 from posthouse.queue import admin
 from posthouse.queue.item import OPEN_STATES, Reason, State
 from posthouse.queue.work import AttemptRecord, Exchange
@@ -227,9 +228,17 @@ def _at_the_door(history: admin.History) -> Iterator[str]:
         via = f" by way of {', '.join(recipient.via)}" if recipient.via else ""
         yield f"{recipient.address}: {recipient.reply}, leads to {' and '.join(leads)}{via}"
     for finding in decision.findings:
-        evidence = f" ({finding.evidence})" if finding.evidence else ""
-        yield f"{finding.name}: {finding.result}{evidence}"
-    yield f"verdict: {decision.verdict}"
+        yield from finding_lines(finding)
+    yield f"verdict: {decision.verdict}" + (f": {decision.why}" if decision.why else "")
+
+
+def finding_lines(finding: Finding) -> Iterator[str]:
+    """A finding for people: the result and why, then what was looked at."""
+    properties = "".join(f" {each}" for each in finding.properties)
+    reason = f" ({finding.reason})" if finding.reason else ""
+    yield f"{finding.name}: {finding.result}{reason}{properties}"
+    for each in finding.evidence:
+        yield f"  {each.what}: {each.found}"
 
 
 def _told_attempt(number: int, record: AttemptRecord) -> Iterator[str]:

@@ -20,6 +20,7 @@ from posthouse.kernel.ids import QueueId
 from posthouse.kernel.ports import Chance, Workers
 from posthouse.mailbox.append import Prepared, deliver, prepare
 from posthouse.mailbox.errors import MailboxError, OverQuota
+from posthouse.mailbox.names import INBOX, for_junk
 from posthouse.message.address import AddressError, format_address, parse_mailbox
 from posthouse.queue import spool
 from posthouse.queue.item import Origin, State
@@ -129,6 +130,7 @@ class LocalAgent:
                     message.blob,
                     prefix=fields + message.prefix,
                     received_at_us=message.accepted_at,
+                    mailbox=for_junk(tx, target.account) if message.is_junk else INBOX,
                 )
             except MailboxError as error:
                 trouble = error

@@ -18,8 +18,8 @@ import msgspec
 from posthouse.kernel.reply import Reply
 from posthouse.mailauth.results import (
     ArcOutcome,
-    DmarcOutcome,
     Disposition,
+    DmarcOutcome,
     Result,
     SpfOutcome,
 )

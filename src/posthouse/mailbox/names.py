@@ -56,11 +56,12 @@ __all__ = [
 
 PATTERNS_MAX: Final = 100
 """Of one LIST; more are not looked at."""
+JUNK: Final = "\\Junk"
 DEFAULT_MAILBOXES: Final = (
     (INBOX, None),
     ("Drafts", "\\Drafts"),
     ("Sent", "\\Sent"),
-    ("Junk", "\\Junk"),
+    ("Junk", JUNK),
     ("Trash", "\\Trash"),
     ("Archive", "\\Archive"),
 )
@@ -99,6 +100,17 @@ def create_default_mailboxes(tx: Transaction, account: AccountId) -> None:
             _make(tx, account, name, special_use)
             rows.subscribe(tx, account, name)
     tx.changed(AccountChanged(account))
+
+
+def for_junk(tx: Transaction, account: AccountId) -> str:
+    """The name of the mailbox whose use is Junk; it is made where the account has none."""
+    for name, _, special_use in rows.mailboxes(tx, account):
+        if special_use == JUNK:
+            return name
+    if mail.mailbox_by_name(tx, account, "Junk") is None:
+        _make(tx, account, "Junk", JUNK)
+        rows.subscribe(tx, account, "Junk")
+    return "Junk"
 
 
 def create(

@@ -9,9 +9,11 @@ from collections.abc import Set as AbstractSet
 import msgspec
 
 from posthouse.kernel.envelope import Address, Envelope, Notify
+from posthouse.kernel.finding import Finding
 from posthouse.kernel.ids import AccountId, MessageId, QueueId
 from posthouse.mailbox.append import Prepared, deliver
 from posthouse.mailbox.errors import OverQuota
+from posthouse.mailbox.names import INBOX, for_junk
 from posthouse.message.address import AddressError, parse_mailbox
 from posthouse.queue.dsn import Notices, tell_delivered
 from posthouse.queue.item import Origin, State
@@ -20,7 +22,6 @@ from posthouse.queue.spool import AcceptedRecipient, accept
 from posthouse.reception import trace
 from posthouse.reception.decision import (
     DecisionRecord,
-    Finding,
     RecipientDecision,
     SessionFacts,
     encode,
@@ -86,6 +87,8 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int
     decision: bytes
     notices: Notices
+    is_junk: bool = False
+    """It goes where the owner looks for junk, and nobody is sent a notice about it (P5)."""
     each: tuple[Accepted, ...] = ()
     """LMTP: the recipients, each to be answered by itself, so that one whose mailbox is full is
     refused instead of queued (RFC 2033 §4.2)."""
@@ -110,6 +113,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
                     blob,
                     prefix=return_path + trace.delivered_to(end.address) + self.local_prefix,
                     received_at_us=received_at,
+                    mailbox=for_junk(tx, end.account) if self.is_junk else INBOX,
                 )
             except OverQuota as over:
                 never_fits = never_fits and len(self.octets) > over.quota_octets
@@ -149,6 +153,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
                 envelope_id=envelope.envelope_id,
                 origin=self.origin,
                 account=self.account,
+                is_junk=self.is_junk,
                 expires_at=self.expires_at,
                 decision=self.decision,
             ),
@@ -249,7 +254,12 @@ def _local_end(one: Accepted, account: AccountId, address: str) -> LocalEnd:
 
 
 def decision_record(
-    session: SessionFacts, accepted: Sequence[Accepted], findings: Sequence[Finding] = ()
+    session: SessionFacts,
+    accepted: Sequence[Accepted],
+    findings: Sequence[Finding] = (),
+    *,
+    verdict: str = "accept",
+    why: str = "",
 ) -> bytes:
     """The record of a message that is accepted."""
     return encode(
@@ -266,5 +276,7 @@ def decision_record(
                 for one in accepted
             ),
             findings=tuple(findings),
+            verdict=verdict,
+            why=why,
         )
     )

@@ -1,6 +1,6 @@
 """The decision record: every decision about a message as recorded values.
 
-Stored with the message and shown by `posthouse explain`; later checks add their findings.
+Stored with the message and shown by `posthouse explain`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
+
+from posthouse.kernel.finding import Finding
 
 
 class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,19 +33,13 @@ class RecipientDecision(msgspec.Struct, frozen=True, kw_only=True):
     via: tuple[str, ...] = ()
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """What one check found out."""
-
-    name: str
-    result: str
-    evidence: str = ""
-
-
 class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     session: SessionFacts
     recipients: tuple[RecipientDecision, ...]
     findings: tuple[Finding, ...] = ()
     verdict: str = "accept"
+    why: str = ""
+    """Where the verdict is not a plain accept, or somebody's wish was overridden."""
 
 
 _ENCODER: Final = msgspec.json.Encoder()
