@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tests.fuzz.oracle import INPUT_OCTETS_MAX
 
 if TYPE_CHECKING:  # the child must not have imported it before atheris looks
-    from tests.fuzz.targets import Target
+    from tests.fuzz.target import Target
 
 STATS = {
     "execs": "number_of_executed_units",

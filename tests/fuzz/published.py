@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import msgspec
 
 from posthouse.message.fields import read_section
-from tests.fuzz.targets import Target
+from tests.fuzz.target import Target
 
 OCTETS_MAX = 16 * 1024
 COUNT_MAX = 150

@@ -25,7 +25,8 @@ from tests.fuzz.edges import Edges
 from tests.fuzz.mutate import mutated, shape
 from tests.fuzz.oracle import INPUT_OCTETS_MAX, MEMORY_OCTETS_MAX, SLOW_S, Memory, growth, seconds
 from tests.fuzz.published import with_published
-from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.target import Target
+from tests.fuzz.targets import TARGETS
 
 OWN_FILES = (__file__, oracle.__file__)
 POOL_MAX = 2000

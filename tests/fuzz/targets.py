@@ -1,16 +1,11 @@
-"""What is fuzzed: each parser of what a stranger sends, with inputs to begin from.
-
-A target takes octets, raises nothing for whatever they are, and returns a short summary of what it
-made of them; inputs with a summary not seen before are mutated further.
-"""
+"""What is fuzzed: each parser of what a stranger sends, with inputs to begin from. Those of mail
+authentication and its reports are in `authentication`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from pathlib import Path
-
-import msgspec
 
 from posthouse.config import settings
 from posthouse.config.host import FixedHost
@@ -34,7 +29,8 @@ from posthouse.protocol.sasl.server import MECHANISMS, server_mechanism
 from posthouse.protocol.smtp.client import ClientSession
 from posthouse.protocol.smtp.client_events import Ready
 from posthouse.protocol.smtp.reply_reader import Nonsense, ReplyReader
-from tests.fuzz import samples
+from tests.fuzz import authentication, samples
+from tests.fuzz.target import Target
 from tests.protocol.imap.runs import machine, run
 from tests.protocol.pop3.test_server import DIALOGUE, Client
 from tests.protocol.smtp.dialogue import MachinePeer, all_dialogues
@@ -43,12 +39,6 @@ from tests.protocol.smtp.test_client import message
 DIALOGUES = Path(__file__).parent.parent / "dialogues"
 ITEM = re.compile(rb'[()]| |"(?:[^"\\\r\n\0\x80-\xff]|\\["\\])*"|\{([0-9]+)\}\r\n|NIL|[0-9]+')
 CONTROLS = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")
-
-
-class Target(msgspec.Struct, frozen=True):
-    name: str
-    run: Callable[[bytes], Hashable]
-    seeds: tuple[bytes, ...]
 
 
 def is_one_list(text: bytes) -> bool:
@@ -240,4 +230,5 @@ TARGETS = (
     Target("proxy-header", proxy_header, samples.PROXY_HEADERS),
     Target("sasl", sasl, samples.SASL),
     Target("config", config, samples.CONFIGS),
+    *authentication.TARGETS,
 )

@@ -12,7 +12,8 @@ from tests.fuzz.mutate import OCTETS_MAX, mutated
 from tests.fuzz.oracle import growth
 from tests.fuzz.published import published
 from tests.fuzz.run import BROKEN_MAX, GROWN_EVERY, fuzz, main
-from tests.fuzz.targets import TARGETS, Target, is_one_list
+from tests.fuzz.target import Target
+from tests.fuzz.targets import TARGETS, is_one_list
 
 RUNS = 310
 
