@@ -82,6 +82,7 @@ def set_catch_all(tx: Transaction, domain: DomainId, address: str | None) -> Non
 
 def remove_domain(tx: Transaction, domain: DomainId) -> None:
     tx.run("DELETE FROM alias WHERE domain_id = ?", (domain,))
+    tx.run("DELETE FROM domain_key WHERE domain_id = ?", (domain,))
     tx.run("DELETE FROM domain WHERE id = ?", (domain,))
 
 
