@@ -34,6 +34,21 @@ LOGINS: Final = ("accepted", "refused", "banned", "unavailable")
 FAULTS: Final = ("disk", "full", "busy", "lost", "dns", "worker", "bug")
 
 
+MAILAUTH_RESULTS: Final = tuple(
+    f"{method} {result}"
+    for method, results in (
+        ("spf", "none neutral pass fail softfail policy temperror permerror"),
+        ("dkim", "none neutral pass fail policy temperror permerror"),
+        ("dmarc", "none pass fail temperror permerror"),
+        ("arc", "none pass fail temperror"),
+        ("iprev", "pass fail temperror permerror"),
+        ("homograph", "policy"),
+        ("dns-budget", "policy"),
+    )
+    for result in results.split()
+)
+
+
 class Counter:
     """Only goes up."""
 
@@ -163,6 +178,12 @@ class Metrics:
     def _mail(self) -> None:
         self.messages = self._counters(
             "messages", "Messages decided on, by what became of them.", "decision", DECISIONS
+        )
+        self.mailauth_results = self._counters(
+            "mailauth_results",
+            "Results of the checks of who mail is from, as method and result.",
+            "check",
+            MAILAUTH_RESULTS,
         )
         self.recipients_refused = self._counter("recipients_refused", "RCPT commands refused.")
         self.message_octets = self._histogram("message_octets", "Size of messages taken.", SIZES)

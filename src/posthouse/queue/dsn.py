@@ -7,7 +7,7 @@ unit of work that records what it tells, so there is never one without the other
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Final, Protocol
@@ -105,10 +105,21 @@ def is_asked(message: MessageRow, recipient: RecipientRow, kind: Kind) -> bool:
 class Notices:
     """Composes notices and has them accepted."""
 
-    def __init__(self, options: Options, *, accept: Accept, chance: Chance) -> None:
+    def __init__(
+        self,
+        options: Options,
+        *,
+        accept: Accept,
+        chance: Chance,
+        sign: Callable[[bytes], bytes] = lambda octets: b"",
+    ) -> None:
+        """Args:
+        sign: gives the DKIM-Signature fields of a message, to be put in front of it.
+        """
         self._options = options
         self._accept = accept
         self._chance = chance
+        self._sign = sign
 
     def set_options(self, options: Options, *, accept: Accept) -> None:
         """A reloaded config, for notices from now on."""
@@ -137,6 +148,7 @@ class Notices:
             original = _original(tx, message)
         notice_id = QueueId("n" + base64.b32encode(self._chance.token(10)).decode().lower())
         octets = self._compose(kind, message, told, original or b"", address, notice_id, tx)
+        octets = self._sign(octets) + octets
         notice = Notice(
             queue_id=notice_id,
             recipient=address,
