@@ -25,6 +25,7 @@ MAY_BE_ZERO = {
     "blob.inline_octets_max",  # everything into segment files
     "dns.ttl_min_s",  # answers may say 0
     "dns.failure_ttl_s",
+    "dns_update.settle_s",  # the hook may wait itself
     "relay.retry.jitter",
 }
 

@@ -30,7 +30,7 @@ from posthouse.cli.output import (
     show_text,
 )
 from posthouse.config.host import ThisHost
-from posthouse.config.schema import STANDARD_PORTS, Config, Service
+from posthouse.config.schema import NO_MAIL, STANDARD_PORTS, Config, Service
 from posthouse.config.settings import load_file
 from posthouse.kernel.envelope import Address
 from posthouse.kernel.ids import AccountId
@@ -167,7 +167,7 @@ def _refuse_other_settings(wish: Wish, config: Config, name: str) -> None:
     addresses = {
         address
         for listener in config.listeners()
-        if listener.service is not Service.METRICS
+        if listener.service not in NO_MAIL
         for address in listener.addresses
     }
     if (
@@ -268,7 +268,7 @@ def config_text(wish: Wish, hostname: str) -> str:
     if wish.listen:
         lines += ["", "# Where to listen; without these tables it is on all addresses."]
         for service in STANDARD_PORTS:
-            if service not in (Service.LMTP, Service.METRICS):
+            if service is not Service.LMTP and service not in NO_MAIL:
                 lines += [
                     "[[listener]]",
                     f'service = "{service.value}"',

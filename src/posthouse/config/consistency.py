@@ -10,7 +10,7 @@ import msgspec
 
 from posthouse.config.lines import KeyPath
 from posthouse.config.quantity import format_value
-from posthouse.config.schema import Config, RouteTls, Service
+from posthouse.config.schema import AcmeChallenge, Config, RouteTls, Service
 from posthouse.config.setting import Unit
 
 IPV4_PREFIX_MIN: Final = 8
@@ -117,6 +117,13 @@ def _routes(config: Config) -> Iterator[Conflict]:
             yield Conflict(paths=(path,), text="the list is empty", hint="name at least one host")
 
 
+OWN_SECTIONS: Final[dict[Service, KeyPath]] = {
+    Service.METRICS: ("metrics", "port"),
+    Service.HTTP: ("web", "addresses"),
+    Service.HTTPS: ("web", "addresses"),
+}
+
+
 def _listeners(config: Config) -> Iterator[Conflict]:
     """Two listeners on one port, and ports that TLS from the start and STARTTLS would share."""
     seen: dict[tuple[str, int], Service] = {}
@@ -125,7 +132,8 @@ def _listeners(config: Config) -> Iterator[Conflict]:
             place = (address, listener.port or 0)
             if listener.port and place in seen:
                 written = at < len(config.listener)
-                path: KeyPath = ("listener", at) if written else ("metrics", "port")
+                own = OWN_SECTIONS.get(listener.service, ("metrics", "port"))
+                path: KeyPath = ("listener", at) if written else own
                 yield Conflict(
                     paths=(path,),
                     text=f"port {listener.port} of {address} is already taken by"
@@ -150,8 +158,60 @@ _ORDERED: Final = (
     ("imap.literal_before_login_octets_max", "imap.literal_octets_max"),
     ("net.per_address_max", "net.per_network_max"),
     ("net.per_address_imap_max", "net.per_network_imap_max"),
+    ("web.per_address_max", "web.per_network_max"),
 )
 """The first may not be more than the second."""
+
+
+def _acme(config: Config) -> Iterator[Conflict]:
+    acme = config.acme
+    if not acme.directory.startswith("https://"):
+        yield _acme_conflict("directory", "this is not a URL that begins with https://")
+    if bool(acme.eab_key_id) != bool(acme.eab_key_file):
+        missing = "eab_key_file" if acme.eab_key_id else "eab_key_id"
+        yield _acme_conflict("eab_key_id", f"acme.{missing} is missing", "set both or neither")
+    if not acme.is_enabled:
+        return
+    if not acme.accepts_terms:
+        yield _acme_conflict(
+            "is_enabled",
+            "the authority's terms are not accepted",
+            "read them, then set acme.accepts_terms = true",
+        )
+    if "." not in config.node.hostname and not config.tls.certificate:
+        yield Conflict(
+            paths=(("acme", "is_enabled"), ("node", "hostname")),
+            text=f"no authority gives a certificate for {config.node.hostname!r}",
+            hint='set node.hostname to the full name of this machine, like "mail.example.org"',
+        )
+    has_dns = bool(config.dns_update.server or config.dns_update.hook)
+    by_dns = acme.challenge is AcmeChallenge.DNS_01
+    if by_dns and not has_dns:
+        yield _acme_conflict("challenge", "dns-01 changes the DNS", "set up [dns_update]")
+    is_provable = has_dns and acme.challenge in {AcmeChallenge.DNS_01, AcmeChallenge.AUTO}
+    if any(name.startswith("*.") for name in acme.names) and not is_provable:
+        yield _acme_conflict("names", "a wildcard is proved by dns-01 only", "set up [dns_update]")
+
+
+def _acme_conflict(key: str, text: str, hint: str = "") -> Conflict:
+    return Conflict(paths=(("acme", key),), text=text, hint=hint)
+
+
+def _dns_update(config: Config) -> Iterator[Conflict]:
+    update = config.dns_update
+    if update.server and update.hook:
+        yield Conflict(
+            paths=(("dns_update", "hook"), ("dns_update", "server")),
+            text="there are a command and a server",
+            hint="keep the one that is to be used",
+        )
+    for key in ("key_name", "key_file"):
+        if update.server and not getattr(update, key):
+            yield Conflict(
+                paths=(("dns_update", "server"), ("dns_update", key)),
+                text="updates without a TSIG key would be anybody's",
+                hint=f"set dns_update.{key}",
+            )
 
 
 def _order(config: Config) -> Iterator[Conflict]:
@@ -190,5 +250,7 @@ _CHECKS: Final[tuple[Callable[[Config], Iterator[Conflict]], ...]] = (
     _loopback_metrics,
     _routes,
     _listeners,
+    _acme,
+    _dns_update,
     _order,
 )

@@ -17,6 +17,9 @@ def file_problems(config: Config) -> Iterator[tuple[str, str]]:
         ("tls.certificate", config.tls.certificate, False),
         ("tls.key", config.tls.key, True),
         ("relay.smart_host.password_file", smart_host.password_file, True),
+        ("acme.ca_file", config.acme.ca_file, False),
+        ("acme.eab_key_file", config.acme.eab_key_file, True),
+        ("dns_update.key_file", config.dns_update.key_file, True),
     ):
         if path and (said := _problem(path, is_secret=is_secret)):
             yield key, f"{path} {said}"

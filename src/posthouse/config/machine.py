@@ -34,6 +34,8 @@ class Service(Enum):
     POP3S = "pop3s"
     LMTP = "lmtp"
     METRICS = "metrics"
+    HTTP = "http"
+    HTTPS = "https"
 
 
 class TlsVersion(Enum):
@@ -74,13 +76,15 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 class Listener(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One service on one port. Without any such table every mail service but LMTP listens on its
-    standard port (shifted by `net.port_base`) on all addresses."""
+    standard port (shifted by `net.port_base`) on all addresses. HTTP and HTTPS that [acme] or [web]
+    open need no table."""
 
     service: Annotated[
         Service,
         choice(
             "What is spoken: SMTP for other hosts (mx) or our users (submission with STARTTLS,"
-            " submissions with TLS from the start), IMAP or POP3 with either, LMTP, or metrics."
+            " submissions with TLS from the start), IMAP or POP3 with either, LMTP, metrics, HTTP"
+            " or HTTPS."
         ),
     ]
     addresses: Annotated[
@@ -97,7 +101,8 @@ class Listener(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
                 "TCP port. 0 takes any free port.",
                 low=0,
                 high=65_535,
-                computed="the service's own port (25, 587, 465, 143, 993, 110, 995; lmtp 24),"
+                computed="the service's own port (25, 587, 465, 143, 993, 110, 995; lmtp 24, http"
+                " 80, https 443),"
                 " shifted by `net.port_base`",
             ),
         ]
@@ -121,7 +126,7 @@ class Net(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             int,
             count(
                 "Shifts every standard port: N listens on N+25, N+587, N+465, N+143, N+993, N+110,"
-                " N+995 (metrics N+80), so no privilege is needed.",
+                " N+995 (metrics N+80, http N+81, https N+443), so no privilege is needed.",
                 high=64_000,
                 computed="none: the standard ports",
             ),

@@ -1,7 +1,7 @@
 """Every section and setting of `posthouse.toml`, with default, unit, bounds and meaning.
 
-The sections live in `machine.py`, `mail.py` and `reading.py`; take them all from here. An empty
-file is `Config()` with the values that depend on the machine filled in by `settings.load`.
+The sections live in modules of this package by subject; take them all from here. An empty file is
+`Config()` with the values that depend on the machine filled in by `settings.load`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,16 @@ from typing import Final
 
 import msgspec
 
+from posthouse.config.acme import (
+    Acme,
+    AcmeChallenge,
+    AcmeKey,
+    DnsUpdate,
+    MtaSts,
+    MtaStsMode,
+    TsigAlgorithm,
+    Web,
+)
 from posthouse.config.authentication import Dkim, Mailauth
 from posthouse.config.machine import (
     Auth,
@@ -48,6 +58,9 @@ from posthouse.observe.options import LogFormat, LogLevel
 
 __all__ = [
     "STANDARD_PORTS",
+    "Acme",
+    "AcmeChallenge",
+    "AcmeKey",
     "Auth",
     "AuthFailures",
     "BareNewline",
@@ -55,6 +68,7 @@ __all__ = [
     "Config",
     "Dkim",
     "Dns",
+    "DnsUpdate",
     "Dsn",
     "Guard",
     "Imap",
@@ -65,6 +79,8 @@ __all__ = [
     "Mailauth",
     "Message",
     "Metrics",
+    "MtaSts",
+    "MtaStsMode",
     "Net",
     "Node",
     "Pop3",
@@ -82,6 +98,8 @@ __all__ = [
     "Submission",
     "Tls",
     "TlsVersion",
+    "TsigAlgorithm",
+    "Web",
     "Workers",
 ]
 
@@ -95,9 +113,13 @@ STANDARD_PORTS: Final = {
     Service.POP3S: 995,
     Service.LMTP: 24,
     Service.METRICS: 9925,
+    Service.HTTP: 80,
+    Service.HTTPS: 443,
 }
-METRICS_PORT_SHIFT: Final = 80
-"""Added to `net.port_base` for metrics, as 9925 would leave the range of ports."""
+PORT_SHIFTS: Final = {Service.METRICS: 80, Service.HTTP: 81}
+"""Added to `net.port_base` in place of the standard port: 9925 would leave the range of ports."""
+NO_MAIL: Final = frozenset({Service.METRICS, Service.HTTP, Service.HTTPS})
+"""Services that a file without [[listener]] tables opens by sections of their own."""
 ALL_ADDRESSES: Final = ("0.0.0.0", "::")  # noqa: S104  a mail server's ports are for everybody
 LOOPBACK: Final = ("127.0.0.1", "::1")
 
@@ -109,12 +131,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     listener: tuple[Listener, ...] = ()
     net: Net = Net()
     tls: Tls = Tls()
+    acme: Acme = Acme()
+    web: Web = Web()
     auth: Auth = Auth()
     smtp: Smtp = Smtp()
     submission: Submission = Submission()
     message: Message = Message()
     mailauth: Mailauth = Mailauth()
     dkim: Dkim = Dkim()
+    mta_sts: MtaSts = MtaSts()
     route: Route = Route()
     queue: Queue = Queue()
     relay: Relay = Relay()
@@ -122,6 +147,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     imap: Imap = Imap()
     pop3: Pop3 = Pop3()
     dns: Dns = Dns()
+    dns_update: DnsUpdate = DnsUpdate()
     store: Store = Store()
     blob: Blob = Blob()
     workers: Workers = Workers()
@@ -134,8 +160,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         asked = self.listener or tuple(
             Listener(service=service)
             for service in STANDARD_PORTS
-            if service not in {Service.LMTP, Service.METRICS}
+            if service is not Service.LMTP and service not in NO_MAIL
         )
+        asked = (*asked, *self._web_listeners(asked))
         if self.metrics.is_enabled:
             own = Listener(
                 service=Service.METRICS,
@@ -145,6 +172,17 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             asked = (*asked, own)
         return tuple(self._filled(listener) for listener in asked)
 
+    def _web_listeners(self, asked: tuple[Listener, ...]) -> tuple[Listener, ...]:
+        """Ports 80 and 443 where [acme] or [web] wants them and no table has them."""
+        if not (self.acme.is_enabled or self.web.is_enabled):
+            return ()
+        there = {listener.service for listener in asked}
+        return tuple(
+            Listener(service=service, addresses=self.web.addresses)
+            for service in (Service.HTTP, Service.HTTPS)
+            if service not in there
+        )
+
     def _filled(self, listener: Listener) -> Listener:
         service = listener.service
         is_local = service in {Service.LMTP, Service.METRICS}
@@ -152,8 +190,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         if port is None:
             port = STANDARD_PORTS[service]
             if self.net.port_base is not None:
-                shift = METRICS_PORT_SHIFT if service is Service.METRICS else port
-                port = self.net.port_base + shift
+                port = self.net.port_base + PORT_SHIFTS.get(service, port)
         return msgspec.structs.replace(
             listener,
             addresses=listener.addresses or (LOOPBACK if is_local else ALL_ADDRESSES),

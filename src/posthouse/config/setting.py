@@ -97,9 +97,12 @@ def seconds(
     return _meta(About(meaning=meaning, unit=Unit.SECONDS, reached=reached), ge=low, le=high)
 
 
-def days(meaning: str, *, low: int = 1, high: int = 3650, reached: str = "") -> msgspec.Meta:
+def days(
+    meaning: str, *, low: int = 1, high: int = 3650, reached: str = "", computed: str = ""
+) -> msgspec.Meta:
     """A duration in whole days."""
-    return _meta(About(meaning=meaning, unit=Unit.DAYS, reached=reached), ge=low, le=high)
+    about = About(meaning=meaning, unit=Unit.DAYS, reached=reached, computed=computed)
+    return _meta(about, ge=low, le=high)
 
 
 def factor(meaning: str, *, low: float, high: float) -> msgspec.Meta:

@@ -31,6 +31,9 @@ class Limit(Enum):
     PER_ADDRESS_IMAP = "net.per_address_imap_max"
     PER_NETWORK_IMAP = "net.per_network_imap_max"
     RATE_IMAP = "net.rate_imap_per_minute"
+    PER_ADDRESS_WEB = "web.per_address_max"
+    PER_NETWORK_WEB = "web.per_network_max"
+    RATE_WEB = "web.rate_per_minute"
 
 
 class LimitNames(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +51,12 @@ ACCESS_NAMES: Final = LimitNames(
     rate=Limit.RATE_IMAP,
 )
 """Of IMAP and POP3."""
+WEB_NAMES: Final = LimitNames(
+    per_address=Limit.PER_ADDRESS_WEB,
+    per_network=Limit.PER_NETWORK_WEB,
+    rate=Limit.RATE_WEB,
+)
+"""Of HTTP and HTTPS."""
 OF_PEER: Final = frozenset(Limit) - {Limit.CONNECTIONS, Limit.DESCRIPTORS}
 """Those that one address or network reaches by itself; the others are the whole process's."""
 

@@ -24,7 +24,10 @@ SECONDS_FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SIZES: Final = (1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216, 67_108_864)
 
-SERVICES: Final = ("mx", "submission", "submissions", "imap", "imaps", "pop3", "pop3s", "lmtp")
+SERVICES: Final = (
+    *("mx", "submission", "submissions", "imap", "imaps", "pop3", "pop3s", "lmtp"),
+    *("http", "https"),
+)
 DECISIONS: Final = ("accepted", "deferred", "refused")
 ENDS: Final = ("delivered", "relayed", "failed", "expired", "dropped")
 ATTEMPTS: Final = ("relayed", "deferred", "failed")
