@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = [
     *("cli", "config", "web", "reception", "delivery", "relay", "access", "access/imap"),
     *("access/pop3", "queue", "mailbox", "accounts", "store", "tls", "dns", "net", "observe"),
-    *("guard", "mailauth", "protocol", "message", "kernel", "sim"),
+    *("guard", "mailauth", "protocol", "message", "kernel", "sim", "reporting"),
 ]
 
 
@@ -58,6 +58,8 @@ def test_what_breaks_no_contract_is_kept(tmp_path: Path) -> None:
         ("protocol/clock.py", "import time"),
         ("guard/rates.py", "import random"),
         ("store/rows.py", "import pickle"),
+        ("reporting/read.py", "from xml.parsers import expat"),
+        ("reporting/job.py", "import posthouse.reception"),
         ("reception/senders.py", "from email.utils import parseaddr"),
         ("access/imap/session.py", "import posthouse.access.pop3"),
         ("app.py", "import posthouse.sim"),

@@ -3,13 +3,14 @@
 -- Results of received mail, summed for the aggregate report of one policy domain and interval.
 CREATE TABLE dmarc_result (
     id          INTEGER PRIMARY KEY,
-    policy_domain TEXT NOT NULL,
+    domain      TEXT NOT NULL,                  -- policy domain
     begin_at    BIGINT NOT NULL,                -- of the interval
     digest      BLOB NOT NULL,                  -- of policy and facts: equal ones are summed
     policy      BLOB NOT NULL,                  -- JSON: the policy as published
     facts       BLOB NOT NULL,                  -- JSON: source, disposition, results, identifiers
-    messages    BIGINT NOT NULL,
-    UNIQUE (policy_domain, begin_at, digest)
+    total       BIGINT NOT NULL,                -- messages
+    seen_at     BIGINT NOT NULL,                -- when it was added to last: the last policy is told
+    UNIQUE (domain, begin_at, digest)
 );
 
 -- Results of our TLS sessions with others, summed for the report of one domain and day.
@@ -20,17 +21,21 @@ CREATE TABLE tls_result (
     digest      BLOB NOT NULL,
     policy      BLOB NOT NULL,                  -- JSON: type, strings, MX hosts
     facts       BLOB NOT NULL,                  -- JSON: result type, addresses; success is one too
-    sessions    BIGINT NOT NULL,
+    total       BIGINT NOT NULL,                -- sessions
+    seen_at     BIGINT NOT NULL,
     UNIQUE (domain, begin_at, digest)
 );
 
--- Reports that went out, so that none goes twice.
+-- Reports that went out, so that none goes twice. The row is written in the commit that accepts the
+-- mail and takes the results away.
 CREATE TABLE report_sent (
     id          INTEGER PRIMARY KEY,
     kind        TEXT NOT NULL,                  -- "dmarc" or "tls"
     domain      TEXT NOT NULL,
     begin_at    BIGINT NOT NULL,
+    end_at      BIGINT NOT NULL,
     sent_at     BIGINT NOT NULL,
+    total       BIGINT NOT NULL,                -- messages or sessions told of
     outcome     TEXT NOT NULL,                  -- where it went, or why it did not
     UNIQUE (kind, domain, begin_at)
 );
@@ -41,20 +46,25 @@ CREATE TABLE report_inbox (
     id          INTEGER PRIMARY KEY,
     blob_id     INTEGER NOT NULL,
     queue_id    TEXT NOT NULL,
+    address     TEXT NOT NULL,                  -- that it was sent to
     received_at BIGINT NOT NULL
 );
 
--- Reports that came, read.
+-- Reports that came.
 CREATE TABLE report_in (
     id          INTEGER PRIMARY KEY,
     kind        TEXT NOT NULL,                  -- "dmarc", "tls", "failure" or "unread"
-    domain      TEXT NOT NULL,
-    reporter    TEXT NOT NULL,
+    domain      TEXT NOT NULL,                  -- that it is about
+    reporter    TEXT NOT NULL,                  -- as the report names its organization
     report_id   TEXT NOT NULL,
+    sender      TEXT NOT NULL,                  -- domain that the mail proved to be from; "" for none
+    is_authenticated INTEGER NOT NULL,
     begin_at    BIGINT NOT NULL,
     end_at      BIGINT NOT NULL,
     received_at BIGINT NOT NULL,
-    report      BLOB NOT NULL,                  -- JSON: reporting's own form, bounded
-    UNIQUE (kind, domain, reporter, report_id)
+    total       BIGINT NOT NULL,                -- messages or sessions told of
+    blob_id     INTEGER,                        -- of an unread one: the mail, a reference is held
+    report      BLOB NOT NULL,                  -- JSON, deflated: reporting's own form, bounded
+    UNIQUE (kind, domain, reporter, report_id, sender)
 );
 CREATE INDEX report_in_domain ON report_in (domain, end_at);
