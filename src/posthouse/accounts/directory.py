@@ -42,6 +42,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     members_max: int = 1_000
     own_literals: frozenset[str] = frozenset()
     """Address literals that name this host; only postmaster lives there."""
+    report_local_parts: frozenset[str] = frozenset({"dmarc-reports", "tls-reports"})
+    """Folded. Each domain of ours takes DMARC and TLS reports about itself at these, without an
+    account or alias for it."""
 
 
 class Standing(Enum):
@@ -70,6 +73,8 @@ class Expansion(msgspec.Struct, frozen=True, kw_only=True):
     standing: Standing
     local: tuple[LocalTarget, ...] = ()
     remote: tuple[Address, ...] = ()
+    reports: tuple[str, ...] = ()
+    """Report addresses it leads to: the message is read as a report too."""
     via: tuple[str, ...] = ()
     """The aliases and catch-alls followed, for the decision record."""
 
@@ -93,6 +98,7 @@ def look_up(tx: Transaction, address: Address, options: Options) -> Expansion:
         standing=standing,
         local=tuple(walk.local.values()),
         remote=tuple(walk.remote),
+        reports=tuple(walk.reports),
         via=tuple(walk.via),
     )
 
@@ -106,6 +112,7 @@ class _Walk:
         self._seen: set[Address] = set()
         self.local: dict[AccountId, LocalTarget] = {}
         self.remote: dict[Address, None] = {}
+        self.reports: dict[str, None] = {}
         self.via: list[str] = []
 
     def follow(self, address: Address, depth: int) -> Standing:
@@ -120,11 +127,18 @@ class _Walk:
         domain = rows.domain_by_name(self._tx, address.domain)
         if domain is None:
             return Standing.FOREIGN
-        for candidate in self._candidates(local_part):
+        candidates = self._candidates(local_part)
+        is_report = not self._options.report_local_parts.isdisjoint(candidates)
+        if is_report:
+            self.reports[format_address(address)] = None
+        for candidate in candidates:
             if self._account(candidate, address):
                 return Standing.LOCAL
             if targets := rows.alias_targets(self._tx, domain.id, candidate):
-                return self._targets(f"alias {candidate}@{domain.name}", targets, depth)
+                found = self._targets(f"alias {candidate}@{domain.name}", targets, depth)
+                return Standing.LOCAL if is_report and found is Standing.UNKNOWN else found
+        if is_report:
+            return Standing.LOCAL
         if local_part == POSTMASTER:
             return self._postmaster(domain.name)
         if domain.catch_all is not None:
@@ -164,7 +178,8 @@ class _Walk:
                 self.remote[address] = None
             elif standing is Standing.LOOPING:
                 return standing
-        return Standing.LOCAL if self.local or self.remote else Standing.UNKNOWN
+        is_somewhere = self.local or self.remote or self.reports
+        return Standing.LOCAL if is_somewhere else Standing.UNKNOWN
 
 
 def _target(account: rows.AccountRow, address: str) -> LocalTarget:

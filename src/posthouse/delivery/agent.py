@@ -27,6 +27,7 @@ from posthouse.queue.item import Origin, State
 from posthouse.queue.work import DeliveryAgent, Ending, Outcome, Report, Trouble, Work
 from posthouse.store import accounts as rows
 from posthouse.store.queue_rows import RecipientRow
+from posthouse.store.reports import add_to_inbox
 from posthouse.store.transaction import (
     Change,
     DatabaseChanged,
@@ -120,6 +121,10 @@ class LocalAgent:
         stored: list[str] = []
         left: list[Address] = []
         trouble: MailboxError | None = None
+        for report in expansion.reports:
+            tx.keep_blob(message.blob)
+            add_to_inbox(tx, blob=message.blob, queue_id=message.queue_id, address=report)
+            stored.append(f"report to {report}")
         for target in expansion.local:
             fields = f"{top}Delivered-To: {target.address}\r\n".encode()
             try:

@@ -27,6 +27,7 @@ from posthouse.reception.decision import (
     encode,
 )
 from posthouse.reception.recipients import Accepted, shown
+from posthouse.store.reports import add_to_inbox
 from posthouse.store.transaction import Transaction
 
 DEFERRED_S = 60
@@ -45,6 +46,14 @@ class LocalEnd(msgspec.Struct, frozen=True, kw_only=True):
 
 class RemoteEnd(msgspec.Struct, frozen=True, kw_only=True):
     address: Address
+    notify: Notify | None
+    original_recipient: str | None
+
+
+class ReportEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """A report address that gets the message: it waits to be read as a report."""
+
+    address: str
     notify: Notify | None
     original_recipient: str | None
 
@@ -80,6 +89,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     """None when no recipient is local."""
     local: tuple[LocalEnd, ...]
     remote: tuple[RemoteEnd, ...]
+    reports: tuple[ReportEnd, ...] = ()
     local_prefix: bytes
     """Received and what submission added; Return-Path and Delivered-To go in front of it."""
     origin: Origin
@@ -96,8 +106,10 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     def __call__(self, tx: Transaction) -> Taken:
         local = self.local
         references = len(local) + bool(self.remote)
+        reports = self.reports
         sha256 = self.prepared.sha256 if self.prepared is not None else None
-        blob = tx.put_blob(self.octets, sha256=sha256, references=references)
+        kept = references + len(reports)
+        blob = tx.put_blob(self.octets, sha256=sha256, references=kept)
         received_at = tx.now_us()
         return_path = trace.return_path(self.envelope.reverse_path)
         stored: set[AccountId] = set()
@@ -120,7 +132,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
                 full.append(end.account)
             else:
                 stored.add(end.account)
-        if full and len(full) == references:
+        if full and len(full) == kept:
             raise AllFull(never_fits=never_fits)
         refused = _refused(self.each, full) if full else frozenset[AccountId]()
         later = received_at + DEFERRED_S * 10**6
@@ -132,6 +144,9 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
             if end.account not in refused
         ]
         recipients += [_remote_recipient(end) for end in self.remote]
+        for report in reports:
+            add_to_inbox(tx, blob=blob, queue_id=self.queue_id, address=report.address)
+            recipients.append(_report_recipient(report))
         queued = len(full) - len(refused) + len(self.remote)
         is_queued = queued > 0
         # The references that deliveries to full mailboxes would have had; one is the queue's.
@@ -158,14 +173,16 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
                 decision=self.decision,
             ),
         )
-        if any(end.notify is not None and end.notify & Notify.SUCCESS for end in local):
+        if any(
+            end.notify is not None and end.notify & Notify.SUCCESS for end in (*local, *reports)
+        ):
             original = self.local_prefix + self.octets
             tell_delivered(tx, self.notices, message, original=original)
         return Taken(
             queue_id=self.queue_id,
             message=message,
             octets=len(self.octets),
-            stored=len(stored),
+            stored=len(stored) + len(reports),
             queued=queued,
             refused=refused,
         )
@@ -173,7 +190,8 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
 
 def is_refused(one: Accepted, refused: AbstractSet[AccountId]) -> bool:
     """Whether a recipient leads to nothing but `refused` accounts."""
-    return not one.remote and all(target.account in refused for target in one.local)
+    is_elsewhere = one.remote or one.reports
+    return not is_elsewhere and all(target.account in refused for target in one.local)
 
 
 def _refused(each: Sequence[Accepted], full: Sequence[AccountId]) -> frozenset[AccountId]:
@@ -212,6 +230,16 @@ def _remote_recipient(end: RemoteEnd) -> AcceptedRecipient:
     )
 
 
+def _report_recipient(end: ReportEnd) -> AcceptedRecipient:
+    return AcceptedRecipient(
+        address=_address(end.address),
+        state=State.STORED,
+        notify=end.notify,
+        original_recipient=end.original_recipient,
+        detail="report",
+    )
+
+
 def _address(text: str) -> Address:
     try:
         return parse_mailbox(text)
@@ -242,6 +270,22 @@ def ends(
                 ),
             )
     return tuple(local.values()), tuple(remote.values())
+
+
+def report_ends(accepted: Sequence[Accepted]) -> tuple[ReportEnd, ...]:
+    """The report addresses among the ends, each once."""
+    found: dict[str, ReportEnd] = {}
+    for one in accepted:
+        for address in one.reports:
+            found.setdefault(
+                address,
+                ReportEnd(
+                    address=address,
+                    notify=one.path.notify,
+                    original_recipient=one.path.original_recipient,
+                ),
+            )
+    return tuple(found.values())
 
 
 def _local_end(one: Accepted, account: AccountId, address: str) -> LocalEnd:

@@ -30,6 +30,8 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     path: ForwardPath
     local: tuple[LocalTarget, ...]
     remote: tuple[Address, ...]
+    reports: tuple[str, ...] = ()
+    """Report addresses among the ends: what comes is read as a report."""
     via: tuple[str, ...]
 
 
@@ -38,7 +40,11 @@ def decide(path: ForwardPath, expansion: Expansion, *, may_relay: bool) -> Accep
     match expansion.standing:
         case Standing.LOCAL:
             return Accepted(
-                path=path, local=expansion.local, remote=expansion.remote, via=expansion.via
+                path=path,
+                local=expansion.local,
+                remote=expansion.remote,
+                reports=expansion.reports,
+                via=expansion.via,
             )
         case Standing.UNKNOWN:
             return UNKNOWN
