@@ -133,6 +133,8 @@ class DmarcPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """ruf=, likewise."""
     text: str = ""
     """The record, printable, cut to 1 KiB."""
+    fault: str = ""
+    """Why DMARC is not applied with it, in words (RFC 9989 §4.10.1); "" for a usable record."""
 
 
 class DmarcOutcome(msgspec.Struct, frozen=True, kw_only=True):
