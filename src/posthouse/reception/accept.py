@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 import msgspec
 
 from posthouse.kernel.envelope import Address, Envelope, Notify
+from posthouse.kernel.errors import LocalProtocolError
 from posthouse.kernel.finding import Finding
 from posthouse.kernel.ids import AccountId, MessageId, QueueId
 from posthouse.mailbox.append import Prepared, deliver
@@ -109,6 +110,8 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
         reports = self.reports
         sha256 = self.prepared.sha256 if self.prepared is not None else None
         kept = references + len(reports)
+        if not kept:  # a 250 with nobody behind it would be a lost message (P1)
+            raise LocalProtocolError("a message is accepted for nobody")
         blob = tx.put_blob(self.octets, sha256=sha256, references=kept)
         received_at = tx.now_us()
         return_path = trace.return_path(self.envelope.reverse_path)
