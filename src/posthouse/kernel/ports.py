@@ -6,7 +6,7 @@ Nothing in Posthouse asks the system for these on its own. `app` builds the real
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol, TypeVar
@@ -133,6 +133,35 @@ class Resolver(Protocol):
 
     def known(self, name: str, record_type: RecordType) -> DnsAnswer | None:
         """The answer where it is known without asking, for paths that are too hot to wait."""
+        ...
+
+
+class DnsUpdateFailed(Exception):
+    """The DNS was not changed: `str()` says why in plain words, `hint` what to do."""
+
+    def __init__(self, words: str, *, hint: str = "") -> None:
+        super().__init__(words)
+        self.hint = hint
+
+
+class DnsUpdater(Protocol):
+    """Changes TXT records in zones of ours; `dns.update` has one for RFC 2136 and one for a
+    command. Where nobody set it up there is none, and a person publishes by hand."""
+
+    async def put_txt(self, name: str, values: Sequence[str], ttl_s: int) -> None:
+        """Add these records to those that `name` has. Adding one twice is once.
+
+        Raises:
+            DnsUpdateFailed: nothing, or a part, was added.
+        """
+        ...
+
+    async def remove_txt(self, name: str, values: Sequence[str]) -> None:
+        """Remove exactly these records; those that are gone already are no error.
+
+        Raises:
+            DnsUpdateFailed: they may still be there.
+        """
         ...
 
 
