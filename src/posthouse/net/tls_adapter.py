@@ -39,10 +39,12 @@ class TlsTrouble(Enum):
 class TlsFailure(PosthouseError):
     """The handshake failed, or the records that followed made no sense; `str()` is for people."""
 
-    def __init__(self, trouble: TlsTrouble, text: str) -> None:
+    def __init__(self, trouble: TlsTrouble, text: str, *, verify_code: int = 0) -> None:
         super().__init__(text)
         self.trouble = trouble
         self.text = text
+        self.verify_code = verify_code
+        """OpenSSL's X509_V_ERR_…, where the peer's certificate does not verify."""
 
 
 class TlsInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +109,7 @@ def failure_of(error: ssl.SSLError) -> TlsFailure:
     """OpenSSL's error in plain words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         words = f"the peer's certificate does not verify: {error.verify_message}"
-        return TlsFailure(TlsTrouble.CERTIFICATE, words)
+        return TlsFailure(TlsTrouble.CERTIFICATE, words, verify_code=error.verify_code)
     if isinstance(error, ssl.SSLEOFError):
         return TlsFailure(*_WORDS["UNEXPECTED_EOF_WHILE_READING"])
     reason = error.reason or ""

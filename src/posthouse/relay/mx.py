@@ -7,7 +7,6 @@ says for certain is permanent. Hosts that are ourselves and addresses inside are
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import itertools
 from collections.abc import Sequence
 from typing import Final
@@ -21,6 +20,7 @@ from posthouse.kernel.ports import (
     RecordType,
     Resolver,
 )
+from posthouse.net.addresses import is_public
 from posthouse.relay.plan import (
     Failure,
     Host,
@@ -166,24 +166,8 @@ def _is_own(host: str, at: _Found, options: RouteOptions) -> bool:
 
 
 def is_allowed(address: str, options: RouteOptions) -> bool:
-    """Whether mail may go to an address that others named. Addresses that carry an IPv4 one inside
-    are judged by it."""
-    if options.allow_private_addresses:
-        return True
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour
-        if inner is None and ip in _NAT64:
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_allowed(str(inner), options)
-    return ip.is_global and not ip.is_multicast
-
-
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+    """Whether mail may go to an address that others named."""
+    return options.allow_private_addresses or is_public(address)
 
 
 # --- hosts that are named by an address, or by us ---

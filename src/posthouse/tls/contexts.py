@@ -48,6 +48,28 @@ def opportunistic_client_context() -> ssl.SSLContext:
     return context
 
 
+def encrypting_client_context() -> ssl.SSLContext:
+    """Good suites, any certificate: whoever uses it checks the certificate afterwards (DANE), or
+    asks for encryption and no more."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _harden(context)
+    context.set_ciphers(SUITES_TLS12)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def chain_client_context(ca_file: Path | None = None) -> ssl.SSLContext:
+    """The certificate must lead to a trusted root; whoever uses it checks the name afterwards
+    (`tls.names`), as only one can be told to OpenSSL and a policy may allow several.
+
+    Args and raises as `verifying_client_context`.
+    """
+    context = verifying_client_context(ca_file)
+    context.check_hostname = False
+    return context
+
+
 def verifying_client_context(ca_file: Path | None = None) -> ssl.SSLContext:
     """The certificate must lead to a trusted root and carry the name given to `start_tls`.
 

@@ -6,11 +6,14 @@ The result is recorded and shown; by itself it stops no mail. Connections that m
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import ssl
 import warnings
 from collections.abc import Sequence
 from datetime import datetime
+from enum import Enum
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -26,6 +29,8 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
+from posthouse.tls.names import is_for_any
+
 CHAIN_MAX: Final = 10
 """Certificates looked at; honest chains have two to four."""
 RESULTS_MAX: Final = 4096
@@ -36,10 +41,21 @@ BUNDLES: Final = (
 )
 
 
+class Flaw(Enum):
+    """What keeps a certificate from being verified, as TLS reports distinguish it (RFC 8460
+    §4.3.1)."""
+
+    NONE = "none"
+    EXPIRED = "expired"
+    NAME = "name"
+    UNTRUSTED = "untrusted"
+
+
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
     is_verified: bool
     reason: str
     """Why not, in words; "" when it is."""
+    flaw: Flaw = Flaw.NONE
 
 
 def _for_servers(
@@ -93,8 +109,8 @@ class Verifier:
     ) -> Verification:
         try:
             leaf, *others = [x509.load_der_x509_certificate(item) for item in chain]
-            if (words := _plain_words(leaf, now)) is not None:
-                return _not(words)
+            if (plain := _plain_words(leaf, name, now)) is not None:
+                return plain
             policy = PolicyBuilder().store(store).time(now)
             policy = policy.extension_policies(ca_policy=_CA_POLICY, ee_policy=_LEAF_POLICY)
             policy.build_server_verifier(x509.DNSName(name)).verify(leaf, others)
@@ -128,14 +144,29 @@ def _root(der: bytes) -> x509.Certificate | None:
             return None
 
 
-def _plain_words(leaf: x509.Certificate, now: datetime) -> str | None:
-    """The two commonest reasons, said better than the library does."""
+def _plain_words(leaf: x509.Certificate, name: str, now: datetime) -> Verification | None:
+    """The three commonest reasons, said better than the library does."""
     if now > leaf.not_valid_after_utc:
-        return f"the peer's certificate expired at {leaf.not_valid_after_utc:%Y-%m-%d}"
+        at = f"{leaf.not_valid_after_utc:%Y-%m-%d}"
+        return _not(f"the peer's certificate expired at {at}", Flaw.EXPIRED)
     if leaf.subject == leaf.issuer:
-        return "the peer's certificate is self-signed"
+        return _not("the peer's certificate is self-signed")
+    if not is_for_any(leaf, (name,)):
+        return _not(f"the peer's certificate is not for {name}", Flaw.NAME)
     return None
 
 
-def _not(reason: str) -> Verification:
-    return Verification(is_verified=False, reason=reason)
+def _not(reason: str, flaw: Flaw = Flaw.UNTRUSTED) -> Verification:
+    return Verification(is_verified=False, reason=reason, flaw=flaw)
+
+
+@functools.cache
+def verifier_of(ca_file: Path | None) -> Verifier:
+    """The verifier of this machine's roots, or of those in a file; made once, as reading a hundred
+    and more certificates takes a while. A file that holds none verifies nothing."""
+    if ca_file is None:
+        return Verifier(system_roots())
+    try:
+        return Verifier(x509.load_pem_x509_certificates(ca_file.read_bytes()))
+    except (OSError, ValueError):
+        return Verifier([])
