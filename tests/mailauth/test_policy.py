@@ -168,3 +168,11 @@ def test_spf_alone_decides_only_as_told_and_only_without_a_dmarc_policy() -> Non
     covered = judged(Rules(spf=SpfAction.REFUSE), spf=failed, dmarc=dmarc(Result.PASS))
     assert covered.verdict is Verdict.ACCEPT
     assert judged(Rules(spf=SpfAction.REFUSE), spf=spf(Result.SOFTFAIL)).verdict is Verdict.ACCEPT
+
+
+def test_an_author_field_that_names_nobody_is_junk() -> None:  # H33
+    nobody = DmarcOutcome(result=Result.PERMERROR, from_domain="", reason="no domain")
+    assert judged(dmarc=nobody).verdict is Verdict.JUNK
+    assert judged(Rules(dmarc=DmarcAction.MARK), dmarc=nobody).verdict is Verdict.ACCEPT
+    own_fault = DmarcOutcome(result=Result.PERMERROR, from_domain="good.example")
+    assert judged(dmarc=own_fault).verdict is Verdict.ACCEPT

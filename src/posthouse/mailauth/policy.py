@@ -100,6 +100,8 @@ def judge(
         return _judge_failure(rules, dmarc, address=address, arc=arc)
     if dmarc is not None and dmarc.result is Result.TEMPERROR:
         return _judge_unknown(rules, dmarc)
+    if dmarc is not None and dmarc.result is Result.PERMERROR and not dmarc.from_domain:
+        return _judge_nobody(rules, dmarc)
     if spf is not None and spf.result is Result.FAIL and not _is_covered(dmarc):
         return _judge_spf(rules, spf)
     return PLAIN
@@ -166,6 +168,13 @@ def _judge_unknown(rules: Rules, dmarc: DmarcOutcome) -> Judgement:
     why = f"whether {dmarc.from_domain} vouches for it cannot be found out now: {dmarc.reason}"
     text = f"The DNS of {dmarc.from_domain} gives no answer, so DMARC cannot be checked"
     return Judgement(verdict=Verdict.DEFER, why=why, reply=Reply(451, "4.7.26", text))
+
+
+def _judge_nobody(rules: Rules, dmarc: DmarcOutcome) -> Judgement:
+    """A From field that readers may show but that names nobody who could vouch for it (H33)."""
+    if rules.dmarc is DmarcAction.MARK:
+        return PLAIN
+    return Judgement(verdict=Verdict.JUNK, why=f"nobody can vouch for its author: {dmarc.reason}")
 
 
 def _judge_spf(rules: Rules, spf: SpfOutcome) -> Judgement:
