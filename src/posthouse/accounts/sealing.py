@@ -116,7 +116,7 @@ class NodeKey:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise DataUnusable(
-                f"the node key {self.path} is missing, and secrets in the database are sealed by it",
+                f"the node key {self.path} is missing, and secrets here are sealed by it",
                 hint=LOST_HINT,
             ) from None
         except OSError as error:

@@ -114,6 +114,35 @@ LEASE_LOST: Final = _warning("lease.lost", "An outcome came after its lease: rec
 DESTINATION_DEAD: Final = _warning("destination.dead", "Only probes go there: destination.")
 DESTINATION_ALIVE: Final = _info("destination.alive", "A dead destination answers: destination.")
 
+# DKIM keys of our domains
+KEY_MADE: Final = _info(
+    "key.made", "A DKIM key waits for the DNS to show its record: domain, selector, algorithm."
+)
+KEY_SHOWN: Final = _info(
+    "key.shown",
+    "The DNS shows a new key; it signs once caches without it ran out: domain, selector.",
+)
+KEY_GONE: Final = _warning(
+    "key.gone", "The DNS shows a waiting key no more: domain, selector, detail."
+)
+KEY_SIGNS: Final = _info("key.signs", "A key signs from now on: domain, selector, algorithm.")
+KEY_NOT_SHOWN: Final = _error(
+    "key.not_shown", "A key signs, but receivers cannot find it: domain, selector, detail."
+)
+KEY_RETIRED: Final = _info("key.retired", "A key signs no more: domain, selector.")
+KEY_MAY_GO: Final = _warning(
+    "key.may_go", "The record of a retired key is to be removed from the DNS: domain, selector."
+)
+KEY_REVOKED: Final = _info(
+    "key.revoked", "A retired key is out of the DNS, and its private half wiped: domain, selector."
+)
+KEY_LOOK_FAILED: Final = _error(
+    "key.look_failed", "Keys of a domain could not be looked at: domain, detail."
+)
+KEY_UNUSABLE: Final = _error(
+    "key.unusable", "A key cannot be used, so mail goes without it: domain, selector, detail."
+)
+
 # Limits and faults
 LIMIT_REACHED: Final = _warning("limit.reached", "A limit: name, value, observed, peer.")
 STORE_OPENED: Final = _info("store.opened", "The data is open: path, seconds.")
