@@ -10,6 +10,7 @@ from typing import Final
 from posthouse.access.imap import options as imap
 from posthouse.access.pop3 import options as pop3
 from posthouse.accounts import directory
+from posthouse.config.build_reports import report_local_parts
 from posthouse.config.consistency import value_at
 from posthouse.config.kinds import split_host_port
 from posthouse.config.machine import TlsVersion
@@ -61,6 +62,7 @@ def directory_options(config: Config, *, own_addresses: frozenset[str]) -> direc
         alias_depth_max=config.route.alias_depth_max,
         members_max=config.route.members_max,
         own_literals=frozenset(literals),
+        report_local_parts=report_local_parts(config),
     )
 
 

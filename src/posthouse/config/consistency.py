@@ -12,6 +12,7 @@ from posthouse.config.lines import KeyPath
 from posthouse.config.quantity import format_value
 from posthouse.config.schema import AcmeChallenge, Config, RouteTls, Service
 from posthouse.config.setting import Unit
+from posthouse.message.address import AddressError, parse_mailbox
 
 IPV4_PREFIX_MIN: Final = 8
 IPV6_PREFIX_MIN: Final = 16
@@ -156,6 +157,7 @@ _ORDERED: Final = (
     ("submission.per_hour", "submission.per_day"),
     ("imap.line_before_login_octets_max", "imap.line_octets_max"),
     ("imap.literal_before_login_octets_max", "imap.literal_octets_max"),
+    ("reports.packed_octets_max", "reports.unpacked_octets_max"),
     ("net.per_address_max", "net.per_network_max"),
     ("net.per_address_imap_max", "net.per_network_imap_max"),
     ("web.per_address_max", "web.per_network_max"),
@@ -214,6 +216,31 @@ def _dns_update(config: Config) -> Iterator[Conflict]:
             )
 
 
+def _reports(config: Config) -> Iterator[Conflict]:
+    reports = config.reports
+    for key in ("from_address", "contact"):
+        if not _is_address(getattr(reports, key) or "you@example.org"):
+            yield Conflict(
+                paths=(("reports", key),),
+                text=f"{getattr(reports, key)!r} is no address",
+                hint="write it as name@example.org",
+            )
+    for key in ("dmarc_local_part", "tls_local_part"):
+        if not _is_address(f"{getattr(reports, key)}@example.org"):
+            yield Conflict(
+                paths=(("reports", key),),
+                text=f"{getattr(reports, key)!r} cannot stand in front of an @",
+                hint='write only the name, like "dmarc-reports"',
+            )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return text.isascii() and bool(parse_mailbox(text))
+    except AddressError:
+        return False
+
+
 def _order(config: Config) -> Iterator[Conflict]:
     for less, more in _ORDERED:
         small, large = value_at(config, less), value_at(config, more)
@@ -252,5 +279,6 @@ _CHECKS: Final[tuple[Callable[[Config], Iterator[Conflict]], ...]] = (
     _listeners,
     _acme,
     _dns_update,
+    _reports,
     _order,
 )

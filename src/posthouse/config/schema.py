@@ -54,6 +54,7 @@ from posthouse.config.mail import (
     Submission,
 )
 from posthouse.config.reading import Imap, Pop3
+from posthouse.config.reports import FailureReports, Reports
 from posthouse.observe.options import LogFormat, LogLevel
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "Dns",
     "DnsUpdate",
     "Dsn",
+    "FailureReports",
     "Guard",
     "Imap",
     "Listener",
@@ -89,6 +91,7 @@ __all__ = [
     "RelayConcurrency",
     "RelayRetry",
     "RelayRoute",
+    "Reports",
     "Route",
     "RouteTls",
     "Service",
@@ -144,6 +147,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     queue: Queue = Queue()
     relay: Relay = Relay()
     dsn: Dsn = Dsn()
+    reports: Reports = Reports()
     imap: Imap = Imap()
     pop3: Pop3 = Pop3()
     dns: Dns = Dns()

@@ -176,9 +176,8 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
                 decision=self.decision,
             ),
         )
-        if any(
-            end.notify is not None and end.notify & Notify.SUCCESS for end in (*local, *reports)
-        ):
+        asked = [end.notify for end in local] + [end.notify for end in reports]
+        if any(notify is not None and notify & Notify.SUCCESS for notify in asked):
             original = self.local_prefix + self.octets
             tell_delivered(tx, self.notices, message, original=original)
         return Taken(
