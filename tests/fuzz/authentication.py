@@ -1,14 +1,33 @@
-"""Targets of mail authentication, transport policies and the reports about both."""
+"""Targets of mail authentication: DNS records, SPF, DKIM, ARC, DMARC, Authentication-Results.
+
+A check of DNS answers gets them out of the octets, too: a line for each name that it asks about.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from typing import Any
 
-from posthouse.kernel.ports import RecordType
+from posthouse.kernel.envelope import Address
+from posthouse.kernel.ports import DnsAnswer, DnsStatus, MxRecord, RecordType
+from posthouse.mailauth.dmarc import grammar as dmarc
+from posthouse.mailauth.questions import Question, answer
+from posthouse.mailauth.spf import check as spf
+from posthouse.mailauth.spf import macros
+from posthouse.mailauth.spf.grammar import (
+    BadRecord,
+    DomainSpec,
+    parse_explanation,
+    parse_record,
+)
+from posthouse.mailauth.spf.names import NAME_CHARACTERS_MAX, question_name
 from posthouse.protocol.dns.grammar import TYPES, Answered, encode_question, read_response
+from posthouse.protocol.dns.wire import BadName, name_octets
+from tests.fuzz import authentication_samples as samples
 from tests.fuzz.target import Target
 
 NAME = "example.org"
+ADDRESS = "192.0.2.1"
 MESSAGE_ID = 7
 
 
@@ -32,16 +51,140 @@ def dns_records(octets: bytes) -> Hashable:
     return tuple(seen)
 
 
-DNS_RECORDS = (
-    b"\0\x0a\0\5\0\x19\4mail\7example\3org\0",  # SRV
-    b"\x80\5issueletsencrypt.org; accounturi=https://ca.example/1",  # CAA
-    b"\2ns\xc0\x0c\x0ahostmaster\xc0\x0c" + bytes(20),  # SOA
-    b"\3\1\1" + bytes(range(32)),  # TLSA
-    b"\0\x0a\2mx\xc0\x0c",
-    b"\x0fv=spf1 mx ip4:1\x05 -all",
-    bytes((192, 0, 2, 1)),
-    bytes(16),
-    b"\xc0\x0c",
-)
+class Lines:
+    """A DNS made of the lines of some octets: each name that is asked about gets the next one."""
 
-TARGETS = (Target("dns-records", dns_records, DNS_RECORDS),)
+    def __init__(self, octets: bytes) -> None:
+        self._lines = octets.split(b"\n")
+        self._names: dict[str, bytes] = {}
+        self.asked = 0
+
+    def __call__(self, question: Question) -> DnsAnswer:
+        self.asked += 1
+        name_octets(question.name)  # it has to be a name that could be asked for
+        number = len(self._names)
+        line = self._names.setdefault(
+            question.name, self._lines[number] if number < len(self._lines) else b""
+        )
+        if line.startswith(b"!"):
+            return DnsAnswer(status=DnsStatus.TEMPFAIL, name=question.name, detail="broken")
+        records = self._records(question.record_type, line)
+        if not records:
+            return DnsAnswer(status=DnsStatus.NO_NAME, name=question.name)
+        return DnsAnswer(status=DnsStatus.FOUND, name=question.name, records=records)
+
+    def _records(self, record_type: RecordType, line: bytes) -> tuple[Any, ...]:
+        """Of the line's words; a TXT record is the whole line, two with "||" between."""
+        if record_type is RecordType.TXT:
+            return tuple(line.split(b"||")) if line else ()
+        hosts = [word.decode("latin-1") for word in line.split() if is_name(word)]
+        match record_type:
+            case RecordType.A:
+                return (ADDRESS,) if len(line) % 3 == 0 and line else ()
+            case RecordType.MX:
+                return tuple(MxRecord(10, host.lower()) for host in hosts)
+            case RecordType.PTR:
+                return tuple(host.lower() for host in hosts)
+            case _:
+                return ()
+
+
+def is_name(word: bytes) -> bool:
+    try:
+        name_octets(word.decode("ascii"))
+    except (BadName, UnicodeDecodeError):
+        return False
+    return True
+
+
+def is_told_safely(text: str) -> bool:
+    """Whether it may stand in a reply: one line of printable ASCII that fits."""
+    return text.isascii() and text.isprintable() and len(text) <= macros.EXPLANATION_CHARACTERS_MAX
+
+
+# --- SPF ---
+
+VALUES = {
+    "s": "strong-bad@email.example.com", "l": "strong-bad", "o": "email.example.com",
+    "d": "email.example.com", "i": ADDRESS, "p": "mx.example.org", "v": "in-addr",
+    "h": "ü\r\n<x>%{h}", "c": ADDRESS, "r": "mx.example.net", "t": "1700000000",
+}  # fmt: skip
+
+
+def spf_record(octets: bytes) -> Hashable:
+    record = parse_record(octets)
+    if isinstance(record, BadRecord):
+        assert record.text.isprintable() and record.reason.isprintable()
+        return record.reason[:12]
+    specs = [record.redirect, record.explanation]
+    specs += [getattr(mechanism, "domain", None) for mechanism in record.mechanisms[:20]]
+    seen = [_expanded(spec) for spec in specs if isinstance(spec, DomainSpec)]
+    return tuple(type(mechanism).__name__ for mechanism in record.mechanisms[:8]), tuple(seen[:8])
+
+
+def _expanded(spec: DomainSpec) -> bool:
+    name = macros.expand_name(spec, VALUES)
+    assert len(name) <= NAME_CHARACTERS_MAX
+    asked = question_name(name)
+    if asked:
+        name_octets(asked)
+    return bool(asked)
+
+
+def spf_macros(octets: bytes) -> Hashable:
+    """As an explanation, and as the domain of a term."""
+    parts = parse_explanation(octets)
+    record = parse_record(b"v=spf1 exists:" + octets)
+    if not isinstance(record, BadRecord):
+        for mechanism in record.mechanisms[:20]:
+            spec = getattr(mechanism, "domain", None)
+            if spec is not None:
+                _expanded(spec)
+    if parts is None:
+        return type(record).__name__
+    text = macros.expand_text(parts, VALUES)
+    assert is_told_safely(text)
+    return len(parts), text[:20], type(record).__name__
+
+
+def spf_check(octets: bytes) -> Hashable:
+    """The first line is who says it, the others are what the DNS answers."""
+    sender, _, rest = octets.partition(b"\n")
+    local_part, _, hello = sender.decode("latin-1").partition("@")
+    lines = Lines(rest)
+    path = Address(local_part, NAME)
+    by_helo, by_sender = answer(spf.verify(ADDRESS, hello, path, receiver="mx.example.net"), lines)
+    assert lines.asked <= 2 * spf.QUESTIONS_MAX
+    for outcome in (by_helo, by_sender):
+        assert is_told_safely(outcome.explanation)
+        assert len(outcome.evidence) <= spf.EVIDENCE_MAX + 1
+    return by_helo.result, by_sender.result, by_sender.reason[:20], bool(by_sender.explanation)
+
+
+# --- DMARC ---
+
+
+def dmarc_record(octets: bytes) -> Hashable:
+    policy = dmarc.parse(octets, NAME)
+    if policy is None:
+        assert not dmarc.is_policy(octets)
+        return None
+    assert len(policy.aggregate_uris) <= 10 and len(policy.failure_uris) <= 10
+    for uri in (*policy.aggregate_uris, *policy.failure_uris):
+        assert uri.isascii() and uri.isprintable() and " " not in uri
+    assert policy.text.isprintable()
+    return (
+        policy.policy, policy.subdomain_policy, policy.missing_policy, policy.is_testing,
+        policy.public_suffix, policy.failure_options, len(policy.aggregate_uris), policy.fault,
+    )  # fmt: skip
+
+
+Run = Callable[[bytes], Hashable]
+
+TARGETS = (
+    Target("dns-records", dns_records, samples.DNS_RECORDS),
+    Target("spf-record", spf_record, samples.SPF_RECORDS),
+    Target("spf-macros", spf_macros, samples.SPF_MACROS),
+    Target("spf-check", spf_check, samples.SPF_CHECKS),
+    Target("dmarc-record", dmarc_record, samples.DMARC_RECORDS),
+)

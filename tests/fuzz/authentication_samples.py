@@ -1,0 +1,50 @@
+"""Well-formed inputs that fuzzing of mail authentication begins from."""
+
+from __future__ import annotations
+
+DNS_RECORDS = (
+    b"\0\x0a\0\5\0\x19\4mail\7example\3org\0",  # SRV
+    b"\x80\5issueletsencrypt.org; accounturi=https://ca.example/1",  # CAA
+    b"\2ns\xc0\x0c\x0ahostmaster\xc0\x0c" + bytes(20),  # SOA
+    b"\3\1\1" + bytes(range(32)),  # TLSA
+    b"\0\x0a\2mx\xc0\x0c",
+    b"\x0fv=spf1 mx ip4:1\x05 -all",
+    bytes((192, 0, 2, 1)),
+    bytes(16),
+    b"\xc0\x0c",
+)
+SPF_RECORDS = (
+    b"v=spf1 -all",
+    b"v=spf1 ip4:192.0.2.0/24 ip6:2001:db8::/32 a mx/24//64 a:mail.example.org/28 -all",
+    b"v=spf1 include:_spf.example.net ?ptr:example.org ~exists:%{ir}.%{v}._spf.%{d2} +mx:x.example",
+    b"v=spf1 redirect=_spf.%{d} exp=why.%{l1r-}.%{o} unknown=%{S}%%%_%-x",
+    b"v=spf1  A //128 MX//64 ip4:1.2.3.4 ALL ",
+)
+SPF_MACROS = (
+    b"%{ir}.%{v}._spf.%{d2}",
+    b"%{l1r+-.,/_=}.%{o}.%{p}.example.org",
+    b"See http://%{d}/why.html?s=%{S}&i=%{I}%_%%%-",
+    b"%{c} is not one of %{d}'s, says %{r} at %{t} of %{h}",
+    b"%{L255R.}%{s0010}",
+)
+SPF_CHECKS = (
+    (
+        b"ada@mx.example.net\nv=spf1 include:a.example exp=why.example -all\nv=spf1 mx -all\n"
+        b"because %{i} is %{h}\nm.example n.example\nxxx\n"
+    ),
+    (
+        b"ada@mx.example.net\nv=spf1 a ptr exists:%{l}.x.example -all\nv=spf1 redirect=b.example\n"
+        b"p.example.org q.example\nv=spf1 ip4:192.0.2.1 -all\n!\n"
+    ),
+    b"ada@x\nv=spf1 include:a.example\nv=spf1 a||v=spf1 mx\n",
+    b"@[192.0.2.1]\nv=spf1 +all\n",
+)
+DMARC_RECORDS = (
+    (
+        b"v=DMARC1; p=reject; sp=quarantine; np=none; adkim=s; aspf=r; fo=1:d:s; t=y; psd=n;"
+        b" rua=mailto:a@example.org!10m,mailto:b@example.net; ruf=mailto:c@example.org"
+    ),
+    b"v=DMARC1;p=none;pct=50;rf=afrf;ri=86400",
+    b"v = DMARC1 ; rua = mailto:x@example.org",
+    b"v=DMARC1; psd=y; fo=0:1",
+)
