@@ -15,7 +15,7 @@ from typing import Final
 
 from posthouse.accounts.directory import Expansion, Standing, look_up
 from posthouse.accounts.directory import Options as DirectoryOptions
-from posthouse.kernel.envelope import Address, BodyType, Notify
+from posthouse.kernel.envelope import Address, BodyType, Notify, TlsDemand
 from posthouse.kernel.ids import QueueId
 from posthouse.kernel.ports import Chance, Workers
 from posthouse.mailbox.append import Prepared, deliver, prepare
@@ -188,6 +188,7 @@ class LocalAgent:
                 body=BodyType(message.body),
                 is_smtputf8=message.is_smtputf8,
                 origin=Origin(message.origin),
+                tls_demand=TlsDemand(message.tls_demand),
                 expires_at=recipient.expires_at,
             ),
         )

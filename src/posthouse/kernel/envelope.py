@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum, IntFlag
+from enum import Enum, IntEnum, IntFlag
 
 import msgspec
 
@@ -43,6 +43,14 @@ class BodyType(Enum):
     BINARY = "BINARYMIME"
 
 
+class TlsDemand(IntEnum):
+    """What the sender of a message wants of TLS on its way (RFC 8689); kept with the message."""
+
+    NONE = 0
+    REQUIRED = 1  # REQUIRETLS on MAIL: verified TLS at every hop, or a notice that it failed
+    OPTIONAL = 2  # "TLS-Required: No": rather delivered than protected
+
+
 class ForwardPath(msgspec.Struct, frozen=True, kw_only=True):
     """One accepted RCPT."""
 
@@ -63,3 +71,4 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     ret: Ret | None = None
     envelope_id: str | None = None
     """ENVID= decoded (RFC 3461 §4.4)."""
+    tls_demand: TlsDemand = TlsDemand.NONE

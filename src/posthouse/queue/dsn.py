@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from posthouse.kernel.envelope import Address, BodyType, Notify, Ret
+from posthouse.kernel.envelope import Address, BodyType, Notify, Ret, TlsDemand
 from posthouse.kernel.ids import MessageId, QueueId
 from posthouse.kernel.ports import Chance
 from posthouse.message import dsn
@@ -58,6 +58,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     body: BodyType
     is_smtputf8: bool
     about: QueueId
+    tls_demand: TlsDemand = TlsDemand.NONE
 
 
 class Accept(Protocol):
@@ -156,6 +157,10 @@ class Notices:
             body=BodyType.SEVEN_BIT if octets.isascii() else BodyType.EIGHT_BIT,
             is_smtputf8=needs_smtputf8(address),
             about=message.queue_id,
+            # What must be protected must be so on its way back too (RFC 8689 §5).
+            tls_demand=(
+                TlsDemand.REQUIRED if message.tls_demand == TlsDemand.REQUIRED else TlsDemand.NONE
+            ),
         )
         return self._accept(tx, notice) is not None
 
@@ -183,10 +188,17 @@ class Notices:
             date=now,
             message_id=f"<{notice_id}@{self._options.host}>",
             original=original,
-            # RFC 3461 §4.3: without RET it is ours to choose, and people want their text back.
-            ret=Ret.FULL if message.ret is None else Ret(message.ret),
+            ret=_returned(message),
             return_octets_max=self._options.return_octets_max,
         )
+
+
+def _returned(message: MessageRow) -> Ret:
+    """How much of it comes back: of what asked for REQUIRETLS the header section only (RFC 8689
+    §5). RFC 3461 §4.3: without RET it is ours to choose, and people want their text back."""
+    if message.tls_demand == TlsDemand.REQUIRED:
+        return Ret.HDRS
+    return Ret.FULL if message.ret is None else Ret(message.ret)
 
 
 def _reported(kind: Kind, told: Told, now: datetime) -> dsn.RecipientReport:
@@ -230,6 +242,7 @@ def to_queue(schedule_options: schedule.Options) -> Accept:
                 body=notice.body,
                 is_smtputf8=notice.is_smtputf8,
                 origin=Origin.DSN,
+                tls_demand=notice.tls_demand,
                 expires_at=schedule_options.expires_at(tx.now_us(), Origin.DSN),
             ),
         )

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from posthouse.kernel.envelope import Address, BodyType, Notify, Ret
+from posthouse.kernel.envelope import Address, BodyType, Notify, Ret, TlsDemand
 from posthouse.kernel.errors import LocalProtocolError
 from posthouse.kernel.ids import AccountId, BlobId, MessageId, QueueId
 from posthouse.message.address import format_address
@@ -64,6 +64,7 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     """Who submitted it."""
     is_junk: bool = False
     """Taken as junk: nobody is ever sent a notice about it (promise P5)."""
+    tls_demand: TlsDemand = TlsDemand.NONE
     expires_at: int = 0
     """Microseconds since 1970, for QUEUED recipients: `schedule.Options.expires_at`."""
     decision: bytes = b"{}"
@@ -99,6 +100,7 @@ def accept(tx: Transaction, accepted: Accepted) -> MessageId:
             now,
             pending,
             accepted.decision,
+            accepted.tls_demand,
         ),
     )
     for recipient in recipients:

@@ -172,6 +172,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
                 origin=self.origin,
                 account=self.account,
                 is_junk=self.is_junk,
+                tls_demand=envelope.tls_demand,
                 expires_at=self.expires_at,
                 decision=self.decision,
             ),

@@ -29,6 +29,7 @@ from posthouse.reception.accept import (
     ends,
     is_refused,
 )
+from posthouse.reception.tls_demand import tls_demand
 
 if TYPE_CHECKING:
     from posthouse.reception.session import Session
@@ -150,6 +151,7 @@ def judge(
             is_smtputf8=sender.is_smtputf8,
             ret=sender.ret,
             envelope_id=sender.envelope_id,
+            tls_demand=tls_demand(sender, section),
         ),
         octets=octets,
         prepared=prepared,

@@ -48,6 +48,8 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     is_junk: bool
     accepted_at: int
     pending: int
+    tls_demand: int = 0
+    """`kernel.envelope.TlsDemand`."""
 
 
 class RecipientRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,9 +1,10 @@
 """Client side of SMTP as a pure machine, for relay, smart-hosts and `posthouse send`.
 
-RFC 5321, 1870, 2920, 3030, 3207, 3461, 4954, 6531. A driver feeds `receive`, calls `next_event`
-until it gives None, then writes what `take_outgoing` gives until that is empty. `waiting_for`
-names the deadline that runs; when one passes or the line breaks it calls `connection_lost`, and
-events go on until None. `Ready` says when messages may be sent; each comes back in `MessageEnded`.
+RFC 5321, 1870, 2920, 3030, 3207, 3461, 4954, 6531, 8689. A driver feeds `receive`, calls
+`next_event` until it gives None, then writes what `take_outgoing` gives until that is empty.
+`waiting_for` names the deadline that runs; when one passes or the line breaks it calls
+`connection_lost`, and events go on until None. `Ready` says when messages may be sent; each comes
+back in `MessageEnded`.
 """
 
 from __future__ import annotations
@@ -368,7 +369,7 @@ class ClientSession:
     def _start_next(self) -> None:
         while self._waiting and self._has_room:
             transaction = Transaction(self._waiting.popleft())
-            transaction.refuse_what_cannot_be_sent(self.extensions)
+            transaction.refuse_what_cannot_be_sent(self.extensions, is_tls=self.is_tls)
             if transaction.is_open:
                 self._flying.append(transaction)
                 self._offer_sender(transaction)
@@ -385,6 +386,7 @@ class ClientSession:
             self.extensions,
             size_octets=len(message.octets),
             is_smtputf8=transaction.is_smtputf8,
+            is_tls=self.is_tls,
         )
         self._ask(transaction, mail, Stage.MAIL)
         if not self.extensions.is_pipelining:

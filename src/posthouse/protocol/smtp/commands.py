@@ -96,6 +96,7 @@ def read_mail(session: ServerSession, verb: bytes, argument: bytes) -> Event | N
         is_smtputf8=hello.is_smtputf8,
         is_binary=hello.is_binary,
         is_dsn=hello.is_dsn,
+        is_requiretls=hello.is_requiretls and session.is_tls,
     )
     if event.size_octets is not None and event.size_octets > session.limits.message_octets_max:
         session.budget.hit("smtp.message_octets_max")

@@ -49,6 +49,7 @@ class SenderOffered(msgspec.Struct, frozen=True, kw_only=True):
     is_smtputf8: bool = False
     ret: Ret | None = None
     envelope_id: str | None = None
+    is_requiretls: bool = False  # RFC 8689 §2
 
 
 class RecipientOffered(msgspec.Struct, frozen=True, kw_only=True):

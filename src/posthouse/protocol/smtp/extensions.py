@@ -25,6 +25,8 @@ class Extensions(msgspec.Struct, frozen=True, kw_only=True):
     is_smtputf8: bool = False
     is_dsn: bool = False
     is_starttls: bool = False
+    is_requiretls: bool = False
+    """RFC 8689; worth something only when it was said behind STARTTLS."""
     is_size: bool = False
     size_octets_max: int | None = None
     """None when it said no number or 0, which is "no fixed limit" (RFC 1870 §4)."""
@@ -57,6 +59,7 @@ def parse_extensions(reply: Reply) -> Extensions:
         is_smtputf8="SMTPUTF8" in offered,
         is_dsn="DSN" in offered,
         is_starttls="STARTTLS" in offered,
+        is_requiretls="REQUIRETLS" in offered,
         is_size="SIZE" in offered,
         size_octets_max=(int(size) or None) if _SIZE.fullmatch(size) else None,
         mechanisms=tuple(word.upper() for word in offered.get("AUTH", ())),

@@ -89,7 +89,12 @@ def parse_hello_name(argument: bytes) -> str:
 
 
 def parse_sender(
-    argument: bytes, *, is_smtputf8: bool, is_binary: bool, is_dsn: bool
+    argument: bytes,
+    *,
+    is_smtputf8: bool,
+    is_binary: bool,
+    is_dsn: bool,
+    is_requiretls: bool = False,
 ) -> SenderOffered:
     """What follows MAIL (RFC 5321 §4.1.1.2).
 
@@ -97,6 +102,7 @@ def parse_sender(
         is_smtputf8: whether SMTPUTF8 is offered.
         is_binary: whether BINARYMIME is.
         is_dsn: whether DSN is.
+        is_requiretls: whether REQUIRETLS is, as it is in a session with TLS only.
     """
     if len(argument) <= CACHED_ARGUMENT_OCTETS_MAX:
         plain = _plain_sender(argument)
@@ -105,6 +111,8 @@ def parse_sender(
     path, parameters = _split_path(argument, b"FROM:")
     if not is_dsn:
         _refuse_dsn(parameters)
+    if b"REQUIRETLS" in parameters and not is_requiretls:  # RFC 8689 §2
+        raise Refusal(replies.UNKNOWN_PARAMETER, detail="REQUIRETLS is not offered")
     return _sender(path, parameters, is_smtputf8=is_smtputf8, is_binary=is_binary)
 
 
@@ -164,6 +172,9 @@ def _sender(
         elif keyword == b"SMTPUTF8":
             if value:
                 raise Refusal(replies.BAD_PARAMETER, detail="SMTPUTF8 takes no value")
+        elif keyword == b"REQUIRETLS":
+            if value:
+                raise Refusal(replies.BAD_PARAMETER, detail="REQUIRETLS takes no value")
         elif keyword != b"AUTH":  # accepted and ignored: nobody is trusted for what it claims
             raise Refusal(replies.UNKNOWN_PARAMETER, detail=_shown(keyword))
     return SenderOffered(
@@ -173,6 +184,7 @@ def _sender(
         is_smtputf8=wants_smtputf8,
         ret=ret,
         envelope_id=envelope_id,
+        is_requiretls=b"REQUIRETLS" in parameters,
     )
 
 

@@ -70,6 +70,8 @@ class ServerHello(msgspec.Struct, frozen=True, kw_only=True):
     is_dsn: bool = True
     is_starttls: bool = True
     is_limits: bool = True
+    is_requiretls: bool = True
+    """REQUIRETLS, in sessions with TLS: what is taken with it is handed on by verified TLS only."""
     mechanisms: tuple[str, ...] = ()
     """SASL mechanisms in upper case, in the order to offer them; empty is no AUTH at all."""
     is_auth_without_tls: bool = False
@@ -102,6 +104,7 @@ def ehlo_octets(
         (hello.is_smtputf8, "SMTPUTF8"),
         (hello.is_chunking, "CHUNKING"),
         (hello.is_binary, "BINARYMIME"),
+        (hello.is_requiretls and is_tls, "REQUIRETLS"),  # RFC 8689 §2
         (
             hello.is_limits,
             f"LIMITS RCPTMAX={limits.recipients_max} MAILMAX={limits.transactions_max}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from posthouse.kernel.envelope import Address, BodyType, Envelope, ForwardPath, Notify
+from posthouse.kernel.envelope import Address, BodyType, Envelope, ForwardPath, Notify, TlsDemand
 from posthouse.message.address import format_address
 from posthouse.message.search import find_marker
 from posthouse.protocol.smtp.extensions import Extensions
@@ -15,7 +15,12 @@ BLOCK_OCTETS: Final = 262_144
 
 
 def format_mail(
-    envelope: Envelope, extensions: Extensions, *, size_octets: int, is_smtputf8: bool
+    envelope: Envelope,
+    extensions: Extensions,
+    *,
+    size_octets: int,
+    is_smtputf8: bool,
+    is_tls: bool = False,
 ) -> bytes:
     """MAIL with its parameters, each only when offered (RFC 5321 §4.1.1.11).
 
@@ -33,6 +38,8 @@ def format_mail(
         words.append(f"RET={envelope.ret.value}")
     if extensions.is_dsn and envelope.envelope_id is not None:
         words.append(f"ENVID={encode_xtext(envelope.envelope_id)}")
+    if envelope.tls_demand is TlsDemand.REQUIRED and extensions.is_requiretls and is_tls:
+        words.append("REQUIRETLS")  # RFC 8689 §4.2.1
     return (" ".join(words) + "\r\n").encode()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from posthouse.kernel.envelope import TlsDemand
 from posthouse.kernel.reply import Reply
 from posthouse.protocol.smtp.client_events import (
     MessageEnded,
@@ -80,8 +81,14 @@ class Transaction:
             )
         )
 
-    def refuse_what_cannot_be_sent(self, extensions: Extensions) -> None:
+    def refuse_what_cannot_be_sent(self, extensions: Extensions, *, is_tls: bool) -> None:
         """Settle what the server is known not to take, without asking it."""
+        if self._needs_requiretls and not (is_tls and extensions.is_requiretls):
+            if is_tls:  # RFC 8689 §4.2.1
+                self.settle(_local("5.7.30", "the host does not offer REQUIRETLS"))
+            else:
+                self.settle(_local("5.7.10", "the message may go by TLS only"))
+            return
         size_max = extensions.size_octets_max
         if size_max is not None and len(self.message.octets) > size_max:  # RFC 1870 §5
             self.settle(_local("5.3.4", f"the host takes no more than {size_max} octets"))
@@ -99,6 +106,12 @@ class Transaction:
             return
         refusal = _local("5.6.7", "the host does not offer SMTPUTF8")  # RFC 6531 §3.2
         self.outcomes = [refusal if all_need or is_wide else None for is_wide in wide]
+
+    @property
+    def _needs_requiretls(self) -> bool:
+        """A notice goes without rather than not at all (RFC 8689 §5)."""
+        envelope = self.message.envelope
+        return envelope.tls_demand is TlsDemand.REQUIRED and envelope.reverse_path is not None
 
     def ended(self) -> MessageEnded:
         outcomes = tuple(outcome for outcome in self.outcomes if outcome is not None)
