@@ -52,11 +52,16 @@ def parse_typed_domain(text: str) -> str:
 def add_domain(tx: Transaction, text: str) -> str:
     """Returns the domain's name as it is kept (A-labels)."""
     name = parse_typed_domain(text)
-    if rows.domain_by_name(tx, name) is not None:
-        raise UserError(f"the domain {name} is there already")
+    refuse_known_domain(tx, name)
     rows.add_domain(tx, name)
     tx.changed(DirectoryChanged())
     return name
+
+
+def refuse_known_domain(tx: Transaction, name: str) -> None:
+    """Raises UserError when the domain is there already."""
+    if rows.domain_by_name(tx, name) is not None:
+        raise UserError(f"the domain {name} is there already")
 
 
 def remove_domain(tx: Transaction, text: str) -> str:

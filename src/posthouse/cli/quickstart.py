@@ -15,7 +15,9 @@ from typing import Final
 import click
 import msgspec
 
-from posthouse.accounts import admin
+from posthouse.accounts import admin, domain_keys
+from posthouse.accounts.domain_keys import DomainKey
+from posthouse.cli import domain_keys as key_words
 from posthouse.cli import publish
 from posthouse.cli.account import make_account
 from posthouse.cli.config import SYSTEM_CONFIG, find_config
@@ -35,6 +37,7 @@ from posthouse.config.settings import load_file
 from posthouse.kernel.envelope import Address
 from posthouse.kernel.ids import AccountId
 from posthouse.kernel.ports import Chance, Clock
+from posthouse.mailauth.dkim.sign import NewKey
 from posthouse.mailbox import names
 from posthouse.mailbox.append import NewMessage, append, prepare
 from posthouse.message import build
@@ -42,6 +45,8 @@ from posthouse.message.address import domain_to_unicode, format_address
 from posthouse.net.world import SystemChance, SystemClock
 from posthouse.store import accounts as rows
 from posthouse.store.transaction import Transaction
+from posthouse.zone import services
+from posthouse.zone.records import Need, Record, Wishes, records
 
 SYSTEM_DATA: Final = Path("/var/lib/posthouse")
 """The data folder of root; its config is where every command finds it."""
@@ -72,8 +77,11 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     config: str
     config_is_new: bool
     data_folder: str
-    records: tuple[publish.Record, ...]
-    clients: tuple[publish.ClientSetting, ...]
+    records: tuple[Record, ...]
+    """The needed ones; `posthouse dns records` has more."""
+    all_records: str
+    """The command that prints all of them."""
+    clients: tuple[services.ClientSetting, ...]
     user_name: str
     serve: str
     send: str
@@ -130,10 +138,13 @@ def quickstart(
         _write_config(wish, typed.domain)
         config = load_file(wish.file).config
     with open_store(config, creates=True) as store:
+        is_new_domain = store.read_now(lambda tx: rows.domain_by_name(tx, typed.domain) is None)
+        new_keys = key_words.new_keys(config) if is_new_domain else ()
         store.write_now(
-            lambda tx: _furnish(tx, typed, hashed, config, SystemClock(), SystemChance())
+            lambda tx: _furnish(tx, typed, hashed, new_keys, config, SystemClock(), SystemChance())
         )
-    done = _done(wish, config, typed, is_new=is_new)
+        keys = store.read_now(lambda tx: domain_keys.keys(tx, typed.domain))
+    done = _done(wish, config, typed, keys, is_new=is_new)
     if as_json:
         show_json(done)
     else:
@@ -282,11 +293,18 @@ def config_text(wish: Wish, hostname: str) -> str:
 
 
 def _furnish(
-    tx: Transaction, address: Address, hashed: str, config: Config, clock: Clock, chance: Chance
+    tx: Transaction,
+    address: Address,
+    hashed: str,
+    new_keys: tuple[NewKey, ...],
+    config: Config,
+    clock: Clock,
+    chance: Chance,
 ) -> None:
     name = format_address(address)
     if rows.domain_by_name(tx, address.domain) is None:
         admin.add_domain(tx, address.domain)
+        domain_keys.make_keys(tx, address.domain, new_keys, key_words.node_key(config))
     account = make_account(tx, name, password_hash=hashed, quota_octets=None)
     admin.ensure_postmaster(tx, address.domain, name)
     _welcome(tx, account, address, config, clock=clock, chance=chance)
@@ -304,7 +322,7 @@ def _welcome(
     name = format_address(address)
     ways = "\n".join(
         f"    {way.purpose}: {way.protocol} at {way.host}, port {way.port}, {way.security}"
-        for way in publish.client_settings(config)
+        for way in services.client_settings(config)
     )
     text = (
         f"Welcome. This mailbox takes mail for {name}.\n\n"
@@ -328,7 +346,10 @@ def _welcome(
 # --- what to do now ---
 
 
-def _done(wish: Wish, config: Config, address: Address, *, is_new: bool) -> Done:
+def _done(
+    wish: Wish, config: Config, address: Address, keys: tuple[DomainKey, ...], *, is_new: bool
+) -> Done:
+    found = records(config, address.domain, Wishes(keys=keys))
     name = format_address(address)
     option = _config_words(wish.file)
     return Done(
@@ -336,8 +357,9 @@ def _done(wish: Wish, config: Config, address: Address, *, is_new: bool) -> Done
         config=str(wish.file),
         config_is_new=is_new,
         data_folder=config.node.data_folder,
-        records=publish.records(config, address.domain),
-        clients=publish.client_settings(config),
+        records=tuple(record for record in found if record.need is Need.NEEDED),
+        all_records=f"posthouse dns records {address.domain}{option}",
+        clients=services.client_settings(config),
         user_name=name,
         serve=f"posthouse serve{option}",
         send=f"posthouse send{option} --user {name} --from {name} --to {name} --subject Hello",
@@ -352,10 +374,10 @@ def _notes(config: Config) -> tuple[str, ...]:
             "the certificate is self-signed: mail clients ask once whether to trust it. For one"
             " that all trust, set certificate and key in [tls]"
         )
-    port = publish.mx_port(config)
-    if publish.is_loopback_only(config):
+    port = services.mx_port(config)
+    if services.is_loopback_only(config):
         notes.append("it listens on this machine only: good for a try, no other host reaches it")
-    elif port not in (None, publish.STANDARD_MX_PORT):
+    elif port not in (None, services.STANDARD_MX_PORT):
         notes.append(f"other hosts bring mail to port 25 only: forward that to {port}")
     closed = publish.privileged_ports(config)
     if closed and os.geteuid() != 0:
@@ -373,6 +395,7 @@ def _show(done: Done, *, domain: str) -> None:
     show_text(f"\nPublish in the DNS of {domain_to_unicode(domain)}:\n")
     for record in done.records:
         show_text(f"  {record.name:<30} {record.type:<4} {record.value}  ; {record.why}")
+    show_text(f"\nAll of them, as lines for a zone file: {done.all_records}")
     show_text(f"\nSet up a mail client: user name {done.user_name}, your password, and\n")
     for way in done.clients:
         show_text(

@@ -15,7 +15,6 @@ from typing import Final, TextIO
 import click
 import msgspec
 
-from posthouse.cli import publish
 from posthouse.cli.config import config_option, load_config
 from posthouse.cli.dialogue import Dialogue, Submission, Submitted, TlsUse, Trouble, submit
 from posthouse.cli.output import (
@@ -41,6 +40,7 @@ from posthouse.protocol.smtp.outgoing import has_unicode_header
 from posthouse.relay.plan import parse_place
 from posthouse.tls.contexts import opportunistic_client_context, verifying_client_context
 from posthouse.tls.self_signed import CHAIN_NAME
+from posthouse.zone import services
 
 SUBMISSION_PORT: Final = 587
 SUBMISSIONS_PORT: Final = 465
@@ -202,7 +202,7 @@ def _named(text: str) -> Server:
 def _own(config: Config) -> Server:
     """This node's submission port, whose own certificate is trusted."""
     for service in (Service.SUBMISSION, Service.SUBMISSIONS):
-        if (place := publish.own_place(config, service)) is not None:
+        if (place := services.own_place(config, service)) is not None:
             chain = config.tls.certificate or str(Path(config.node.data_folder, "tls", CHAIN_NAME))
             return Server(
                 host=place[0],

@@ -23,8 +23,7 @@ TTL_S: Final = 3_600
 STRING_OCTETS_MAX: Final = 255  # RFC 1035 §3.3
 COMMENT_COLUMNS: Final = 96
 DMARC_POLICIES: Final = ("none", "quarantine", "reject")
-REPORTS_TO: Final = "dmarc-reports"
-TLS_REPORTS_TO: Final = "tls-reports"
+REPORTS_ELSE_TO: Final = "postmaster"
 
 AUTHORITIES: Final = {
     "letsencrypt.org": "letsencrypt.org",
@@ -71,8 +70,6 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     """Public addresses of this machine, where somebody said so."""
     dmarc: str = "none"
-    reports_to: str = REPORTS_TO
-    tls_reports_to: str = TLS_REPORTS_TO
 
 
 def records(config: Config, domain: str, wishes: Wishes | None = None) -> tuple[Record, ...]:
@@ -149,7 +146,7 @@ def _sender_records(config: Config, domain: str, wishes: Wishes) -> Iterator[Rec
     yield Record(
         name=f"_dmarc.{domain}.",
         type="TXT",
-        value=f'"v=DMARC1; p={wishes.dmarc}; rua=mailto:{wishes.reports_to}@{domain}"',
+        value=f'"v=DMARC1; p={wishes.dmarc}; rua=mailto:{dmarc_reports_to(config, domain)}"',
         why=_DMARC_WHY[wishes.dmarc],
     )
     if host != domain:
@@ -161,6 +158,17 @@ def _sender_records(config: Config, domain: str, wishes: Wishes) -> Iterator[Rec
             " are judged by",
             need=Need.ADVISED,
         )
+
+
+def dmarc_reports_to(config: Config, domain: str) -> str:
+    """Where reports about the domain are taken, read and shown; else where a person finds them."""
+    reports = config.reports
+    return f"{reports.dmarc_local_part if reports.is_enabled else REPORTS_ELSE_TO}@{domain}"
+
+
+def tls_reports_to(config: Config, domain: str) -> str:
+    reports = config.reports
+    return f"{reports.tls_local_part if reports.is_enabled else REPORTS_ELSE_TO}@{domain}"
 
 
 _DMARC_WHY: Final = {
@@ -196,7 +204,7 @@ def _transport_records(config: Config, domain: str, wishes: Wishes) -> Iterator[
     yield Record(
         name=f"_smtp._tls.{domain}.",
         type="TXT",
-        value=f'"v=TLSRPTv1; rua=mailto:{wishes.tls_reports_to}@{domain}"',
+        value=f'"v=TLSRPTv1; rua=mailto:{tls_reports_to(config, domain)}"',
         why="others report to you when TLS with you fails (TLS-RPT)",
         need=Need.ADVISED,
     )
@@ -306,9 +314,13 @@ def _by_need(found: Sequence[Record]) -> Iterator[tuple[Need, list[Record]]]:
             yield need, records_
 
 
-def _record_lines(record: Record, domain: str) -> list[str]:
+def record_line(record: Record) -> str:
     value = txt_strings(record.value) if record.type == "TXT" else record.value
-    line = f"{record.name} {record.ttl_s} IN {record.type} {value}"
+    return f"{record.name} {record.ttl_s} IN {record.type} {value}"
+
+
+def _record_lines(record: Record, domain: str) -> list[str]:
+    line = record_line(record)
     if not record.is_whole:
         return [f"; {line}"]
     if not f".{record.name}".endswith(f".{domain}."):
