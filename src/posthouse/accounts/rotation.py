@@ -288,7 +288,6 @@ class Rotation:
         options: Options,
         log: Log,
         publisher: Publisher | None = None,
-        leisure: float = 1.0,
     ) -> None:
         self.options = options
         self._store = store
@@ -298,12 +297,11 @@ class Rotation:
         self._node_key = node_key
         self._log = log
         self._publisher = publisher
-        self._leisure = leisure
         self._told: set[tuple[int, Step]] = set()
 
     async def run(self) -> None:
         while True:
-            await self._clock.sleep(await self.look_at_all() * self._leisure)
+            await self._clock.sleep(await self.look_at_all())
 
     async def look_at_all(self) -> float:
         """One look at each domain; seconds until the next. Faults end a domain's look only."""

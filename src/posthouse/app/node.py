@@ -18,10 +18,13 @@ from posthouse.access.imap import service as imap_service
 from posthouse.access.pop3 import service as pop3_service
 from posthouse.accounts.directory import Directory
 from posthouse.accounts.login import Authenticator
+from posthouse.accounts.rotation import Rotation
+from posthouse.accounts.sealing import NodeKey
+from posthouse.accounts.signers import Signers
 from posthouse.app import housekeeping
 from posthouse.app.restart import kept_until_restart
 from posthouse.app.world import Room, World
-from posthouse.config import build, limits
+from posthouse.config import build, build_keys, limits
 from posthouse.config.schema import Config, Service
 from posthouse.delivery.agent import Dispatch, LocalAgent
 from posthouse.guard.admission import Admission
@@ -125,6 +128,10 @@ class Node:
         self._exit.push_async_callback(self.store.close)
         self.log.write(events.STORE_OPENED, path=config.node.data_folder)
         self.certificates = self._certificates(config)
+        self.node_key = NodeKey(build_keys.node_key_path(config), world.chance)
+        self.signers = Signers(self.store, self.node_key, log=self.log)
+        self._exit.callback(self.signers.close)
+        await self.signers.refresh()
         self._tasks = await self._exit.enter_async_context(asyncio.TaskGroup())
         self._build_services()
         await self._build_queue()
@@ -251,6 +258,15 @@ class Node:
             recorder=Recorder(schedule, notices=self.notices, chance=world.chance),
             log=self.log,
         )
+        self.rotation = Rotation(
+            store,
+            clock=world.clock,
+            resolver=self.resolver,
+            workers=world.workers,
+            node_key=self.node_key,
+            options=build_keys.rotation_options(config),
+            log=self.log,
+        )
 
     def _relay_options(self, config: Config) -> RelayOptions:
         options = build.relay_options(config)
@@ -363,6 +379,8 @@ class Node:
             return
         relay = self._guarded("relay", self.relay.run)
         self._background.append(self._tasks.create_task(relay))
+        rotation = self._guarded("key rotation", self.rotation.run)
+        self._background.append(self._tasks.create_task(rotation))
         self._runner_task = self._tasks.create_task(self._guarded("queue", self._run_queue))
 
     async def _guarded(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -413,6 +431,7 @@ class Node:
         self.runner.set_options(runner)
         self.notices.set_options(dsn, accept=to_queue(runner.schedule))
         self.admission.set_options(build.admission_options(config))
+        self.rotation.options = build_keys.rotation_options(config)
         self.process.connections_max = config.net.connections_max
         self.config = config
         if kept:
