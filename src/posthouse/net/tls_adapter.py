@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from posthouse.kernel.errors import PosthouseError
+from posthouse.net.client_hello import OCTETS_MAX as HELLO_OCTETS_MAX
 
 FEED_OCTETS: Final = 2048
 """Received octets given to OpenSSL at a time: a memory BIO keeps 4/3 of the most it ever held."""
@@ -57,6 +58,8 @@ class TlsInfo(msgspec.Struct, frozen=True, kw_only=True):
     sni: str | None
     """The name the client asked for (RFC 6066 §3), on either side."""
     is_resumed: bool
+    alpn: str | None = None
+    """The protocol agreed on (RFC 7301)."""
 
 
 class SniObject(ssl.SSLObject):
@@ -64,6 +67,8 @@ class SniObject(ssl.SSLObject):
     `sslobject_class` and set `sni` in their callback."""
 
     sni: str | None = None
+    hello: bytes = b""
+    """While the handshake runs: what the client sent, for `net.client_hello`."""
 
 
 _WORDS: Final[dict[str, tuple[TlsTrouble, str]]] = {
@@ -158,6 +163,8 @@ class TlsAdapter:
         except ssl.SSLError as error:
             raise failure_of(error) from error
         self.is_established = True
+        if isinstance(self._object, SniObject):
+            self._object.hello = b""
 
     def receive(self, octets: bytes) -> bytes:
         """Decrypt; b"" when no record is complete. Raises `TlsFailure`."""
@@ -174,6 +181,7 @@ class TlsAdapter:
         incoming = self._incoming
         incoming.write(octets)
         if not self.is_established:
+            self._note_hello(octets)
             self.advance()
             if not self.is_established:
                 return b""
@@ -195,6 +203,11 @@ class TlsAdapter:
         except ssl.SSLError as error:
             raise failure_of(error) from error
         return plain[0] if len(plain) == 1 else b"".join(plain)
+
+    def _note_hello(self, octets: bytes | memoryview) -> None:
+        """Keep the beginning of what a client sends for whoever chooses its certificate."""
+        if isinstance(self._object, SniObject) and len(self._object.hello) < HELLO_OCTETS_MAX:
+            self._object.hello += octets
 
     def encrypt(self, octets: bytes) -> bytes:
         """All of `octets` as records, behind anything OpenSSL had to say anyway (tickets)."""
@@ -235,6 +248,7 @@ class TlsAdapter:
             bits=bits,
             sni=asked,
             is_resumed=bool(self._object.session_reused),
+            alpn=self._object.selected_alpn_protocol(),
         )
 
     def peer_chain(self) -> tuple[bytes, ...]:

@@ -2,13 +2,14 @@
 
 `Certificates` holds one or more of them; the first is the default for clients that send no name or
 an unknown one (H62). `reload_if_changed` takes new files only whole: a half-written, expired or
-mismatched pair leaves the old certificate in use and says so (F35).
+mismatched pair leaves the old certificate in use and says so (F35). `put` takes one more, or one in
+place of another, while running: ACME's come that way.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -22,10 +23,12 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPub
 
 from posthouse.kernel.errors import UserError
 from posthouse.kernel.ports import Clock
+from posthouse.net.client_hello import alpn_offers
 from posthouse.tls.contexts import server_context
 
 FILE_OCTETS_MAX: Final = 1_048_576
 RSA_BITS_MIN: Final = 2048  # RFC 9325 §4.5
+ACME_ALPN: Final = b"acme-tls/1"  # RFC 8737 §6.2
 
 
 class CertificateFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +45,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     context: ssl.SSLContext
     names: tuple[str, ...]
     """DNS names it is for, in lower case; `*.` at the front stands for one label."""
+    leaf: x509.Certificate
     not_after: datetime
     is_self_signed: bool
     sha256: str
@@ -91,6 +95,8 @@ class Certificates:
             loaded.append(self._load(item))
         self._loaded = tuple(loaded)
         self._by_name = _names(self._loaded)
+        self.challenge: Callable[[str], ssl.SSLContext | None] = _no_challenge
+        """The context that answers tls-alpn-01 for a name, while an authority may ask."""
 
     def context(self) -> ssl.SSLContext:
         """The context for a new handshake; it switches to the certificate for the client's name."""
@@ -107,6 +113,38 @@ class Certificates:
         name = name.lower().rstrip(".")
         found = self._by_name.get(name) or self._by_name.get("*." + name.partition(".")[2])
         return found or self._loaded[0]
+
+    def put(
+        self,
+        files: CertificateFiles,
+        *,
+        instead_of: CertificateFiles | None = None,
+        is_default: bool = False,
+        may_be_expired: bool = False,
+    ) -> Certificate:
+        """Serve one more certificate from now on; nothing changes when it cannot be used.
+
+        Handshakes and connections under way go on with what they began with.
+
+        Args:
+            instead_of: the one it takes the place of, where that is served.
+            is_default: for clients that send no name, too.
+            may_be_expired: better than none: who verifies by DANE looks at the key only.
+
+        Raises:
+            UserError: as for `load_certificate`.
+        """
+        stamp = _stamp(files)
+        new = self._load(files, may_be_expired=may_be_expired)
+        replaced = {files, instead_of}
+        places = [at for at, old in enumerate(self._loaded) if old.files in replaced]
+        others = [old for old in self._loaded if old.files not in replaced]
+        place = 0 if is_default else places[0] if places else len(others)
+        loaded = (*others[:place], new, *others[place:])
+        self._stamps = {item.files: self._stamps.get(item.files, stamp) for item in loaded}
+        self._stamps[files] = stamp
+        self._loaded, self._by_name = loaded, _names(loaded)
+        return new
 
     def reload_if_changed(self) -> list[Reloaded]:
         """Look at the files; take what is new and right. Each changed state is told once.
@@ -134,9 +172,12 @@ class Certificates:
         self._by_name = _names(self._loaded)
         return done
 
-    def _load(self, files: CertificateFiles) -> Certificate:
+    def _load(self, files: CertificateFiles, *, may_be_expired: bool = False) -> Certificate:
         certificate = load_certificate(
-            files, self._clock.now(), minimum_version=self._minimum_version
+            files,
+            self._clock.now(),
+            minimum_version=self._minimum_version,
+            may_be_expired=may_be_expired,
         )
         certificate.context.sni_callback = self._choose
         return certificate
@@ -144,6 +185,11 @@ class Certificates:
     def _choose(self, tls: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
         """OpenSSL asks which context serves this name (RFC 6066 §3)."""
         tls.sni = name  # type: ignore[attr-defined]  # SniObject has it
+        answer = self.challenge(name.lower()) if name is not None else None
+        # Only who offers this protocol may see the answer's certificate (RFC 8737 §3).
+        if answer is not None and ACME_ALPN in alpn_offers(getattr(tls, "hello", b"")):
+            tls.context = answer
+            return
         chosen = self.for_name(name).context
         if chosen is not context:
             tls.context = chosen
@@ -154,6 +200,7 @@ def load_certificate(
     now: datetime,
     *,
     minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
+    may_be_expired: bool = False,
 ) -> Certificate:
     """Read, check and make a context.
 
@@ -164,7 +211,8 @@ def load_certificate(
     chain = _parse_chain(chain_pem, files.chain)
     _check_key(chain, key_pem, files)
     leaf = chain[0]
-    _check_dates(leaf, files.chain, now)
+    if not (may_be_expired and now > leaf.not_valid_after_utc):
+        _check_dates(leaf, files.chain, now)
     context = server_context(minimum_version)
     try:
         context.load_cert_chain(str(files.chain), str(files.key), password=_no_password)
@@ -178,6 +226,7 @@ def load_certificate(
         files=files,
         context=context,
         names=_dns_names(leaf),
+        leaf=leaf,
         not_after=leaf.not_valid_after_utc,
         is_self_signed=leaf.subject == leaf.issuer,
         sha256=leaf.fingerprint(hashes.SHA256()).hex(),
@@ -292,6 +341,10 @@ def _stamp(files: CertificateFiles) -> _Stamp:
         else:
             stamps.append((status.st_mtime_ns, status.st_size, status.st_ino))
     return tuple(stamps)
+
+
+def _no_challenge(name: str) -> None:
+    return None
 
 
 def _no_password() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from posthouse.kernel.errors import UserError
 from posthouse.tls.certificates import CertificateFiles
+from posthouse.tls.files import write_whole
 
 VALID_DAYS: Final = 3650
 BACKDATED: Final = timedelta(hours=1)
@@ -40,8 +40,8 @@ def ensure_self_signed(directory: Path, names: Sequence[str], now: datetime) -> 
     chain, key = make_self_signed(names, now)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(files.key, key, mode=0o600)
-        _write(files.chain, chain, mode=0o644)
+        write_whole(files.key, key, mode=0o600)
+        write_whole(files.chain, chain, mode=0o644)
     except OSError as error:
         words = f"cannot keep a certificate in {directory}: {error.strerror}"
         raise UserError(words) from error
@@ -101,15 +101,3 @@ def _has_expired(path: Path, now: datetime) -> bool:
         return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc < now
     except (OSError, ValueError):
         return True
-
-
-def _write(path: Path, octets: bytes, *, mode: int) -> None:
-    """Whole or not at all, never readable by more than `mode` says, not even for a moment."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)
-        file.write(octets)
-        file.flush()
-        os.fsync(descriptor)
-    fresh.replace(path)
