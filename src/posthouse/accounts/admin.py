@@ -6,7 +6,6 @@ what to do about it.
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Final
 
 from posthouse.accounts.directory import POSTMASTER, Options, Standing, look_up
@@ -20,6 +19,7 @@ from posthouse.message.address import (
     format_address,
     parse_mailbox,
 )
+from posthouse.message.lookalike import mixed_scripts, skeleton
 from posthouse.store import accounts as rows
 from posthouse.store.transaction import DirectoryChanged, Transaction
 
@@ -127,13 +127,18 @@ def add_account(
 
 
 def _refuse_lookalike(tx: Transaction, address: Address, name: str) -> None:
-    """Two accounts nobody can tell apart by eye are refused (H49)."""
-    skeleton = unicodedata.normalize("NFKC", address.local_part).casefold()
+    """Two accounts nobody can tell apart by eye are refused, and so are names that mix scripts,
+    whoever they are meant to look like (H49)."""
+    mixed = mixed_scripts(address.local_part)
+    if mixed:
+        raise UserError(
+            f"{name} mixes {' and '.join(mixed)} letters, so it can be made to look like others",
+            hint="choose a name in letters of one script",
+        )
+    drawn = skeleton(address.local_part)
     for other in rows.accounts(tx):
         taken = parse_typed(other.name)
-        if taken.domain == address.domain and skeleton == (
-            unicodedata.normalize("NFKC", taken.local_part).casefold()
-        ):
+        if taken.domain == address.domain and drawn == skeleton(taken.local_part):
             raise UserError(
                 f"{name} looks the same as the account {other.name}",
                 hint="choose a name people can tell apart",
