@@ -1,0 +1,1 @@
+"""ARC (RFC 8617): what forwarders found before us. Verified for information, never sealed."""

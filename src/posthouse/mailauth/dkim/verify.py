@@ -116,7 +116,7 @@ def prepare(
     if not places:
         return Prepared((), 0, options)
     chosen = _chosen(octets, places, author_domains, options.signatures_max)
-    fault = _fault(section)
+    fault = section_fault(section)
     read: list[tuple[Field, Signature] | DkimOutcome] = []
     for field in chosen:
         value = octets[field.value_start : field.end]
@@ -140,7 +140,7 @@ def prepare(
     )
 
 
-def _fault(section: HeaderSection) -> str:
+def section_fault(section: HeaderSection) -> str:
     """Where not all fields are read, nobody can say which ones a signature covers."""
     if section.end - section.start > HEADER_OCTETS_MAX or len(section.fields) >= FIELDS_MAX:
         limit = exceeded(section, field_octets_max=HEADER_OCTETS_MAX)
@@ -412,14 +412,15 @@ def hash_evidence(ready: Ready) -> tuple[Evidence, ...]:
     return tuple(found)
 
 
-def answer_words(answer: DnsAnswer) -> str:
+def answer_words(answer: DnsAnswer, characters_max: int = EVIDENCE_MAX) -> str:
     """What the DNS said, printable and cut."""
     if answer.status is not DnsStatus.FOUND:
         return f"{answer.status.value}: {answer.detail}" if answer.detail else answer.status.value
     texts = [
-        record[:EVIDENCE_MAX].decode("utf-8", "replace") for record in answer.records[:RECORDS_MAX]
+        record[: characters_max + 1].decode("utf-8", "replace")
+        for record in answer.records[:RECORDS_MAX]
     ]
-    return _cut(_printable(" | ".join(texts)), EVIDENCE_MAX)
+    return _cut(_printable(" | ".join(texts)), characters_max)
 
 
 def _printable(text: str) -> str:
