@@ -5,15 +5,30 @@ A check of DNS answers gets them out of the octets, too: a line for each name th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import re
+from collections.abc import Hashable
+from hashlib import sha256
 from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from posthouse.kernel.envelope import Address
 from posthouse.kernel.ports import DnsAnswer, DnsStatus, MxRecord, RecordType
+from posthouse.mailauth.dkim import canonical, sign, verify
+from posthouse.mailauth.dkim.canonical import Canonicalization
+from posthouse.mailauth.dkim.grammar import (
+    ED25519,
+    DkimSyntaxError,
+    Kind,
+    read_signature,
+)
+from posthouse.mailauth.dkim.keys import Unusable, key_record, read_key
 from posthouse.mailauth.dmarc import grammar as dmarc
 from posthouse.mailauth.questions import Question, answer
+from posthouse.mailauth.results import Result
 from posthouse.mailauth.spf import check as spf
 from posthouse.mailauth.spf import macros
+from posthouse.mailauth.spf.evaluation import EVIDENCE_MAX
 from posthouse.mailauth.spf.grammar import (
     BadRecord,
     DomainSpec,
@@ -21,6 +36,7 @@ from posthouse.mailauth.spf.grammar import (
     parse_record,
 )
 from posthouse.mailauth.spf.names import NAME_CHARACTERS_MAX, question_name
+from posthouse.message.fields import HeaderSection, exceeded, read_section
 from posthouse.protocol.dns.grammar import TYPES, Answered, encode_question, read_response
 from posthouse.protocol.dns.wire import BadName, name_octets
 from tests.fuzz import authentication_samples as samples
@@ -29,6 +45,15 @@ from tests.fuzz.target import Target
 NAME = "example.org"
 ADDRESS = "192.0.2.1"
 MESSAGE_ID = 7
+NOW_S = 1_700_000_000
+DIGEST = bytes(32)
+SIGNING_KEY = sign.SigningKey(
+    domain="signing.example",
+    selector="s",
+    algorithm=ED25519,
+    private=Ed25519PrivateKey.from_private_bytes(bytes(range(32))),
+)
+SIGNING_RECORD = key_record(ED25519, sign.public_octets(SIGNING_KEY.private)).encode()
 
 
 def dns_records(octets: bytes) -> Hashable:
@@ -157,8 +182,98 @@ def spf_check(octets: bytes) -> Hashable:
     assert lines.asked <= 2 * spf.QUESTIONS_MAX
     for outcome in (by_helo, by_sender):
         assert is_told_safely(outcome.explanation)
-        assert len(outcome.evidence) <= spf.EVIDENCE_MAX + 1
+        assert len(outcome.evidence) <= EVIDENCE_MAX + 1
     return by_helo.result, by_sender.result, by_sender.reason[:20], bool(by_sender.explanation)
+
+
+# --- DKIM ---
+
+
+def dkim_signature(octets: bytes) -> Hashable:
+    """As a DKIM-Signature and as an ARC-Message-Signature."""
+    seen: list[Hashable] = []
+    for kind in Kind:
+        try:
+            found = read_signature(octets, kind)
+        except DkimSyntaxError as error:
+            seen.append(str(error)[:14])
+            continue
+        name_octets(found.key_name)
+        assert b"from" in found.names and found.identity_domain.endswith(found.domain)
+        seen.append((found.header_how, found.body_how, found.algorithm, found.body_limit is None))
+    return tuple(seen)
+
+
+def dkim_key(octets: bytes) -> Hashable:
+    key = read_key(octets)
+    if isinstance(key, Unusable):
+        assert key.reason.isprintable() and len(key.reason) < 200
+        return key.reason[:24], key.is_testing
+    assert not key.verifies(b"no signature", DIGEST)
+    return key.algorithm, key.bits, key.is_testing, key.is_strict
+
+
+def dkim_body(octets: bytes) -> Hashable:
+    """In one piece and in several: the hash is the same, and that of the octets by the rules."""
+    seen = []
+    for how in Canonicalization:
+        limits = (None, 0, 1, 7, len(octets))
+        whole = canonical.hash_body(octets, 0, how, limits)
+        is_short = len(octets) < 1024
+        for limit in limits if is_short else limits[:1]:
+            for step in (1, 3, 1460) if is_short else (1460,):
+                hasher = canonical.BodyHasher(how, limit)
+                for at in range(0, len(octets), step):
+                    hasher.update(octets[at : at + step])
+                assert hasher.digest() == whole[limit], (how, limit, step)
+        body = by_the_rules(octets, how)
+        assert whole[None] == canonical.BodyHash(sha256(body).digest(), len(body))
+        seen.append(len(octets) - len(body))
+    return tuple(seen)
+
+
+def by_the_rules(octets: bytes, how: Canonicalization) -> bytes:
+    """A canonical body, written as RFC 6376 §3.4.3 and §3.4.4 say it."""
+    lines = octets.split(b"\r\n")
+    if how is Canonicalization.RELAXED:
+        lines = [re.sub(rb"[ \t]+", b" ", line).removesuffix(b" ") for line in lines]
+    while lines and not lines[-1]:
+        lines.pop()
+    ended = b"".join(line + b"\r\n" for line in lines)
+    return ended or (b"\r\n" if how is Canonicalization.SIMPLE else b"")
+
+
+def dkim_message(octets: bytes) -> Hashable:
+    """Its lines are also what the DNS says. Then it is signed, and verified."""
+    section = read_section(octets)
+    prepared = verify.prepare(octets, section, author_domains=(NAME,))
+    outcomes = answer(verify.verify(prepared, NOW_S), Lines(octets))
+    assert len(outcomes) <= 8 + 1
+    for outcome in outcomes:
+        assert outcome.result is not Result.PASS or outcome.key_bits
+        assert outcome.reason.isprintable() and len(outcome.reason) < 1000
+    # A message that begins with a continuation would continue the last field put in front of it.
+    if b"from" in section and exceeded(section) is None and octets[:1] not in (b" ", b"\t"):
+        _sign_and_verify(section)
+    return tuple((outcome.result, outcome.reason[:12]) for outcome in outcomes[:8])
+
+
+def _sign_and_verify(section: HeaderSection) -> None:
+    fields = sign.sign(section, (SIGNING_KEY,), now_unix_s=NOW_S, expires_s=60)
+    octets = fields + section.octets
+    signed = read_section(octets)
+    if exceeded(signed) is not None:
+        return
+    prepared = verify.prepare(octets, signed, author_domains=(SIGNING_KEY.domain,))
+    outcomes = answer(verify.verify(prepared, NOW_S), _signing_key)
+    ours = [each for each in outcomes if each.domain == SIGNING_KEY.domain]
+    assert ours and ours[0].result is Result.PASS, outcomes
+
+
+def _signing_key(question: Question) -> DnsAnswer:
+    if question.name != f"s._domainkey.{SIGNING_KEY.domain}":
+        return DnsAnswer(status=DnsStatus.NO_NAME, name=question.name)
+    return DnsAnswer(status=DnsStatus.FOUND, name=question.name, records=(SIGNING_RECORD,))
 
 
 # --- DMARC ---
@@ -179,12 +294,14 @@ def dmarc_record(octets: bytes) -> Hashable:
     )  # fmt: skip
 
 
-Run = Callable[[bytes], Hashable]
-
 TARGETS = (
     Target("dns-records", dns_records, samples.DNS_RECORDS),
     Target("spf-record", spf_record, samples.SPF_RECORDS),
     Target("spf-macros", spf_macros, samples.SPF_MACROS),
     Target("spf-check", spf_check, samples.SPF_CHECKS),
+    Target("dkim-signature", dkim_signature, samples.DKIM_SIGNATURES),
+    Target("dkim-key", dkim_key, samples.DKIM_KEYS),
+    Target("dkim-body", dkim_body, samples.BODIES),
+    Target("dkim-message", dkim_message, samples.SIGNED_MESSAGES),
     Target("dmarc-record", dmarc_record, samples.DMARC_RECORDS),
 )

@@ -39,6 +39,52 @@ SPF_CHECKS = (
     b"ada@x\nv=spf1 include:a.example\nv=spf1 a||v=spf1 mx\n",
     b"@[192.0.2.1]\nv=spf1 +all\n",
 )
+_B64 = b"YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="
+_RSA = (
+    b"MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDwIRP/UC3SBsEmGqZ9ZJW3/DkMoGeLnQg1fWn7/zYtIxN2SnFC"
+    b"jxOCKG9v3b4jYfcTNh5ijSsq631uBItLa7od+v/RtdC2UzJ1lWT947qR+Rcac2gbto/NMqJ0fzfVjH4OuKhitdY9"
+    b"tf6mcwGjaNBcWToIMmPSPDdQPNUYckcQ2QIDAQAB"
+)
+DKIM_SIGNATURES = (
+    b" v=1; a=rsa-sha256; c=relaxed/relaxed; d=example.org; s=s1;\r\n"
+    b"\tt=1700000000; x=1800000000; h=from:to:subject:from; l=10; q=dns/txt;\r\n"
+    b"\ti=a=3Db@mail.example.org; z=From:a@b|Subject:=20x; bh=" + _B64 + b";\r\n\tb=" + _B64,
+    b"a=ed25519-sha256;v=1;d=xn--mnchen-3ya.example;s=m\xc3\xbcnchen;h=From : To;bh="
+    + _B64
+    + b"; b = Y W\r\n Jj",
+    b"i=1; a=rsa-sha256; t=1; c=simple/relaxed; d=example.org; s=arc; h=from; bh="
+    + _B64
+    + b";b="
+    + _B64
+    + b";",
+)
+DKIM_KEYS = (
+    b"v=DKIM1; k=rsa; t=y:s; h=sha256; s=email; n=notes; p=" + _RSA,
+    b"v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+    b"p=" + _RSA[:40] + b" " + _RSA[40:],
+    b"v=DKIM1; p=",
+)
+BODIES = (
+    b" C \r\nD \t E\r\n\r\n\r\n",
+    b"",
+    b"\r\n\r\n",
+    b"a\tb  c \r\n \r\n\t\r\nd\re\nf \r",
+    b"no line end \t",
+)
+_SIGNED = (
+    b"From: Ada <ada@example.org>\r\nTo: b@example.net\r\nSubject: a\r\n b\r\n\r\nhi  there\r\n\r\n"
+)
+SIGNED_MESSAGES = (
+    b"DKIM-Signature: " + DKIM_SIGNATURES[0] + b"\r\n" + _SIGNED,
+    b"DKIM-Signature: v=1; a=ed25519-sha256; d=example.org; s=x; h=from:subject; bh="
+    + _B64
+    + b"; b=aGk\r\n"
+    + b"DKIM-Signature:v=2\r\n" * 9
+    + _SIGNED
+    + DKIM_KEYS[0]
+    + b"\n",
+    _SIGNED,
+)
 DMARC_RECORDS = (
     (
         b"v=DMARC1; p=reject; sp=quarantine; np=none; adkim=s; aspf=r; fo=1:d:s; t=y; psd=n;"
