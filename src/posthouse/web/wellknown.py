@@ -1,0 +1,93 @@
+"""What ports 80 and 443 answer: ACME's http-01 (RFC 8555 §8.3) and our MTA-STS policies (RFC 8461
+§3.3). Nothing else: no path ever becomes a file's name, and a name that is not ours gets 404 (H63).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from posthouse.web.door import PAGE_HEADERS, is_tls, plain
+
+CHALLENGES: Final = "/.well-known/acme-challenge/"
+POLICY: Final = "/.well-known/mta-sts.txt"
+METHODS: Final = ("GET", "HEAD")
+HTTPS_PORT: Final = 443
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")  # RFC 8555 §8.3: base64url
+_HOST: Final = re.compile(r"([a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.?(?::[0-9]{1,5})?")
+_PLAIN_PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]*)+")
+
+Answer = Callable[[str, str], str | None]
+"""The key authorization for a host and a token, while an authority may ask for it."""
+
+
+class Sites(msgspec.Struct, frozen=True, kw_only=True):
+    """What we are on the web; made anew whenever domains or settings change."""
+
+    hosts: frozenset[str] = frozenset()
+    """Names whose plain requests are sent on to https."""
+    policies: Mapping[str, bytes] = {}
+    """The text of mta-sts.txt by policy host, `mta-sts.example.org`."""
+
+
+class WellKnown:
+    """Answers requests; `respond` is what a `Door` calls."""
+
+    def __init__(self, answer: Answer, *, https_port: int = HTTPS_PORT) -> None:
+        self.sites = Sites()
+        self._answer = answer
+        self._port = "" if https_port == HTTPS_PORT else f":{https_port}"
+
+    async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        response = self._response(request)
+        if response.status != 200 or request.can_read_body:
+            response.force_close()
+        return response
+
+    def _response(self, request: web.BaseRequest) -> web.Response:
+        host = _host(request)
+        if host is None or not request.raw_path.startswith("/"):
+            return plain(400)
+        if request.method not in METHODS:
+            return plain(405, "Method Not Allowed", {"Allow": ", ".join(METHODS)})
+        path = request.raw_path
+        if path.startswith(CHALLENGES):
+            return self._challenge(host, path.removeprefix(CHALLENGES))
+        if not is_tls(request):
+            return self._redirect(host, path)
+        policy = self.sites.policies.get(host) if path == POLICY else None
+        if policy is None:
+            return plain(404)
+        return web.Response(
+            body=policy, headers={**PAGE_HEADERS, "Content-Type": "text/plain; charset=utf-8"}
+        )
+
+    def _challenge(self, host: str, token: str) -> web.Response:
+        answer = self._answer(host, token) if _TOKEN.fullmatch(token) else None
+        if answer is None:
+            return plain(404)
+        headers = {**PAGE_HEADERS, "Cache-Control": "no-store"}
+        return web.Response(
+            body=answer.encode("ascii"), content_type="application/octet-stream", headers=headers
+        )
+
+    def _redirect(self, host: str, path: str) -> web.Response:
+        is_ours = host in self.sites.hosts or host in self.sites.policies
+        if not is_ours or _PLAIN_PATH.fullmatch(path) is None:
+            return plain(404)
+        location = f"https://{host}{self._port}{path}"
+        return plain(301, "Moved Permanently", {"Location": location})
+
+
+def _host(request: web.BaseRequest) -> str | None:
+    """The one Host of a request, without its port; None when there is no such thing, which RFC 9112
+    §3.2 answers 400."""
+    values = request.headers.getall("Host", [])
+    if len(values) != 1:
+        return None
+    found = _HOST.fullmatch(values[0].lower())
+    return found[1] if found is not None else None
