@@ -22,9 +22,10 @@ from posthouse.accounts.rotation import Rotation
 from posthouse.accounts.sealing import NodeKey
 from posthouse.accounts.signers import Signers
 from posthouse.app import housekeeping
+from posthouse.app.authentication import Authentication
 from posthouse.app.restart import kept_until_restart
 from posthouse.app.world import Room, World
-from posthouse.config import build, build_keys, limits
+from posthouse.config import build, build_keys, build_reports, limits
 from posthouse.config.schema import Config, Service
 from posthouse.delivery.agent import Dispatch, LocalAgent
 from posthouse.guard.admission import Admission
@@ -50,6 +51,7 @@ from posthouse.reception.service import Service as SmtpService
 from posthouse.relay.options import Options as RelayOptions
 from posthouse.relay.options import TlsContexts
 from posthouse.relay.pool import Relay
+from posthouse.reporting.collect import Collector
 from posthouse.store.sqlite.engine import SqliteStore
 from posthouse.tls.certificates import CertificateFiles, Certificates
 from posthouse.tls.contexts import opportunistic_client_context, verifying_client_context
@@ -214,6 +216,8 @@ class Node:
             tasks=self._tasks,
             open_recipients=lambda: self.open_recipients,
             notices=self.notices,
+            examiner=self.authentication.examiner,
+            signers=self.authentication.signer,
             keep=self.runner.keep,
             reach=world.reach,
         )
@@ -223,10 +227,28 @@ class Node:
     async def _build_queue(self) -> None:
         config, world, store = self.config, self.world, self.store
         schedule = build.schedule_options(config)
-        self.notices = Notices(
-            build.dsn_options(config), accept=to_queue(schedule), chance=world.chance
-        )
         self.resolver = world.resolver(config)
+        self.collector = Collector(
+            build_reports.reporting_options(config),
+            store=store,
+            clock=world.clock,
+            log=self.log,
+            limits=self.limits,
+        )
+        self.authentication = Authentication(
+            config,
+            resolver=self.resolver,
+            clock=world.clock,
+            metrics=self.metrics,
+            signers=self.signers,
+            collector=self.collector,
+        )
+        self.notices = Notices(
+            build.dsn_options(config),
+            accept=to_queue(schedule),
+            chance=world.chance,
+            sign=self.authentication.signer.sign_now,
+        )
         self.relay = Relay(
             self._relay_options(config),
             network=world.network,
@@ -379,6 +401,8 @@ class Node:
             return
         relay = self._guarded("relay", self.relay.run)
         self._background.append(self._tasks.create_task(relay))
+        collector = self._guarded("results for reports", self.collector.run)
+        self._background.append(self._tasks.create_task(collector))
         rotation = self._guarded("key rotation", self.rotation.run)
         self._background.append(self._tasks.create_task(rotation))
         self._runner_task = self._tasks.create_task(self._guarded("queue", self._run_queue))
@@ -431,6 +455,8 @@ class Node:
         self.runner.set_options(runner)
         self.notices.set_options(dsn, accept=to_queue(runner.schedule))
         self.admission.set_options(build.admission_options(config))
+        self.authentication.set_options(config)
+        self.collector.set_options(build_reports.reporting_options(config))
         self.rotation.options = build_keys.rotation_options(config)
         self.process.connections_max = config.net.connections_max
         self.config = config

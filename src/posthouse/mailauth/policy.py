@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from posthouse.kernel.reply import Reply
+from posthouse.mailauth import authres
 from posthouse.mailauth.results import (
     ArcOutcome,
     Disposition,
@@ -204,11 +205,9 @@ def trusted_seal(arc: ArcOutcome, sealers: frozenset[str], author_domain: str) -
 
 
 def _says_dmarc_pass(results: bytes, author_domain: str) -> bool:
-    from posthouse.mailauth.authres import parse
-
-    parsed = parse(results)
+    parsed = authres.parse(results)
     return parsed is not None and any(
-        one.method == "dmarc"
+        one.name == "dmarc"
         and one.result == "pass"
         and any(p.name == "from" and p.value.lower() == author_domain for p in one.properties)
         for one in parsed.results

@@ -13,6 +13,8 @@ from posthouse.kernel.envelope import Envelope
 from posthouse.kernel.errors import Fault, StorageBusy
 from posthouse.kernel.ids import QueueId
 from posthouse.kernel.reply import Reply
+from posthouse.mailauth.check import Checked, Checks, Mail
+from posthouse.mailauth.policy import Verdict
 from posthouse.mailbox.append import prepare
 from posthouse.message.fields import HeaderSection, read_section
 from posthouse.observe import events
@@ -28,7 +30,9 @@ from posthouse.reception.accept import (
     decision_record,
     ends,
     is_refused,
+    report_ends,
 )
+from posthouse.reception.authentication import Examined, Report
 from posthouse.reception.tls_demand import tls_demand
 
 if TYPE_CHECKING:
@@ -46,17 +50,101 @@ NO_FROM: Final = Reply(550, "5.6.0", "The From field is missing or cannot be rea
 def received(session: Session, event: MessageReceived) -> None:
     """All of a message is here: judge it, and make it ours in one commit."""
     session.content_since_s, session.content_octets = 0.0, 0
+    octets = event.octets
     if session.principal is not None:
-        session.wait(submit(session, event.octets, session.principal))
+        session.wait(submit(session, octets, session.principal))
         return
-    acceptance = judge(session, read_section(event.octets), event.octets, b"")
-    if acceptance is None:
+    section = read_section(octets)
+    if not passes(session, section):
         return
+    service = session.service
+    if not service.is_checked(session.stream.peer.address):
+        if service.may_relay_from(session.stream.peer.address):
+            session.wait(sign_and_take(session, section, octets, b""))
+        else:
+            take(session, section, Examined(octets=octets))
+        return
+    mail = mail_of(session, section)
+    if len(octets) > PREPARE_INLINE_OCTETS:
+        session.wait(examine_large(session, mail))
+        return
+    examiner = service.examiner
+    checks = examiner.begin(mail, examiner.prepare(mail), questions_left=session.dns_questions_left)
+    checked = checks.start(examiner.resolver.known)
+    if checked is None:
+        session.wait(examine(session, mail, checks))
+    elif (examined := conclude(session, mail, checked)) is not None:
+        take(session, section, examined)
+
+
+def mail_of(session: Session, section: HeaderSection) -> Mail:
+    sender = session.sender
+    assert sender is not None
+    return Mail(
+        octets=section.octets,
+        section=section,
+        address=session.stream.peer.address,
+        hello=session.machine.hello_name,
+        reverse_path=sender.reverse_path,
+    )
+
+
+async def examine_large(session: Session, mail: Mail) -> None:
+    """As `received`, with the hashing left to a worker (P10)."""
+    examiner = session.service.examiner
+    prepared = await session.service.workers.run(partial(examiner.prepare, mail))
+    checks = examiner.begin(mail, prepared, questions_left=session.dns_questions_left)
+    checked = checks.start(examiner.resolver.known)
+    if checked is None:
+        checked = await examiner.go_on(checks)
+    await take_examined(session, mail, checked)
+
+
+async def examine(session: Session, mail: Mail, checks: Checks) -> None:
+    await take_examined(session, mail, await session.service.examiner.go_on(checks))
+
+
+async def take_examined(session: Session, mail: Mail, checked: Checked) -> None:
+    if not session.stream.is_open:  # it left while the DNS was asked: nothing is ours
+        session.forget()
+        return
+    examined = conclude(session, mail, checked)
+    if examined is not None:
+        await prepare_and_commit(session, acceptance_of(session, mail.section, examined))
+
+
+def conclude(session: Session, mail: Mail, checked: Checked) -> Examined | None:
+    """What the checks found decides: None when the message is turned down."""
+    examiner = session.service.examiner
+    session.dns_questions_left = max(0, session.dns_questions_left - checked.questions)
+    if checked.is_over_budget:
+        session.limit("dns.per_message_max", checked.questions)
+    examined = examiner.examined(mail, checked)
+    judgement = examined.judgement
+    examiner.on_checked(
+        Report(
+            checked=checked,
+            judgement=judgement,
+            address=mail.address,
+            reverse_path=mail.reverse_path,
+            recipients=tuple(one.path.address for one in session.accepted),
+            section_octets=mail.octets[mail.section.start : mail.section.end],
+        )
+    )
+    if judgement.reply is not None:
+        refuse(session, judgement.reply, why=judgement.why)
+        return None
+    return examined
+
+
+def take(session: Session, section: HeaderSection, examined: Examined) -> None:
+    """Commit, and answer when that is done, without a task where nothing has to wait."""
+    acceptance = acceptance_of(session, section, examined)
     if acceptance.local and acceptance.prepared is None:
         session.wait(prepare_and_commit(session, acceptance))
         return
     session.is_waiting = True
-    octets = len(event.octets)
+    octets = len(acceptance.octets)
     is_short = octets <= SHORT_OCTETS and len(acceptance.local) <= SHORT_RECIPIENTS
     done = partial(committed, session, acceptance if acceptance.remote else None)
     session.service.store.submit_then(acceptance, done, octets=octets, is_short=is_short)
@@ -101,32 +189,46 @@ async def submit(session: Session, octets: bytes, principal: Principal) -> None:
         queue_id=next_queue_id(session),
         at=service.clock.now(),
     )
-    acceptance = judge(session, section, mended, added)
-    if acceptance is not None:
-        await prepare_and_commit(session, acceptance)
+    if passes(session, section):
+        await sign_and_take(session, section, mended, added)
+
+
+async def sign_and_take(
+    session: Session, section: HeaderSection, octets: bytes, added: bytes
+) -> None:
+    """Mail of our users leaves with a signature of its author's domain, made once, so that every
+    attempt sends the same octets (P4)."""
+    fields = await session.service.signers.sign(added + octets, session.service.workers)
+    examined = Examined(octets=octets, fields=fields + added)
+    await prepare_and_commit(session, acceptance_of(session, section, examined))
 
 
 def next_queue_id(session: Session) -> QueueId:
     return QueueId(f"{session.stream.trace_id}.{session.transactions + 1}")
 
 
-def judge(
-    session: Session, section: HeaderSection, octets: bytes, added: bytes
-) -> Acceptance | None:
-    """Check the content and gather what the unit of work needs, or answer the refusal.
+def passes(session: Session, section: HeaderSection) -> bool:
+    """Whether limits, form and loops let the content through; else the refusal is answered."""
+    local, _ = ends(session.accepted)
+    refused = verdict.judge(section, options=session.service.options, local=local)
+    if refused is None:
+        return True
+    if refused.limit:
+        session.limit(refused.limit, refused.observed)
+    refuse(session, refused.reply)
+    return False
+
+
+def acceptance_of(session: Session, section: HeaderSection, examined: Examined) -> Acceptance:
+    """Gather what the unit of work needs.
 
     Args:
-        section: of the message as it was received; `octets` may have lost fields of it.
+        section: of the message as it was received; `examined.octets` may have lost fields of it.
     """
     service = session.service
     options = service.options
+    octets, judgement = examined.octets, examined.judgement
     local, remote = ends(session.accepted)
-    refused = verdict.judge(section, options=options, local=local)
-    if refused is not None:
-        if refused.limit:
-            session.limit(refused.limit, refused.observed)
-        refuse(session, refused.reply)
-        return None
     sender = session.sender
     assert sender is not None
     queue_id = next_queue_id(session)
@@ -135,13 +237,16 @@ def judge(
     if local and len(octets) <= PREPARE_INLINE_OCTETS:
         prepared = prepare(octets, section if section.octets is octets else None)
     only = session.accepted[0].path.address if len(session.accepted) == 1 else None
-    prefix = trace.received(
+    received_field = trace.received(
         session.hop(),
         queue_id=queue_id,
         recipient=only,
         is_smtputf8=sender.is_smtputf8,
         at=service.clock.now(),
     )
+    is_ours = examined.checked is None
+    # Results stand above our Received (RFC 8601 §5); what submission adds is part of the message.
+    prefix = received_field + examined.fields if is_ours else examined.fields + received_field
     return Acceptance(
         queue_id=queue_id,
         envelope=Envelope(
@@ -157,12 +262,20 @@ def judge(
         prepared=prepared,
         local=local,
         remote=remote,
-        local_prefix=prefix + added,
+        reports=report_ends(session.accepted),
+        local_prefix=prefix,
         origin=Origin(options.mode.value),
         account=session.principal.account if session.principal is not None else None,
         expires_at=service.clock.unix_us() + int(options.lifetime_s * 1_000_000),
-        decision=decision_record(session.facts(), session.accepted),
+        decision=decision_record(
+            session.facts(),
+            session.accepted,
+            examined.findings,
+            verdict=judgement.verdict.value,
+            why=judgement.why,
+        ),
         notices=service.notices,
+        is_junk=judgement.verdict is Verdict.JUNK,
         each=tuple(session.accepted) if options.mode is Mode.LMTP else (),
     )
 
@@ -236,7 +349,7 @@ def over_quota(full: AllFull) -> Reply:
     return rcpt.OVER_QUOTA if full.never_fits else rcpt.OVER_QUOTA_SOON
 
 
-def refuse(session: Session, reply: Reply) -> None:
+def refuse(session: Session, reply: Reply, *, why: str = "") -> None:
     """Turn the message down, for good or for now."""
     service = session.service
     decision, event = (
@@ -250,6 +363,7 @@ def refuse(session: Session, reply: Reply) -> None:
         trace=session.stream.trace_id,
         peer=session.stream.peer.address,
         reply=str(reply),
+        why=why,
     )
     session.machine.answer(reply)
     session.forget()

@@ -18,7 +18,9 @@ from posthouse.observe import events
 from posthouse.observe.limits import LimitWatch
 from posthouse.observe.log import Log
 from posthouse.observe.metrics import Metrics
+from posthouse.protocol.smtp.limits import Mode
 from posthouse.queue.dsn import Notices
+from posthouse.reception.authentication import Examiner
 from posthouse.reception.options import Options
 from posthouse.store.transaction import Store
 
@@ -39,6 +41,15 @@ class Room(Protocol):
     def is_writable(self) -> bool: ...
 
 
+class Signers(Protocol):
+    """Signs what our users send (DKIM)."""
+
+    async def sign(self, octets: bytes, workers: Workers) -> bytes:
+        """The DKIM-Signature fields of a whole message, to be put in front of it; b"" where its
+        author's domain has no key. Never raises for content."""
+        ...
+
+
 class Service:
     """Static parts and ports of a service; a session holds only what is its own."""
 
@@ -48,6 +59,7 @@ class Service:
         "clock",
         "deadlines",
         "directory",
+        "examiner",
         "is_draining",
         "is_stressed",
         "keep",
@@ -63,6 +75,7 @@ class Service:
         "relay_networks",
         "room",
         "sessions",
+        "signers",
         "store",
         "tasks",
         "tls_context",
@@ -89,6 +102,8 @@ class Service:
         tasks: asyncio.TaskGroup,
         open_recipients: Callable[[], int],
         notices: Notices,
+        examiner: Examiner,
+        signers: Signers,
         keep: Callable[[MessageId, bytes], None],
         reach: Callable[[str], None] = lambda point: None,
     ) -> None:
@@ -111,6 +126,8 @@ class Service:
         self.tasks = tasks
         self.open_recipients = open_recipients
         self.notices = notices
+        self.examiner = examiner
+        self.signers = signers
         self.keep = keep
         self.reach = reach
         self.is_stressed = False
@@ -127,6 +144,14 @@ class Service:
             return False
         address = ipaddress.ip_address(peer)
         return any(address in network for network in self.relay_networks)
+
+    def is_checked(self, peer: str) -> bool:
+        """Whether a message from there is examined: strangers' mail on port 25 is."""
+        return (
+            self.options.mode is Mode.MX
+            and self.examiner.options.is_enabled
+            and not self.may_relay_from(peer)
+        )
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self.tasks.create_task(self._guarded(work))

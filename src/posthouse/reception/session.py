@@ -62,6 +62,7 @@ class Session:
         "content_since_s",
         "deadline_of",
         "deadline_s",
+        "dns_questions_left",
         "exchange",
         "is_unread",
         "is_waiting",
@@ -94,6 +95,8 @@ class Session:
         self.is_unread = False
         """The peer leaves our replies unread: nothing more is taken or answered (F33)."""
         self.transactions = 0
+        self.dns_questions_left = service.examiner.options.questions_per_session_max
+        """That checking this session's messages may still cause (`dns.per_session_max`)."""
         self.opened_s = 0.0
         self.content_since_s = 0.0
         self.content_octets = 0
