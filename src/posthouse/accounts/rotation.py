@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -29,7 +29,15 @@ from posthouse.accounts.domain_keys import (
 )
 from posthouse.accounts.sealing import NodeKey
 from posthouse.kernel.errors import Fault, PosthouseError
-from posthouse.kernel.ports import Clock, DnsAnswer, DnsStatus, RecordType, Resolver, Workers
+from posthouse.kernel.ports import (
+    Clock,
+    DnsAnswer,
+    DnsStatus,
+    DnsUpdater,
+    RecordType,
+    Resolver,
+    Workers,
+)
 from posthouse.mailauth.dkim.grammar import ED25519, RSA
 from posthouse.observe import events
 from posthouse.observe.events import Event
@@ -42,6 +50,8 @@ LOOK_SOON_S: Final = 300.0
 """While a new key waits for the DNS and somebody may be publishing it."""
 SOON_FOR_S: Final = 2 * 86_400.0
 TTL_WAIT_MAX_S: Final = 86_400.0
+TTL_S: Final = 3_600
+"""Of the records we publish ourselves."""
 US: Final = 1_000_000
 
 
@@ -62,6 +72,10 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     ttl_s: float = 0.0
     found: str = ""
     """What is there in its place, or why nothing could be learnt, in words."""
+
+
+NOT_YET: Final = Sight(is_shown=False)
+"""Of a key made a moment ago."""
 
 
 class Step(Enum):
@@ -88,22 +102,6 @@ class Advanced(msgspec.Struct, frozen=True, kw_only=True):
     transitions: tuple[Transition, ...]
     wanted: tuple[str, ...]
     """Algorithms that the domain needs a new key of."""
-
-
-class Publisher(Protocol):
-    """Changes our zones by itself (RFC 2136)."""
-
-    async def publish(self, domain: str, name: str, text: str) -> None:
-        """Make `name` have this one TXT record.
-
-        Raises:
-            PosthouseError: it could not be done.
-        """
-        ...
-
-    async def withdraw(self, domain: str, name: str) -> None:
-        """Take the TXT records of `name` away. Raises as `publish` does."""
-        ...
 
 
 # --- what the DNS shows ---
@@ -287,7 +285,7 @@ class Rotation:
         node_key: NodeKey,
         options: Options,
         log: Log,
-        publisher: Publisher | None = None,
+        updater: DnsUpdater | None = None,
     ) -> None:
         self.options = options
         self._store = store
@@ -296,7 +294,7 @@ class Rotation:
         self._workers = workers
         self._node_key = node_key
         self._log = log
-        self._publisher = publisher
+        self.updater = updater
         self._told: set[tuple[int, Step]] = set()
 
     async def run(self) -> None:
@@ -324,8 +322,8 @@ class Rotation:
             self._tell(transition)
         if done.wanted:
             await self._make(domain, done.wanted)
-        if self._publisher is not None:
-            await self._publish(self._publisher, domain, sights)
+        if self.updater is not None:
+            await self._publish(self.updater, domain, sights)
         return self._next_s(await self._store.read(lambda tx: keys(tx, domain)))
 
     async def _make(self, domain: str, algorithms: Sequence[str]) -> None:
@@ -335,18 +333,16 @@ class Rotation:
         for key in made:
             self._tell(Transition(key=key, step=Step.MADE))
 
-    async def _publish(
-        self, publisher: Publisher, domain: str, sights: Mapping[int, Sight]
-    ) -> None:
-        """Records that should be there and are not, and the other way round."""
+    async def _publish(self, updater: DnsUpdater, domain: str, sights: Mapping[int, Sight]) -> None:
+        """Records that should be there and are not, and the other way round. Raises
+        DnsUpdateFailed."""
         now = self._clock.unix_us()
         for key in await self._store.read(lambda tx: keys(tx, domain)):
-            seen = sights.get(key.id)
-            is_shown = seen is not None and seen.is_shown
-            if key.state in (KeyState.WAITING, KeyState.SIGNING) and is_shown is False:
-                await publisher.publish(domain, key.record_name, key.record)
-            elif is_shown and is_needless(key, now, self.options):
-                await publisher.withdraw(domain, key.record_name)
+            seen = sights.get(key.id, NOT_YET)
+            if key.state in (KeyState.WAITING, KeyState.SIGNING) and seen.is_shown is False:
+                await updater.put_txt(key.record_name, (key.record,), TTL_S)
+            elif seen.is_shown and is_needless(key, now, self.options):
+                await updater.remove_txt(key.record_name, (key.record,))
 
     def _next_s(self, known: Sequence[DomainKey]) -> float:
         """Seconds until the next look: soon while somebody may be publishing, and when the wait

@@ -22,7 +22,7 @@ from posthouse.store.transaction import Transaction
 
 @click.group()
 def domain() -> None:
-    """Domains that mail is taken for."""
+    """Domains that mail is taken for, and their DKIM keys."""
 
 
 @domain.command()

@@ -349,6 +349,19 @@ class Dns(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     failure_ttl_s: Annotated[
         float, seconds("How long a temporary failure is kept before asking again.", low=0.0)
     ] = 5.0
+    blocklists: Annotated[
+        tuple[str, ...],
+        text(
+            "Lists of bad senders (RFC 5782) that `posthouse dns check` looks for this server's"
+            " addresses in. Mail that comes in is not judged by them.",
+            kind=Kind.HOSTNAME,
+        ),
+    ] = (
+        "zen.spamhaus.org",
+        "bl.spamcop.net",
+        "psbl.surriel.com",
+        "bl.mailspike.net",
+    )
 
 
 class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -54,8 +54,7 @@ def unanswered(subject: str, what: str, answer: DnsAnswer) -> Checked:
         subject=subject,
         what=what,
         state=State.UNKNOWN,
-        words=f"the DNS gave no answer ({answer.detail or 'no reason given'}); try again later, and"
-        " if it stays so, see whether the name servers of the zone answer",
+        words=f"the DNS gave no answer: {answer.detail or 'no reason given'}",
     )
 
 

@@ -1,0 +1,403 @@
+"""A look at who may send for a domain: SPF, DKIM, DMARC."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from posthouse.accounts.domain_keys import DomainKey, KeyState
+from posthouse.accounts.rotation import Sight, is_needless, sight
+from posthouse.kernel.ports import DnsAnswer, RecordType
+from posthouse.mailauth import questions
+from posthouse.mailauth.dmarc.discover import find_policy
+from posthouse.mailauth.dmarc.grammar import is_policy
+from posthouse.mailauth.questions import Question, Questions
+from posthouse.mailauth.results import Disposition, DmarcPolicy, Result, SpfIdentity, SpfOutcome
+from posthouse.mailauth.spf.check import check_host
+from posthouse.mailauth.spf.evaluation import LIMITS
+from posthouse.mailauth.spf.grammar import (
+    All,
+    DomainSpec,
+    Exists,
+    Hosts,
+    Include,
+    Ptr,
+    is_record,
+    parse_record,
+)
+from posthouse.mailauth.spf.grammar import Record as SpfRecord
+from posthouse.zone.checked import Checked, State, is_unanswered, listed, unanswered
+from posthouse.zone.subject import Subject
+
+LOOKUPS_COUNTED_MAX: Final = 50
+TXT: Final = RecordType.TXT
+
+
+# --- SPF ---
+
+
+async def check_spf(subject: Subject) -> list[Checked]:
+    """The domain's record, and the one of our host's own name for notices without a sender."""
+    found = [await _check_spf(subject, subject.domain)]
+    if subject.host != subject.domain:
+        found.append(await _check_spf(subject, subject.host))
+    return found
+
+
+async def _check_spf(subject: Subject, name: str) -> Checked:
+    what = f"SPF of {name}"
+    is_domain = name == subject.domain
+    wanted = tuple(
+        r.value for r in subject.wants(name, TXT) if is_record(r.value.strip('"').encode())
+    )
+    answer = await subject.ask(name, TXT)
+    if is_unanswered(answer):
+        return unanswered("spf", what, answer)
+    records = [bytes(each) for each in answer.records if is_record(bytes(each))]
+    found = tuple(f'"{each.decode("ascii", "replace")}"' for each in records)
+
+    def judged(state: State, words: str) -> Checked:
+        return Checked(
+            subject="spf", what=what, state=state, found=found, wanted=wanted, words=words
+        )
+
+    if not records and is_domain:
+        return judged(
+            State.MISSING,
+            "nothing says who may send mail of the domain, so many hosts distrust it, and everybody"
+            " can use its name; publish the record",
+        )
+    if not records:
+        return judged(
+            State.ABSENT,
+            "bounces and other notices have no sender; hosts judge them by the SPF of the name"
+            " that this server greets with, which has none",
+        )
+    if len(records) > 1:
+        return judged(
+            State.WRONG,
+            f"there are {len(records)} SPF records, and hosts then use none of them (RFC 7208"
+            " §4.5); put all into one and remove the others",
+        )
+    return await _judged_record(subject, name, records[0], found, wanted)
+
+
+async def _judged_record(
+    subject: Subject, name: str, record: bytes, found: tuple[str, ...], wanted: tuple[str, ...]
+) -> Checked:
+    outcomes = await _spf_outcomes(subject, name)
+    lookups = await questions.run(count_lookups(record), subject.ports.resolver)
+    state, words = judge_spf(record, outcomes, lookups, is_ours=_sends_itself(subject))
+    return Checked(
+        subject="spf", what=f"SPF of {name}", state=state, found=found, wanted=wanted, words=words
+    )
+
+
+def _sends_itself(subject: Subject) -> bool:
+    """Mail to strangers leaves from our own addresses."""
+    return not subject.config.relay.smart_host.host
+
+
+async def _spf_outcomes(subject: Subject, name: str) -> tuple[tuple[str, SpfOutcome], ...]:
+    """What others find when each of our addresses uses the name."""
+    identity = SpfIdentity.MAIL_FROM if name == subject.domain else SpfIdentity.HELO
+    found = []
+    for address in await subject.addresses():
+        check = check_host(
+            address, name, f"postmaster@{name}", helo=subject.host, identity=identity
+        )
+        found.append((address, await questions.run(check, subject.ports.resolver)))
+    return tuple(found)
+
+
+def judge_spf(
+    record: bytes,
+    outcomes: Sequence[tuple[str, SpfOutcome]],
+    lookups: int,
+    *,
+    is_ours: bool,
+) -> tuple[State, str]:
+    """State and words for a record and what it made of our addresses.
+
+    Args:
+        is_ours: mail leaves from these addresses, not through a smart host.
+    """
+    parsed = parse_record(record)
+    if not isinstance(parsed, SpfRecord):
+        return State.WRONG, (
+            f"the record cannot be read ({parsed.reason}), so hosts use none of it; mend it"
+        )
+    if lookups > LIMITS.terms_max:
+        return State.WRONG, (
+            f"it takes {lookups} look-ups, and hosts stop with an error after {LIMITS.terms_max}"
+            " (RFC 7208 §4.6.4); leave out what sends no mail any more, or name addresses with ip4:"
+        )
+    if any(isinstance(each, All) and each.result is Result.PASS for each in parsed.mechanisms):
+        return State.WRONG, 'it ends in "all" or "+all", which lets everybody send; write "-all"'
+    for address, outcome in outcomes if is_ours else ():
+        if outcome.result is Result.TEMPERROR:
+            return State.UNKNOWN, f"the DNS gave no answer for a part of it: {outcome.reason}"
+        if outcome.result is Result.PERMERROR:
+            return State.WRONG, f"hosts stop with an error: {outcome.reason}"
+        if outcome.result is not Result.PASS:
+            return State.WRONG, (
+                f"mail from this server ({address}) gets {outcome.result.value}, not pass, so"
+                " others refuse or distrust it; let the record name this server, as the wanted one"
+                " does"
+            )
+    used = f"{lookups} of {LIMITS.terms_max} look-ups used"
+    ends = [each.result for each in parsed.mechanisms if isinstance(each, All)]
+    if not ends and parsed.redirect is None:
+        return State.ADVICE, f'it says nothing of all other hosts; end it with "-all" ({used})'
+    if ends and ends[0] is Result.NEUTRAL:
+        return State.ADVICE, f'"?all" says nothing of all other hosts; write "-all" ({used})'
+    return State.RIGHT, f"this server passes, {used}" if is_ours else used
+
+
+def count_lookups(record: bytes) -> Questions[int]:
+    """Terms that look something up, includes and redirects followed (RFC 7208 §4.6.4). A check
+    stops at the first match; this counts what the whole record can cost."""
+    count = 0
+    seen: set[str] = set()
+    waiting = [record]
+    while waiting and count <= LOOKUPS_COUNTED_MAX:
+        parsed = parse_record(waiting.pop())
+        if not isinstance(parsed, SpfRecord):
+            continue
+        names: list[DomainSpec] = []
+        for term in parsed.mechanisms:
+            count += isinstance(term, Include | Hosts | Ptr | Exists)
+            if isinstance(term, Include):
+                names.append(term.domain)
+        has_all = any(isinstance(term, All) for term in parsed.mechanisms)
+        if parsed.redirect is not None and not has_all:
+            count += 1
+            names.append(parsed.redirect)
+        wanted = [spec.name for spec in names if spec.name and spec.name not in seen]
+        seen.update(wanted)
+        if not wanted:
+            continue
+        answers = yield tuple(Question(name, TXT) for name in wanted)
+        for answer in answers:
+            waiting += [bytes(record) for record in answer.records if is_record(bytes(record))][:1]
+    return count
+
+
+# --- DKIM ---
+
+
+async def check_dkim(subject: Subject) -> list[Checked]:
+    if not subject.config.dkim.is_enabled:
+        return [
+            Checked(
+                subject="dkim",
+                what=f"DKIM of {subject.domain}",
+                state=State.ADVICE,
+                words="this server signs nothing, as [dkim] is_enabled is false; much mail without"
+                " a signature ends as junk",
+            )
+        ]
+    alive = [key for key in subject.keys if key.state is not KeyState.REVOKED]
+    if not any(key.state in (KeyState.WAITING, KeyState.SIGNING) for key in alive):
+        missing = Checked(
+            subject="dkim",
+            what=f"DKIM of {subject.domain}",
+            state=State.MISSING,
+            words="the domain has no key, so its mail goes out unsigned; make one: posthouse domain"
+            f" rotate {subject.domain}",
+        )
+        return [missing, *[await _check_key(subject, key) for key in alive]]
+    return list(await asyncio.gather(*(_check_key(subject, key) for key in alive)))
+
+
+async def _check_key(subject: Subject, key: DomainKey) -> Checked:
+    what = f"DKIM key {key.selector} of {key.domain}"
+    answer = await subject.ask(key.record_name, TXT)
+    if is_unanswered(answer):
+        return unanswered("dkim", what, answer)
+    seen = sight(key, answer)
+    state, words = judge_key(
+        key,
+        seen,
+        is_needless=is_needless(key, subject.ports.clock.unix_us(), subject.rotation),
+        has_other=any(
+            other.state is KeyState.SIGNING and other.algorithm == key.algorithm
+            for other in subject.keys
+        ),
+    )
+    return Checked(
+        subject="dkim",
+        what=what,
+        state=state,
+        found=_shown_texts(answer),
+        wanted=(f'"{key.record}"',) if key.state is not KeyState.RETIRED else (),
+        words=words,
+    )
+
+
+def judge_key(
+    key: DomainKey, seen: Sight, *, is_needless: bool, has_other: bool
+) -> tuple[State, str]:
+    """Args:
+    is_needless: a retired key that has been so for long enough.
+    has_other: another key of the same algorithm signs.
+    """
+    there = "" if seen.found == "no record" else f" ({_cut(seen.found)} is there)"
+    match key.state:
+        case KeyState.WAITING if seen.is_shown:
+            return State.RIGHT, (
+                "a new key; the server signs with it within the hour, or at once after: posthouse"
+                f" domain keys {key.domain}"
+            )
+        case KeyState.WAITING:
+            meanwhile = (
+                "the key before it signs on"
+                if has_other
+                else "until the DNS shows it, mail goes out without its signature"
+            )
+            return State.WRONG if there else State.MISSING, (
+                f"a key that waits to sign{there}; publish its record: {meanwhile}"
+            )
+        case KeyState.SIGNING if seen.is_shown:
+            return State.RIGHT, "it signs, and others can verify it"
+        case KeyState.SIGNING:
+            return State.WRONG if there else State.MISSING, (
+                f"this key signs your mail, and others cannot verify it{there}: such mail counts as"
+                " forged or altered; publish its record now"
+            )
+        case _ if is_needless:
+            return State.ADVICE, "it signs no more and nothing needs it: remove its record"
+        case _ if seen.is_shown:
+            return State.RIGHT, "it signs no more; its record stays until its last mail has arrived"
+        case _:
+            return State.ADVICE, (
+                "it signs no more, and its record is gone: mail signed with it that is still under"
+                " way cannot be verified"
+            )
+
+
+# --- DMARC ---
+
+
+async def check_dmarc(subject: Subject) -> list[Checked]:
+    name = f"_dmarc.{subject.domain}"
+    what = f"DMARC of {subject.domain}"
+    answer = await subject.ask(name, TXT)
+    if is_unanswered(answer):
+        return [unanswered("dmarc", what, answer)]
+    policies = [bytes(r) for r in answer.records if is_policy(bytes(r))]
+    discovered = await questions.run(find_policy(subject.domain), subject.ports.resolver)
+    state, words = judge_dmarc(subject.domain, len(policies), discovered.policy, _others(answer))
+    checked = Checked(
+        subject="dmarc",
+        what=what,
+        state=state,
+        found=_shown_texts(answer),
+        wanted=tuple(record.value for record in subject.wants(name, TXT)),
+        words=words,
+    )
+    policy = discovered.policy
+    if policy is None or policy.domain != subject.domain:
+        return [checked]
+    return [checked, *await _check_destinations(subject, policy)]
+
+
+def judge_dmarc(
+    domain: str, count: int, policy: DmarcPolicy | None, others: Sequence[str]
+) -> tuple[State, str]:
+    """Args:
+    count: policy records at the domain itself.
+    policy: what applies, from the domain or from above it.
+    others: TXT records there that are no policy.
+    """
+    if count > 1:
+        return State.WRONG, (
+            f"there are {count} DMARC records, and hosts then use none of them (RFC 9989 §4.10);"
+            " keep one"
+        )
+    if not count and others:
+        return State.WRONG, (
+            'the record is none of DMARC\'s: it has to begin with "v=DMARC1" in just these letters'
+        )
+    if policy is None:
+        return State.MISSING, (
+            "hosts do not know what to do with mail that uses your name and is not yours, some"
+            " large ones refuse or junk mail of domains without it, and nobody reports to you;"
+            " publish the record"
+        )
+    if policy.domain != domain:
+        return State.RIGHT, f"the record of {policy.domain} applies: {policy.text}"
+    if policy.fault:
+        return State.WRONG, f"{policy.fault}; write p=none, p=quarantine or p=reject"
+    words = [_POLICY_WORDS[policy.policy]]
+    if policy.is_testing:
+        words.append("t=y asks hosts to be one step milder, for trying it out")
+    if not policy.aggregate_uris:
+        words.append("without rua= you get no reports, and do not see whether your own mail passes")
+    is_mild = policy.policy is Disposition.NONE or policy.is_testing or not policy.aggregate_uris
+    return (State.ADVICE if is_mild else State.RIGHT), "; ".join(words)
+
+
+_POLICY_WORDS: Final = {
+    Disposition.NONE: "p=none watches only: when reports show that all your own mail passes, go on"
+    " to p=quarantine, then p=reject",
+    Disposition.QUARANTINE: "mail that is not yours goes to Junk; when reports show none of yours"
+    " in it, go on to p=reject",
+    Disposition.REJECT: "mail that uses your name and is not yours is refused",
+}
+
+
+async def _check_destinations(subject: Subject, policy: DmarcPolicy) -> list[Checked]:
+    """Another domain has to agree to take our reports (RFC 9990 §4)."""
+    found = []
+    for uri in policy.aggregate_uris:
+        domain = uri.partition(":")[2].partition("?")[0].rpartition("@")[2].lower()
+        if not uri.lower().startswith("mailto:") or not domain:
+            continue
+        if await _is_same_organization(subject, domain):
+            continue
+        name = f"{subject.domain}._report._dmarc.{domain}"
+        what = f"reports to {domain}"
+        answer = await subject.ask(name, TXT)
+        if is_unanswered(answer):
+            found.append(unanswered("dmarc", what, answer))
+            continue
+        is_agreed = any(is_policy(bytes(record)) for record in answer.records)
+        found.append(
+            Checked(
+                subject="dmarc",
+                what=what,
+                state=State.RIGHT if is_agreed else State.WRONG,
+                found=_shown_texts(answer),
+                wanted=(f'{name}. TXT "v=DMARC1"',),
+                words="the other domain agrees to take your reports"
+                if is_agreed
+                else f"{domain} does not say that it takes reports about you, so they are not sent"
+                " there; let it publish the record, or use an address of your own in rua=",
+            )
+        )
+    return found
+
+
+async def _is_same_organization(subject: Subject, domain: str) -> bool:
+    if domain == subject.domain:
+        return True
+    ours = await questions.run(find_policy(subject.domain), subject.ports.resolver)
+    theirs = await questions.run(find_policy(domain), subject.ports.resolver)
+    return ours.organizational_domain == theirs.organizational_domain
+
+
+# --- words ---
+
+
+def _others(answer: DnsAnswer) -> tuple[str, ...]:
+    return tuple(str(r) for r in answer.records if not is_policy(bytes(r)))
+
+
+def _shown_texts(answer: DnsAnswer) -> tuple[str, ...]:
+    return tuple(f'"{bytes(r).decode("utf-8", "replace")}"' for r in answer.records)
+
+
+def _cut(text: str) -> str:
+    return listed([text if len(text) <= 60 else f"{text[:57]}..."])

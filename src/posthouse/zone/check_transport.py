@@ -1,0 +1,432 @@
+"""A look at how mail to a domain is carried: MX, addresses, MTA-STS, TLS-RPT, DANE, CAA, DNSSEC,
+and what mail clients look for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from posthouse.kernel.ports import (
+    CaaRecord,
+    DnsAnswer,
+    Fetched,
+    FetchFailed,
+    MxRecord,
+    RecordType,
+    SrvRecord,
+    TlsaRecord,
+)
+from posthouse.relay.sts_policy import (
+    PATH,
+    POLICY_OCTETS_MAX,
+    BadPolicy,
+    Mode,
+    StsPolicy,
+    parse_policy,
+    record_id,
+)
+from posthouse.web.mta_sts import policy_host, policy_text
+from posthouse.zone.checked import (
+    Checked,
+    State,
+    is_unanswered,
+    listed,
+    record_text,
+    texts,
+    unanswered,
+)
+from posthouse.zone.policy import own_policy
+from posthouse.zone.subject import Subject
+
+FETCH_S: Final = 15.0
+ROOT: Final = "."
+
+
+# --- MX and addresses ---
+
+
+async def check_mx(subject: Subject) -> list[Checked]:
+    answer = await subject.ask(subject.domain, RecordType.MX)
+    what = f"MX of {subject.domain}"
+    if is_unanswered(answer):
+        return [unanswered("mx", what, answer)]
+    state, words = judge_mx(answer.records, subject.host)
+    return [
+        Checked(
+            subject="mx",
+            what=what,
+            state=state,
+            found=texts(answer),
+            wanted=tuple(r.value for r in subject.wants(subject.domain, RecordType.MX)),
+            words=words,
+        )
+    ]
+
+
+def judge_mx(records: Sequence[MxRecord], host: str) -> tuple[State, str]:
+    hosts = [record.host for record in records]
+    if not hosts:
+        return State.MISSING, (
+            "nothing says where mail for the domain is to be brought; others then try the address"
+            " of the domain itself, if it has one"
+        )
+    if "" in hosts:
+        return State.WRONG, (
+            "the null MX says that the domain takes no mail at all (RFC 7505), so nobody sends any;"
+            " put the wanted record in its place"
+        )
+    if host not in hosts:
+        return State.WRONG, (
+            f"mail for the domain is brought to {listed(hosts)}, never to this server; name"
+            f" {host}, or set node.hostname to the name that the MX has"
+        )
+    others = [each for each in hosts if each != host]
+    if others:
+        return State.RIGHT, f"{listed(others)} must take mail for the domain, too"
+    return State.RIGHT, "mail for the domain is brought here"
+
+
+async def check_addresses(subject: Subject) -> list[Checked]:
+    four, six = await subject.host_answers()
+    what = f"address of {subject.host}"
+    if is_unanswered(four) or is_unanswered(six):
+        return [unanswered("address", what, four if is_unanswered(four) else six)]
+    found = (*four.records, *six.records)
+    wanted = tuple(
+        record.value
+        for kind in (RecordType.A, RecordType.AAAA)
+        for record in subject.wants(subject.host, kind)
+        if record.is_whole
+    )
+    owner = four.name if four.records else six.name
+    state, words = judge_addresses(
+        found,
+        wanted,
+        is_alias=bool(found) and owner.rstrip(".").lower() != subject.host,
+        unreachable=[each for each in found if not subject.is_reachable(each)],
+    )
+    return [
+        Checked(subject="address", what=what, state=state, found=found, wanted=wanted, words=words)
+    ]
+
+
+def judge_addresses(
+    found: Sequence[str], wanted: Sequence[str], *, is_alias: bool, unreachable: Sequence[str]
+) -> tuple[State, str]:
+    if not found:
+        return State.MISSING, "the name of this server leads nowhere, so no mail arrives"
+    if unreachable:
+        return State.WRONG, (
+            f"{listed(unreachable)} cannot be reached from the Internet; publish the public address"
+        )
+    if is_alias:
+        return State.WRONG, (
+            "the name is a CNAME, and an MX may not lead to one (RFC 5321 §5.1): some hosts do not"
+            " deliver; give it A and AAAA records of its own"
+        )
+    if missing := [each for each in wanted if each not in found]:
+        return State.WRONG, f"this server is also reached at {listed(missing)}, which is not there"
+    return State.RIGHT, ""
+
+
+# --- TLS-RPT and MTA-STS ---
+
+
+async def check_tls_reports(subject: Subject) -> list[Checked]:
+    name = f"_smtp._tls.{subject.domain}"
+    what = f"TLS-RPT of {subject.domain}"
+    answer = await subject.ask(name, RecordType.TXT)
+    if is_unanswered(answer):
+        return [unanswered("tls-rpt", what, answer)]
+    records = [bytes(r) for r in answer.records if bytes(r).startswith(b"v=TLSRPTv1")]
+    if not answer.records:
+        state, words = State.ABSENT, "nobody tells you when TLS with you fails; publish the record"
+    elif len(records) != 1:
+        state, words = (
+            State.WRONG,
+            (
+                f"there are {len(records)} records that begin with v=TLSRPTv1, and reports are sent"
+                " for exactly one only (RFC 8460 §3)"
+            ),
+        )
+    elif b"rua=mailto:" not in records[0] and b"rua=https:" not in records[0]:
+        state, words = State.WRONG, "it names no address: rua=mailto:… is missing (RFC 8460 §3)"
+    else:
+        state, words = State.RIGHT, ""
+    return [
+        Checked(
+            subject="tls-rpt",
+            what=what,
+            state=state,
+            found=texts(answer),
+            wanted=tuple(r.value for r in subject.wants(name, RecordType.TXT)),
+            words=words,
+        )
+    ]
+
+
+async def check_mta_sts(subject: Subject) -> list[Checked]:
+    """The record that announces a policy, and the policy as others fetch it."""
+    name = f"_mta-sts.{subject.domain}"
+    what = f"MTA-STS of {subject.domain}"
+    answer = await subject.ask(name, RecordType.TXT)
+    if is_unanswered(answer):
+        return [unanswered("mta-sts", what, answer)]
+    announced = record_id([bytes(record) for record in answer.records])
+    wanted_id = subject.wishes.policy_id
+
+    def judged(state: State, words: str) -> Checked:
+        wanted = tuple(r.value for r in subject.wants(name, RecordType.TXT))
+        return Checked(
+            subject="mta-sts",
+            what=what,
+            state=state,
+            found=texts(answer),
+            wanted=wanted,
+            words=words,
+        )
+
+    if not answer.records:
+        return [judged(State.ABSENT, _NO_POLICY if wanted_id else _NO_WEB)]
+    if announced is None:
+        return [
+            judged(
+                State.WRONG,
+                "it is not one record of the form v=STSv1; id=… (RFC 8461 §3.1), so nobody looks"
+                " for your policy",
+            )
+        ]
+    if wanted_id and announced != wanted_id:
+        first = judged(
+            State.WRONG,
+            "the policy has changed since this id was published, and others look for a new policy"
+            " only when id changes; publish the wanted record",
+        )
+    else:
+        first = judged(State.RIGHT, "")
+    return [first, await _check_policy(subject)]
+
+
+_NO_POLICY: Final = (
+    "others cannot know that they have to send to you by TLS only; publish the record once the"
+    " policy is served"
+)
+_NO_WEB: Final = (
+    "this server serves no policy, as it listens on no HTTPS port; open it with [acme] or [web]"
+)
+
+
+async def _check_policy(subject: Subject) -> Checked:
+    host = policy_host(subject.domain)
+    url = f"https://{host}{PATH}"
+    what = f"policy at {url}"
+    try:
+        fetched = await subject.ports.fetch.get(
+            url, octets_max=POLICY_OCTETS_MAX, timeout_s=FETCH_S
+        )
+        policy = _policy(fetched)
+    except FetchFailed as error:
+        return Checked(
+            subject="mta-sts",
+            what=what,
+            state=State.WRONG,
+            words=f"others cannot fetch it: {error}; until they can, the policy does not count for"
+            " who has no copy",
+        )
+    except BadPolicy as error:
+        return Checked(subject="mta-sts", what=what, state=State.WRONG, words=f"{error}")
+    state, words = judge_policy(policy, subject.host)
+    ours = own_policy(subject.config, subject.domain)
+    is_ours = ours is None or parse_policy(policy_text(ours)) == policy
+    if state is State.RIGHT and not is_ours:
+        state, words = State.WRONG, "what is served there is not the policy of this server's config"
+    return Checked(subject="mta-sts", what=what, state=state, found=policy.lines, words=words)
+
+
+def _policy(fetched: Fetched) -> StsPolicy:
+    if fetched.status != 200:
+        raise BadPolicy(f"the web server answers with {fetched.status}, not with the policy")
+    return parse_policy(fetched.octets)
+
+
+def judge_policy(policy: StsPolicy, host: str) -> tuple[State, str]:
+    if policy.mode is Mode.NONE:
+        return State.ADVICE, "mode none takes the policy back; it protects nothing"
+    if not policy.allows(host):
+        return State.WRONG, (
+            f"it does not name {host}, so hosts that keep to it"
+            f" {'refuse to send here' if policy.mode is Mode.ENFORCE else 'report a failure'};"
+            f" add the line mx: {host}"
+        )
+    if policy.mode is Mode.TESTING:
+        return State.ADVICE, (
+            "mode testing only reports; when TLS reports show no failures, set mode to enforce"
+        )
+    return State.RIGHT, "others send here by verified TLS only"
+
+
+# --- DANE, CAA, DNSSEC ---
+
+
+async def check_dnssec(subject: Subject) -> list[Checked]:
+    """Whether the zones are signed, as far as our resolver tells."""
+    root, zone, host = await asyncio.gather(
+        subject.ask(ROOT, RecordType.NS),
+        subject.ask(subject.domain, RecordType.MX),
+        subject.ask(subject.host, RecordType.A),
+    )
+    what = f"DNSSEC of {subject.domain}"
+    if is_unanswered(zone):
+        return [unanswered("dnssec", what, zone)]
+    if zone.is_authenticated and host.is_authenticated:
+        words = "its answers are proven, and so are those of the host"
+        return [Checked(subject="dnssec", what=what, state=State.RIGHT, words=words)]
+    if zone.is_authenticated:
+        words = f"the domain is signed, but {subject.host} is not, so DANE does not work"
+        return [Checked(subject="dnssec", what=what, state=State.ADVICE, words=words)]
+    if not root.is_authenticated:
+        words = (
+            "the resolver asked does not say: it does not validate, or is not trusted for it (see"
+            " dns.is_trusted)"
+        )
+        return [Checked(subject="dnssec", what=what, state=State.UNKNOWN, words=words)]
+    words = "the zone is not signed: answers can be forged, and DANE does not work"
+    return [Checked(subject="dnssec", what=what, state=State.ABSENT, words=words)]
+
+
+async def check_tlsa(subject: Subject) -> list[Checked]:
+    name = f"_25._tcp.{subject.host}"
+    answer = await subject.ask(name, RecordType.TLSA)
+    what = f"TLSA of {subject.host}, port 25"
+    if is_unanswered(answer):
+        return [unanswered("dane", what, answer)]
+    state, words = judge_tlsa(answer, subject.wishes.tlsa)
+    return [
+        Checked(
+            subject="dane",
+            what=what,
+            state=state,
+            found=texts(answer),
+            wanted=tuple(map(record_text, subject.wishes.tlsa)),
+            words=words,
+        )
+    ]
+
+
+def judge_tlsa(answer: DnsAnswer, ours: Sequence[TlsaRecord]) -> tuple[State, str]:
+    """Args:
+    ours: of the key in use, and of the next one where there is one.
+    """
+    published: tuple[TlsaRecord, ...] = answer.records
+    if not published:
+        return State.ABSENT, "without it senders cannot use DANE; it needs a zone signed by DNSSEC"
+    if not ours:
+        return State.UNKNOWN, "this server has no certificate yet to compare with"
+    if ours[0] not in published:
+        proof = (
+            "senders that use DANE refuse to deliver to you"
+            if answer.is_authenticated
+            else "once the zone is signed, senders that use DANE would refuse to deliver to you"
+        )
+        return State.WRONG, (
+            f"none of the records is of the key this server uses, so {proof}; publish the wanted"
+            " one, or remove the others"
+        )
+    if not answer.is_authenticated:
+        return State.ADVICE, (
+            "the record is right, but the answer is not proven by DNSSEC, so nobody uses it"
+        )
+    if missing := [record for record in ours if record not in published]:
+        return State.WRONG, (
+            f"the next key waits for its record ({record_text(missing[0])}); add it"
+        )
+    return State.RIGHT, "senders that use DANE know this server by its key"
+
+
+async def check_caa(subject: Subject) -> list[Checked]:
+    """The nearest name above the host that has CAA records decides (RFC 8659 §3)."""
+    labels = subject.host.split(".")
+    what = f"CAA of {subject.host}"
+    wanted = tuple(r.value for r in subject.wants(subject.host, RecordType.CAA))
+    for at in range(len(labels)):
+        answer = await subject.ask(".".join(labels[at:]), RecordType.CAA)
+        if is_unanswered(answer):
+            return [unanswered("caa", what, answer)]
+        if answer.records:
+            owner = ".".join(labels[at:])
+            state, words = judge_caa(answer.records, wanted, owner)
+            return [
+                Checked(
+                    subject="caa",
+                    what=what,
+                    state=state,
+                    found=texts(answer),
+                    wanted=wanted,
+                    words=words,
+                )
+            ]
+    words = "every authority may make certificates for this server"
+    return [Checked(subject="caa", what=what, state=State.ABSENT, wanted=wanted, words=words)]
+
+
+def judge_caa(records: Sequence[CaaRecord], wanted: Sequence[str], owner: str) -> tuple[State, str]:
+    """Args:
+    wanted: the record for the authority that [acme] uses; empty without [acme].
+    """
+    issuers = [
+        record.value.decode("ascii", "replace").partition(";")[0].strip(" \t")
+        for record in records
+        if record.tag == "issue"
+    ]
+    if not issuers:
+        return State.RIGHT, f"what {owner} has does not restrict who may make certificates"
+    allowed = [issuer for issuer in issuers if issuer]
+    names = listed(allowed) if allowed else "nobody"
+    for value in wanted:
+        authority = value.partition('"')[2].rstrip('"')
+        if authority not in allowed and "<" not in authority:
+            return State.WRONG, (
+                f"{owner} lets {names} make certificates, and this server gets its own from"
+                f" {authority}, which will refuse; add the wanted record"
+            )
+    return State.RIGHT, f"{names} may make certificates"
+
+
+# --- what mail clients look for ---
+
+
+async def check_srv(subject: Subject) -> list[Checked]:
+    wanted = [record for record in subject.wanted if record.type == RecordType.SRV.value]
+    answers = await asyncio.gather(*(subject.ask(r.name, RecordType.SRV) for r in wanted))
+    found = []
+    for record, answer in zip(wanted, answers, strict=True):
+        what = f"SRV {record.name.rstrip('.')}"
+        if is_unanswered(answer):
+            found.append(unanswered("srv", what, answer))
+            continue
+        state, words = judge_srv(answer.records, record.value)
+        found.append(
+            Checked(
+                subject="srv",
+                what=what,
+                state=state,
+                found=texts(answer),
+                wanted=(record.value,),
+                words=words,
+            )
+        )
+    return found
+
+
+def judge_srv(records: Sequence[SrvRecord], wanted: str) -> tuple[State, str]:
+    """Priority and weight are the administrator's to choose (RFC 2782); host and port are not."""
+    if not records:
+        return State.ABSENT, "mail clients cannot find this by themselves (RFC 6186)"
+    _, _, port, host = wanted.split()
+    if any(f"{record.target}." == host and record.port == int(port) for record in records):
+        return State.RIGHT, ""
+    there = listed(f"{each.target or 'nowhere'} port {each.port}" for each in records)
+    return State.WRONG, (
+        f"mail clients are sent to {there} and not to {host.rstrip('.')} port {port}"
+    )
