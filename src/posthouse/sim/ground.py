@@ -10,10 +10,13 @@ import errno
 import itertools
 import os
 import socket
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from posthouse.accounts.password import Cost
 from posthouse.app import World as Ports
@@ -21,6 +24,8 @@ from posthouse.config import build
 from posthouse.config.schema import STANDARD_PORTS, Config, Service
 from posthouse.dns.resolver import CachingResolver
 from posthouse.kernel.ports import Chance, Clock, Network, Resolver
+from posthouse.mailauth.dkim.grammar import ED25519, RSA
+from posthouse.mailauth.dkim.sign import NewKey, generate, public_octets
 from posthouse.net.workers import ThreadWorkers
 from posthouse.net.world import SystemChance, SystemClock, SystemNetwork
 from posthouse.sim.chance import SeededChance
@@ -71,6 +76,10 @@ class Ground(Protocol):
 
     def ports_of(self, address: str, folder: Path) -> Ports:
         """The world of a node; its data will be in `folder`."""
+        ...
+
+    def dkim_keys(self) -> tuple[NewKey, ...]:
+        """New keys for a domain."""
         ...
 
     def close(self) -> None: ...
@@ -129,6 +138,9 @@ class Loopback:
             password_cost=self._password_cost,
             mx_port=self.ports[Service.MX],
         )
+
+    def dkim_keys(self) -> tuple[NewKey, ...]:
+        return _one_rsa_key(), generate(ED25519)
 
     def close(self) -> None:
         self._dns.close()
@@ -208,10 +220,22 @@ class Simulated:
             leisure=self._leisure,
         )
 
+    def dkim_keys(self) -> tuple[NewKey, ...]:
+        """Of the seed, and so of the kind whose signatures have no chance in them."""
+        private = Ed25519PrivateKey.from_private_bytes(self.chance.token(32))
+        octets = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        return (NewKey(ED25519, octets, public_octets(private)),)
+
     def close(self) -> None:
         for disk in self.disks.values():
             disk.heal()
             disk.close()
+
+
+@lru_cache(maxsize=1)
+def _one_rsa_key() -> NewKey:
+    """The same for all domains of a process, as making one takes a tenth of a second."""
+    return generate(RSA)
 
 
 def _own_network() -> str:

@@ -23,12 +23,14 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from posthouse.accounts import admin
+from posthouse.accounts import admin, domain_keys
 from posthouse.accounts import password as passwords
+from posthouse.accounts.domain_keys import KeyState
 from posthouse.app import Node
 from posthouse.config import schema
 from posthouse.config.schema import Config, Service
 from posthouse.kernel.envelope import Address
+from posthouse.mailauth.dkim.keys import key_record
 from posthouse.mailbox import fetch, names
 from posthouse.message import build
 from posthouse.message.address import parse_mailbox
@@ -283,7 +285,22 @@ class Lab:
         await node.start()
         self.nodes[name] = node
         await node.write(lambda tx: admin.add_domain(tx, domain))
+        await self.give_keys(node)
         return node
+
+    async def give_keys(self, node: LabNode) -> None:
+        """The domain's mail is signed by DKIM from now on, and the DNS shows the keys."""
+        new = self.ground.dkim_keys()
+        made = await node.write(
+            lambda tx: domain_keys.make_keys(
+                tx, node.domain, new, node.node.node_key, state=KeyState.SIGNING
+            )
+        )
+        for key in made:
+            record = key_record(key.algorithm, key.public)
+            strings = [record[at : at + 255] for at in range(0, len(record), 255)]
+            self.ground.zones.add(key.record_name, "TXT", " ".join(f'"{s}"' for s in strings))
+        await node.node.signers.refresh()
 
     async def peer(
         self,
