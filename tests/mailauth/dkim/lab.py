@@ -32,9 +32,11 @@ MESSAGE = (
 )
 
 
-@cache
+_generated = cache(signing.generate)
+
+
 def new_key(algorithm: str, rsa_bits: int = 2048) -> signing.NewKey:
-    return signing.generate(algorithm, rsa_bits)
+    return _generated(algorithm, rsa_bits)
 
 
 @cache
