@@ -13,7 +13,12 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from posthouse.kernel.envelope import Address
+from posthouse.kernel.finding import Finding
 from posthouse.kernel.ports import DnsAnswer, DnsStatus, MxRecord, RecordType
+from posthouse.mailauth import authres, iprev
+from posthouse.mailauth.arc import verify as arc
+from posthouse.mailauth.arc.grammar import INSTANCES_MAX
+from posthouse.mailauth.authors import author_domains, homographs
 from posthouse.mailauth.dkim import canonical, sign, verify
 from posthouse.mailauth.dkim.canonical import Canonicalization
 from posthouse.mailauth.dkim.grammar import (
@@ -23,6 +28,7 @@ from posthouse.mailauth.dkim.grammar import (
     read_signature,
 )
 from posthouse.mailauth.dkim.keys import Unusable, key_record, read_key
+from posthouse.mailauth.dmarc import evaluate
 from posthouse.mailauth.dmarc import grammar as dmarc
 from posthouse.mailauth.questions import Question, answer
 from posthouse.mailauth.results import Result
@@ -36,6 +42,7 @@ from posthouse.mailauth.spf.grammar import (
     parse_record,
 )
 from posthouse.mailauth.spf.names import NAME_CHARACTERS_MAX, question_name
+from posthouse.message.address import domain_to_ascii
 from posthouse.message.fields import HeaderSection, exceeded, read_section
 from posthouse.protocol.dns.grammar import TYPES, Answered, encode_question, read_response
 from posthouse.protocol.dns.wire import BadName, name_octets
@@ -45,6 +52,8 @@ from tests.fuzz.target import Target
 NAME = "example.org"
 ADDRESS = "192.0.2.1"
 MESSAGE_ID = 7
+SERVER = "mx.example.org"
+OWN_IDS = frozenset({SERVER, "xn--mnchen-3ya.example"})
 NOW_S = 1_700_000_000
 DIGEST = bytes(32)
 SIGNING_KEY = sign.SigningKey(
@@ -276,6 +285,70 @@ def _signing_key(question: Question) -> DnsAnswer:
     return DnsAnswer(status=DnsStatus.FOUND, name=question.name, records=(SIGNING_RECORD,))
 
 
+# --- ARC ---
+
+
+def arc_sets(octets: bytes) -> Hashable:
+    """Of a message; its lines are also what the DNS says."""
+    prepared = arc.prepare(octets, read_section(octets))
+    assert len(prepared.sets) <= INSTANCES_MAX
+    found = answer(arc.verify(prepared, NOW_S), Lines(octets))
+    assert len(found.sealers) == len(found.results)
+    assert found.result is not Result.PASS
+    assert found.reason.isprintable() and len(found.reason) < 1000
+    return found.result, found.reason[:24], len(found.sealers)
+
+
+# --- Authentication-Results, From, reverse DNS ---
+
+
+def authentication_results(octets: bytes) -> Hashable:
+    """Read, written and read again; and nothing in our name is left."""
+    found = authres.parse(octets)
+    if found is not None:
+        again = _written_and_read(found.results)
+        assert _written_and_read(again) == again
+    message = b"Authentication-Results: " + octets + b"\r\nFrom: a@b.example\r\n\r\n"
+    section = read_section(authres.without_forged(read_section(message), OWN_IDS) or message)
+    for field in section.fields:
+        if field.name == authres.FIELD_NAME:
+            left = authres.parse(section.value(field))
+            assert left is None or left.authserv_id not in OWN_IDS
+    if found is None:
+        return authres.is_forged(octets, OWN_IDS)
+    return (
+        found.version, found.is_complete, authres.is_forged(octets, OWN_IDS),
+        tuple((one.name, one.result, len(one.properties)) for one in found.results[:5]),
+    )  # fmt: skip
+
+
+def _written_and_read(results: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    written = authres.render(SERVER, results)
+    section = read_section(written)
+    assert written.isascii() and section.end == len(written) and len(section.fields) == 1
+    found = authres.parse(section.value(section.fields[0]))
+    assert found is not None and found.authserv_id == SERVER and found.is_complete
+    return found.results
+
+
+def author(octets: bytes) -> Hashable:
+    """The whole is a header section that names authors, and each line a domain."""
+    found = author_domains(read_section(octets))
+    assert len(found.domains) <= evaluate.AUTHOR_DOMAINS_MAX
+    assert found.domains or found.fault
+    for domain in found.domains:
+        assert domain_to_ascii(domain) == domain
+    drawn = homographs(found)
+    return len(found.domains), found.fault[:16], found.is_malformed, len(found.named), len(drawn)
+
+
+def reverse_dns(octets: bytes) -> Hashable:
+    lines = Lines(octets)
+    found = answer(iprev.check(ADDRESS), lines)
+    assert lines.asked <= 1 + iprev.NAMES_MAX
+    return found.result, found.reason[:16]
+
+
 # --- DMARC ---
 
 
@@ -288,7 +361,9 @@ def dmarc_record(octets: bytes) -> Hashable:
     for uri in (*policy.aggregate_uris, *policy.failure_uris):
         assert uri.isascii() and uri.isprintable() and " " not in uri
     assert policy.text.isprintable()
+    outcomes = answer(evaluate.evaluate((f"a.{NAME}", NAME), None, ()), Lines(octets))
     return (
+        evaluate.strictest(outcomes).result,
         policy.policy, policy.subdomain_policy, policy.missing_policy, policy.is_testing,
         policy.public_suffix, policy.failure_options, len(policy.aggregate_uris), policy.fault,
     )  # fmt: skip
@@ -303,5 +378,9 @@ TARGETS = (
     Target("dkim-key", dkim_key, samples.DKIM_KEYS),
     Target("dkim-body", dkim_body, samples.BODIES),
     Target("dkim-message", dkim_message, samples.SIGNED_MESSAGES),
+    Target("arc-sets", arc_sets, samples.ARC_MESSAGES),
+    Target("authentication-results", authentication_results, samples.AUTHENTICATION_RESULTS),
+    Target("author", author, samples.AUTHORS),
+    Target("reverse-dns", reverse_dns, samples.REVERSE_NAMES),
     Target("dmarc-record", dmarc_record, samples.DMARC_RECORDS),
 )

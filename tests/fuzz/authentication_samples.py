@@ -85,6 +85,48 @@ SIGNED_MESSAGES = (
     + b"\n",
     _SIGNED,
 )
+
+
+def arc_set(instance: int) -> bytes:
+    status = b"none" if instance == 1 else b"pass"
+    number = b"%d" % instance
+    return (
+        b"ARC-Seal: i=" + number + b"; a=rsa-sha256; d=example.org; s=arc; t=1; cv=" + status
+        + b"; b=" + _B64 + b"\r\n"
+        b"ARC-Message-Signature: i=" + number + b"; a=rsa-sha256; c=relaxed/relaxed;\r\n"
+        b" d=example.org; s=arc; h=from:to:subject; bh=" + _B64 + b"; b=" + _B64 + b"\r\n"
+        b"ARC-Authentication-Results: i=" + number + b"; mx.example.org; dmarc=pass\r\n"
+    )  # fmt: skip
+
+
+ARC_MESSAGES = (
+    arc_set(1) + _SIGNED + DKIM_KEYS[0] + b"\n",
+    arc_set(2) + arc_set(1) + _SIGNED + DKIM_KEYS[0] + b"\n",
+    b"".join(map(arc_set, range(1, 52))) + _SIGNED,
+)
+AUTHENTICATION_RESULTS = (
+    (
+        b" mx.example.org 1; spf=pass (it (is) \\) so) smtp.mailfrom=example.net;\r\n"
+        b'\tdkim=fail reason="bad \\" body" header.d=example.net header.s=s header.b=aGVsbG8=;'
+        b" dmarc=none header.from=example.net"
+    ),
+    b'"mx.example.org" (c) 1; iprev=pass policy.iprev=192.0.2.1',
+    "MÜNCHEN.example.; auth=pass smtp.auth=ü@münchen.example".encode(),
+    b"=?utf-8?q?mx=2Eexample=2Eorg?=; dmarc/1 = pass",
+    b"mx.example.net; none",
+    b"mx.(a)example.org 2; dkim=pass",
+)
+AUTHORS = (
+    b'From: "x@bank.example" <ada@example.org>, g: b@example.net;\r\n\r\n',
+    "From: =?utf-8?q?a=40b.example?= <a@раypal.example>\r\n\r\n".encode(),
+    b"From: a@xn--80ak6aa92e.com, b@[192.0.2.1], <@r:c@d.e>\r\nfrom : x@y.example\r\n\r\n",
+    b"From: (a@good.example)b@bad.example (c\r\n d)\r\n\r\n",
+)
+REVERSE_NAMES = (
+    b"a.example b.example\n...\nxx",
+    b"!\n",
+    b"a.example\n!\n",
+)
 DMARC_RECORDS = (
     (
         b"v=DMARC1; p=reject; sp=quarantine; np=none; adkim=s; aspf=r; fo=1:d:s; t=y; psd=n;"
