@@ -11,20 +11,21 @@ from posthouse.net.deadlines import Deadlines
 from posthouse.net.smtp_client import Timeouts
 from posthouse.net.trace_ids import TraceIds
 from posthouse.queue.work import AttemptRecord, Ending
-from posthouse.relay.options import Options, TlsContexts
+from posthouse.relay.mta_sts import Options as StsOptions
+from posthouse.relay.mta_sts import StsPolicies
+from posthouse.relay.options import Options, tls_contexts
 from posthouse.relay.plan import RouteOptions
 from posthouse.relay.pool import Relay
+from posthouse.relay.tls_result import TlsResult
 from posthouse.sim.dns import ZoneResolver
 from posthouse.sim.peers import SmtpPeer
 from posthouse.sim.personality import ACCEPTS, Personality
+from posthouse.sim.web import Web
 from posthouse.sim.world import World
 from posthouse.store import queue as rows
-from posthouse.tls.contexts import opportunistic_client_context, verifying_client_context
 from tests.queue.house import House, say
 
-CONTEXTS = TlsContexts(
-    opportunistic=opportunistic_client_context(), verifying=verifying_client_context()
-)
+CONTEXTS = tls_contexts()
 ROUTES = RouteOptions(allow_private_addresses=True, own_addresses=frozenset({"192.0.2.1"}))
 
 
@@ -37,15 +38,28 @@ class RelayHouse(House):
         self.deadlines = Deadlines(world.clock)
         timeouts = options.pop("timeouts", Timeouts())
         routes = options.pop("routes", ROUTES)
+        resolver = options.pop("resolver", None) or ZoneResolver(world.zones)
+        self.web = Web()
+        self.told: list[TlsResult] = []
+        self.policies = StsPolicies(
+            StsOptions(),
+            resolver=resolver,
+            fetch=self.web,
+            clock=world.clock,
+            store=self.store,
+            on_tls=self.told.append,
+        )
         self.relay = Relay(
             Options(host="mail.here.example", timeouts=timeouts, routes=routes, **options),
             network=world.network,
-            resolver=ZoneResolver(world.zones),
+            resolver=resolver,
             clock=world.clock,
             chance=world.chance,
             deadlines=self.deadlines,
             contexts=CONTEXTS,
             trace_ids=TraceIds(world.clock, world.chance),
+            policies=self.policies,
+            on_tls=self.told.append,
         )
         self.agent = self.relay
         self.runner = self.new_runner()
@@ -72,6 +86,7 @@ class RelayHouse(House):
     async def run_for(self, seconds: float) -> None:
         tasks = [
             asyncio.ensure_future(self.relay.run()),
+            asyncio.ensure_future(self.policies.run()),
             asyncio.ensure_future(self.deadlines.run()),
             asyncio.ensure_future(self.runner.run()),
         ]

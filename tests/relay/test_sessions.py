@@ -8,15 +8,17 @@ import ssl
 import msgspec
 import pytest
 import trustme
+from cryptography import x509
 
 from posthouse.queue.item import State
-from posthouse.relay.options import TlsContexts
+from posthouse.relay.options import TlsContexts, tls_contexts
 from posthouse.relay.plan import Login, Route, SmartHost, Tls
 from posthouse.sim import personality as p
 from posthouse.sim.faults import Faults
 from posthouse.sim.personality import Personality, Stage, Starttls
 from posthouse.sim.world import run_virtual
-from posthouse.tls.contexts import opportunistic_client_context, server_context
+from posthouse.tls.contexts import server_context
+from posthouse.tls.peers import Verifier
 from tests.relay.house import ROUTES, RelayHouse
 
 AUTHORITY = trustme.CA()
@@ -24,9 +26,10 @@ CERTIFICATE = AUTHORITY.issue_cert("mx1.there.example")
 
 
 def trusting() -> TlsContexts:
-    verifying = ssl.create_default_context()
-    AUTHORITY.configure_trust(verifying)
-    return TlsContexts(opportunistic=opportunistic_client_context(), verifying=verifying)
+    contexts = tls_contexts()
+    AUTHORITY.configure_trust(contexts.trusting)
+    root = x509.load_pem_x509_certificate(AUTHORITY.cert_pem.bytes())
+    return msgspec.structs.replace(contexts, verifier=Verifier([root]))
 
 
 def serving(certificate: trustme.LeafCert = CERTIFICATE) -> ssl.SSLContext:

@@ -48,13 +48,13 @@ from posthouse.queue.outcomes import Recorder
 from posthouse.queue.runner import Runner
 from posthouse.reception.door import Door
 from posthouse.reception.service import Service as SmtpService
+from posthouse.relay.mta_sts import StsPolicies
 from posthouse.relay.options import Options as RelayOptions
-from posthouse.relay.options import TlsContexts
+from posthouse.relay.options import tls_contexts
 from posthouse.relay.pool import Relay
 from posthouse.reporting.collect import Collector
 from posthouse.store.sqlite.engine import SqliteStore
 from posthouse.tls.certificates import CertificateFiles, Certificates
-from posthouse.tls.contexts import opportunistic_client_context, verifying_client_context
 from posthouse.tls.self_signed import ensure_self_signed
 from posthouse.web.metrics import MetricsServer
 
@@ -249,6 +249,16 @@ class Node:
             chance=world.chance,
             sign=self.authentication.signer.sign_now,
         )
+        self.fetch = world.fetch(config, self.resolver)
+        self.sts_policies = StsPolicies(
+            build.mta_sts_options(config),
+            resolver=self.resolver,
+            fetch=self.fetch,
+            clock=world.clock,
+            store=store,
+            log=self.log,
+            leisure=world.leisure,
+        )
         self.relay = Relay(
             self._relay_options(config),
             network=world.network,
@@ -256,11 +266,9 @@ class Node:
             clock=world.clock,
             chance=world.chance,
             deadlines=self.deadlines,
-            contexts=TlsContexts(
-                opportunistic=opportunistic_client_context(),
-                verifying=verifying_client_context(world.ca_file),
-            ),
+            contexts=tls_contexts(world.ca_file),
             trace_ids=self._trace_ids,
+            policies=self.sts_policies,
             log=self.log,
             reach=world.reach,
         )
@@ -401,6 +409,8 @@ class Node:
             return
         relay = self._guarded("relay", self.relay.run)
         self._background.append(self._tasks.create_task(relay))
+        policies = self._guarded("mta-sts", self.sts_policies.run)
+        self._background.append(self._tasks.create_task(policies))
         collector = self._guarded("results for reports", self.collector.run)
         self._background.append(self._tasks.create_task(collector))
         rotation = self._guarded("key rotation", self.rotation.run)
@@ -452,6 +462,7 @@ class Node:
             made.set_options(options)
         self.imap.options, self.pop3.options = imap, pop3
         self.relay.set_options(relay)
+        self.sts_policies.set_options(build.mta_sts_options(config))
         self.runner.set_options(runner)
         self.notices.set_options(dsn, accept=to_queue(runner.schedule))
         self.admission.set_options(build.admission_options(config))

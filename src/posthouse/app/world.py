@@ -10,7 +10,7 @@ import msgspec
 
 from posthouse.accounts.password import Cost
 from posthouse.config.schema import Config
-from posthouse.kernel.ports import Chance, Clock, Disk, Network, Resolver, Workers
+from posthouse.kernel.ports import Chance, Clock, Disk, Fetch, Network, Resolver, Workers
 from posthouse.relay.plan import SMTP_PORT
 from posthouse.store.sqlite.engine import SqliteStore
 
@@ -26,6 +26,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     disk: Disk
     workers: Workers
     resolver: Callable[[Config], Resolver]
+    fetch: Callable[[Config, Resolver], Fetch]
+    """HTTPS to where others' records lead."""
     password_cost: Cost = Cost()
     ca_file: Path | None = None
     """Roots for verified TLS to other hosts; None is the system's."""

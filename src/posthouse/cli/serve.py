@@ -31,6 +31,7 @@ from posthouse.config.schema import Config, Service
 from posthouse.config.settings import ConfigError
 from posthouse.dns.resolver import CachingResolver
 from posthouse.kernel.errors import DataUnusable, StorageLost, UserError
+from posthouse.net.fetch import HttpsFetch
 from posthouse.net.workers import ThreadWorkers
 from posthouse.net.world import (
     SystemChance,
@@ -44,6 +45,7 @@ from posthouse.observe.log import ForwardHandler, Log, open_log
 from posthouse.observe.sink import ThreadSink
 from posthouse.store.blobs.disk import FileDisk
 from posthouse.store.sqlite.units import crash_point
+from posthouse.tls.contexts import verifying_client_context
 
 RESTART_VARIABLE: Final = "POSTHOUSE_RESTARTED_AT"
 CRASH_VARIABLE: Final = "POSTHOUSE_CRASH_AT"
@@ -139,6 +141,7 @@ def real_world(config: Config, descriptors_max: int | None = None) -> World:
             clock=clock,
             chance=chance,
         ),
+        fetch=lambda config, resolver: HttpsFetch(resolver, context=verifying_client_context()),
         descriptors_max=descriptors_max if descriptors_max and descriptors_max > 0 else None,
         reach=crash_point(point) if point else lambda point: None,
     )

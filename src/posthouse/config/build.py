@@ -28,8 +28,8 @@ from posthouse.protocol.pop3 import server as pop3_server
 from posthouse.protocol.smtp.limits import BareNewlines, Limits, Mode, ServerHello
 from posthouse.queue import dsn, runner, schedule
 from posthouse.reception import options as reception
+from posthouse.relay import mta_sts, plan
 from posthouse.relay import options as relay
-from posthouse.relay import plan
 from posthouse.store import options as store
 
 TLS_VERSIONS: Final = {
@@ -321,6 +321,7 @@ def relay_options(config: Config) -> relay.Options:
             allow_private_addresses=section.allow_private_addresses,
             hosts_max=section.hosts_max,
             addresses_max=section.addresses_max,
+            tls=tls_options(config),
         ),
         concurrency_first=section.concurrency.initial,
         concurrency_max=section.concurrency.max,
@@ -329,6 +330,32 @@ def relay_options(config: Config) -> relay.Options:
         reply_lines_max=section.reply_lines_max,
         line_octets_max=section.line_octets_max,
         reply_octets_max=section.reply_octets_max,
+    )
+
+
+def tls_options(config: Config) -> plan.TlsOptions:
+    section = config.relay
+    return plan.TlsOptions(
+        tls=plan.Tls(section.tls.value),
+        policies=tuple(
+            plan.TlsPolicy(
+                domain=policy.domain,
+                tls=plan.Tls(policy.tls.value),
+                names=tuple(policy.names),
+                uses_published=policy.uses_published,
+            )
+            for policy in section.tls_policy
+        ),
+        is_dane=section.is_dane,
+        is_mta_sts=section.is_mta_sts,
+    )
+
+
+def mta_sts_options(config: Config) -> mta_sts.Options:
+    return mta_sts.Options(
+        wait_s=config.fetch.mail_waits_s,
+        fetch_s=config.fetch.timeout_s,
+        octets_max=config.fetch.octets_max,
     )
 
 

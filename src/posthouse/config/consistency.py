@@ -10,7 +10,7 @@ import msgspec
 
 from posthouse.config.lines import KeyPath
 from posthouse.config.quantity import format_value
-from posthouse.config.schema import AcmeChallenge, Config, RouteTls, Service
+from posthouse.config.schema import AcmeChallenge, Config, RouteTls, Service, TlsLevel
 from posthouse.config.setting import Unit
 from posthouse.message.address import AddressError, parse_mailbox
 
@@ -72,6 +72,17 @@ def _smart_host(config: Config) -> Iterator[Conflict]:
             text="the port stands apart here",
             hint="set relay.smart_host.port",
         )
+
+
+def _tls_policies(config: Config) -> Iterator[Conflict]:
+    for index, policy in enumerate(config.relay.tls_policy):
+        if policy.names and policy.tls is not TlsLevel.VERIFIED:
+            at = ("relay", "tls_policy", index)
+            yield Conflict(
+                paths=((*at, "names"), (*at, "tls")),
+                text=f'with tls = "{policy.tls.value}" nobody looks at the names',
+                hint='set tls = "verified", or remove the names',
+            )
 
 
 def _relay_networks(config: Config) -> Iterator[Conflict]:
@@ -272,6 +283,7 @@ def _unit(key: str) -> Unit:
 _CHECKS: Final[tuple[Callable[[Config], Iterator[Conflict]], ...]] = (
     _certificate,
     _smart_host,
+    _tls_policies,
     _relay_networks,
     _proxies,
     _loopback_metrics,

@@ -22,6 +22,7 @@ from posthouse.config.setting import (
     seconds,
     text,
 )
+from posthouse.config.transport import RelayTlsPolicy, TlsLevel
 
 
 class BareNewline(Enum):
@@ -474,10 +475,28 @@ class Relay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             " Hosts named in the config may always be there."
         ),
     ] = False
+    tls: Annotated[
+        TlsLevel,
+        choice(
+            "TLS with hosts that the DNS names, at least: off, opportunistic (if offered, any"
+            " certificate), required (any certificate), verified (a trusted authority's certificate"
+            " for the host's name), dane (TLSA records that DNSSEC proves). Where a domain's own"
+            " DANE records or MTA-STS policy ask for more, they count too."
+        ),
+    ] = TlsLevel.OPPORTUNISTIC
+    is_dane: Annotated[
+        bool,
+        choice(
+            "Hold hosts to their TLSA records (RFC 7672). It takes a resolver that validates"
+            " DNSSEC: one on this machine, or `dns.is_trusted`."
+        ),
+    ] = True
+    is_mta_sts: Annotated[bool, choice("Hold domains to their MTA-STS policies (RFC 8461).")] = True
     concurrency: RelayConcurrency = RelayConcurrency()
     retry: RelayRetry = RelayRetry()
     smart_host: SmartHost = SmartHost()
     route: tuple[RelayRoute, ...] = ()
+    tls_policy: tuple[RelayTlsPolicy, ...] = ()
 
 
 class Dsn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -55,6 +55,7 @@ from posthouse.config.mail import (
 )
 from posthouse.config.reading import Imap, Pop3
 from posthouse.config.reports import FailureReports, Reports
+from posthouse.config.transport import Fetch, RelayTlsPolicy, TlsLevel
 from posthouse.observe.options import LogFormat, LogLevel
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "DnsUpdate",
     "Dsn",
     "FailureReports",
+    "Fetch",
     "Guard",
     "Imap",
     "Listener",
@@ -91,6 +93,7 @@ __all__ = [
     "RelayConcurrency",
     "RelayRetry",
     "RelayRoute",
+    "RelayTlsPolicy",
     "Reports",
     "Route",
     "RouteTls",
@@ -100,6 +103,7 @@ __all__ = [
     "Store",
     "Submission",
     "Tls",
+    "TlsLevel",
     "TlsVersion",
     "TsigAlgorithm",
     "Web",
@@ -146,6 +150,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     route: Route = Route()
     queue: Queue = Queue()
     relay: Relay = Relay()
+    fetch: Fetch = Fetch()
     dsn: Dsn = Dsn()
     reports: Reports = Reports()
     imap: Imap = Imap()

@@ -146,6 +146,15 @@ class SmtpClient:
     def tls(self) -> TlsInfo | None:
         return self._stream.tls if self._stream is not None else None
 
+    def peer_chain(self) -> tuple[bytes, ...]:
+        """The host's certificates as DER, leaf first; empty without TLS."""
+        return self._stream.peer_chain() if self._stream is not None else ()
+
+    @property
+    def local_address(self) -> str:
+        """Our end of the connection; "" where there is none."""
+        return self._stream.local.address if self._stream is not None else ""
+
     def send(self, message: OutgoingMessage) -> None:
         seconds = self._timeouts.of_message(len(message.octets))
         self._message_deadlines.append(self._deadlines.after_s(seconds))

@@ -113,6 +113,13 @@ QUEUE_CHANGED: Final = _info(
 LEASE_LOST: Final = _warning("lease.lost", "An outcome came after its lease: recipient.")
 DESTINATION_DEAD: Final = _warning("destination.dead", "Only probes go there: destination.")
 DESTINATION_ALIVE: Final = _info("destination.alive", "A dead destination answers: destination.")
+MTA_STS_FAILED: Final = _info(
+    "mta-sts.failed", "A policy that the DNS announces cannot be had: domain, detail."
+)
+MTA_STS_NOT_REFRESHED: Final = _warning(
+    "mta-sts.not-refreshed",
+    "A policy in use cannot be fetched anew; it counts for some days more: domain, days, detail.",
+)
 
 # DKIM keys of our domains
 KEY_MADE: Final = _info(
@@ -138,6 +145,10 @@ KEY_REVOKED: Final = _info(
 )
 KEY_LOOK_FAILED: Final = _error(
     "key.look_failed", "Keys of a domain could not be looked at: domain, detail."
+)
+KEY_PUBLISH_FAILED: Final = _warning(
+    "key.publish_failed",
+    "The DNS could not be changed for a key; it is tried again: domain, detail.",
 )
 KEY_UNUSABLE: Final = _error(
     "key.unusable", "A key cannot be used, so mail goes without it: domain, selector, detail."

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from posthouse.kernel.envelope import TlsDemand
 from posthouse.kernel.ids import MessageId, RecipientId
 from posthouse.queue.item import Move, Reason, State, move
 from posthouse.queue.spool import QUEUE_CHANGED
@@ -94,7 +95,7 @@ def lease(
         may_have_more = len(due) == want.rows_max
         due += _companions(tx, due, messages, now)
         asked = rows.asked_for(tx, [row.id for row in due if row.step > 1])
-        tried, untried = _parted(want, due, asked)
+        tried, untried = _parted(want, due, asked, messages)
         may_have_more = may_have_more or len(tried) + len(untried) < len(due)
         after = _take(tx, tried + untried, owner=owner, until=now + lease_us)
         turns.append(
@@ -112,12 +113,16 @@ def lease(
 
 
 def _parted(
-    want: Want, due: list[RecipientRow], asked: Mapping[RecipientId, int]
+    want: Want,
+    due: list[RecipientRow],
+    asked: Mapping[RecipientId, int],
+    known: Mapping[MessageId, MessageRow],
 ) -> tuple[list[RecipientRow], list[RecipientRow]]:
     """What is to be tried, and what is to be deferred as its destination is out of reach.
 
-    A route leads elsewhere, and a person's word since the trouble began is worth an attempt. Those
-    for whom `messages_max` has no room stay due.
+    A route leads elsewhere, a message that asks more or less of TLS may pass where others do not,
+    and a person's word since the trouble began is worth an attempt. Those for whom `messages_max`
+    has no room stay due.
     """
     trouble = want.trouble
     if trouble is None:
@@ -126,7 +131,8 @@ def _parted(
     untried: list[RecipientRow] = []
     messages: set[MessageId] = set()
     for row in due:
-        if row.route is None and asked.get(row.id, -1) < trouble.since:
+        has_demand = known[row.message].tls_demand != TlsDemand.NONE
+        if row.route is None and not has_demand and asked.get(row.id, -1) < trouble.since:
             untried.append(row)
         elif row.message in messages or len(messages) < want.messages_max:
             messages.add(row.message)

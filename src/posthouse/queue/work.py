@@ -90,6 +90,11 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     address: str = ""
     tls: str = ""
     """Version and cipher; "" for plaintext."""
+    tls_policy: str = ""
+    """What TLS had to be and why: "dane", "mta-sts", "opportunistic"…"""
+    certificate: str = ""
+    """What the host's certificate is worth, also where nobody asked: "verified by DANE (…)",
+    "not verified: …"."""
     took_s: float = 0.0
     exchanges: tuple[Exchange, ...] = ()
     recipients: tuple[str, ...] = ()

@@ -11,13 +11,22 @@ from typing import Final
 
 import msgspec
 
-from posthouse.kernel.envelope import Address, BodyType, Envelope, ForwardPath, Notify, Ret
+from posthouse.kernel.envelope import (
+    Address,
+    BodyType,
+    Envelope,
+    ForwardPath,
+    Notify,
+    Ret,
+    TlsDemand,
+)
 from posthouse.kernel.errors import PosthouseError
 from posthouse.kernel.ids import RecipientId
 from posthouse.message.address import AddressError, parse_mailbox
 from posthouse.protocol.smtp import client_events
 from posthouse.protocol.smtp.client_events import MessageEnded, OutgoingMessage, Result, Stage
 from posthouse.queue.work import AttemptRecord, Ending, Exchange, Outcome, Report, Work
+from posthouse.relay.plan import Demand
 from posthouse.store.queue_rows import RecipientRow
 
 LOCAL_PART_OCTETS_MAX: Final = 254
@@ -44,6 +53,8 @@ class Via(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     tls: str
     """Version and cipher, "" for plaintext."""
+    tls_policy: str = ""
+    certificate: str = ""
     is_dsn: bool
     """The host knows DSN, so NOTIFY and ORCPT went along."""
 
@@ -103,6 +114,7 @@ class Job:
                 is_smtputf8=message.is_smtputf8,
                 ret=None if message.ret is None else Ret(message.ret),
                 envelope_id=message.envelope_id,
+                tls_demand=TlsDemand(message.tls_demand),
             ),
             octets=self.work.octets,
             tag=self,
@@ -138,6 +150,17 @@ class Job:
         self.rows = tuple(again)
 
     @property
+    def demand(self) -> Demand:
+        """A notice goes as well as it can: it is not lost for what it would demand (RFC 8689
+        §5)."""
+        message = self.work.message
+        if message.tls_demand == TlsDemand.REQUIRED and message.reverse_path is not None:
+            return Demand.REQUIRETLS
+        if message.tls_demand == TlsDemand.OPTIONAL:
+            return Demand.TLS_OPTIONAL
+        return Demand.NONE
+
+    @property
     def has_success(self) -> bool:
         return any(one.ending is Ending.RELAYED for one in self._outcomes.values())
 
@@ -167,6 +190,8 @@ class Job:
             host=via.host if via is not None else "",
             address=via.address if via is not None else "",
             tls=via.tls if via is not None else "",
+            tls_policy=via.tls_policy if via is not None else "",
+            certificate=via.certificate if via is not None else "",
             took_s=round(now_s - self.began_s, 3),
             exchanges=tuple(self.exchanges),
             recipients=tuple(row.address for row in self.work.recipients),
@@ -177,7 +202,8 @@ class Job:
                 work=self.work,
                 outcomes=outcomes,
                 record=record if was_tried else None,
-                is_trouble=self.is_trouble,
+                # What one message demands of TLS says nothing about the destination of others.
+                is_trouble=self.is_trouble and self.demand is Demand.NONE,
             )
         )
 

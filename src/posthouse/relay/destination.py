@@ -16,7 +16,7 @@ import msgspec
 from posthouse.protocol.smtp.client_events import MessageEnded, SessionFailed
 from posthouse.queue.work import Ending, Exchange
 from posthouse.relay.attempt import Job, Unsendable
-from posthouse.relay.plan import Failure, RoutePlan
+from posthouse.relay.plan import Demand, Failure, RoutePlan
 from posthouse.relay.session import OpenFailure, RelaySession
 
 RESENDS_MAX: Final = 2
@@ -78,6 +78,7 @@ class Destination:
         "_last_failure",
         "_limits",
         "concurrency",
+        "demand",
         "died_at",
         "domain",
         "elsewhere",
@@ -90,12 +91,20 @@ class Destination:
     )
 
     def __init__(
-        self, key: str, domain: str, route: str | None, *, host: Host, limits: Limits
+        self,
+        key: str,
+        domain: str,
+        route: str | None,
+        *,
+        host: Host,
+        limits: Limits,
+        demand: Demand = Demand.NONE,
     ) -> None:
         self.key = key
         self.domain = domain
         """Any one of those that go this way; they all have the same hosts."""
         self.route = route
+        self.demand = demand
         self.queue: deque[Job] = deque()  # bounded by the queue's window
         self.sessions: set[RelaySession] = set()
         self.opening = 0
@@ -219,9 +228,10 @@ class Destination:
 
     def not_opened(self, failures: list[OpenFailure]) -> None:
         """No address of any host could be used."""
-        last = failures[-1]
         is_permanent = all(failure.is_permanent for failure in failures)
-        words = f"{last.exchange.host} [{last.exchange.address}]: {last.exchange.reply}"
+        last = [failure for failure in failures if failure.is_permanent is is_permanent][-1]
+        address = f" [{last.exchange.address}]" if last.exchange.address else ""
+        words = f"{last.exchange.host}{address}: {last.exchange.reply}"
         for job in self.queue:
             for failure in failures:
                 job.note(failure.exchange)

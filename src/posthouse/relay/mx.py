@@ -43,6 +43,9 @@ class _Found(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     trouble: str = ""
     """Why a question had no answer; the host may have more addresses."""
+    is_authenticated: bool = False
+    canonical: str = ""
+    """The name behind CNAMEs; "" where there are none."""
 
 
 async def _addresses(name: str, resolver: Resolver) -> _Found:
@@ -56,9 +59,14 @@ async def _addresses(name: str, resolver: Resolver) -> _Found:
         for answer in (six, four)
         if answer.status is DnsStatus.TEMPFAIL
     ]
+    found = [answer for answer in (six, four) if answer.status is DnsStatus.FOUND]
+    owners = {answer.name or name for answer in found}
+    canonical = owners.pop() if len(owners) == 1 else name
     return _Found(
         addresses=tuple(address for pair in pairs for address in pair if address is not None),
         trouble=troubles[0] if troubles else "",
+        is_authenticated=bool(found) and all(answer.is_authenticated for answer in found),
+        canonical=canonical if canonical != name else "",
     )
 
 
@@ -84,7 +92,13 @@ async def plan_mx(
         return _failed(domain, kind, "5.1.10", f"556 {domain} says that it takes no mail")
     ordered = _ordered(named, chance)[:MX_LOOKED_AT_MAX]
     found = await asyncio.gather(*(_addresses(record.host, resolver) for record in ordered))
-    return _choose(domain, kind, list(zip(ordered, found)), options)
+    plan = _choose(domain, kind, list(zip(ordered, found)), options)
+    canonical = answer.name if answer.status is DnsStatus.FOUND else ""
+    return msgspec.structs.replace(
+        plan,
+        is_authenticated=answer.is_authenticated,
+        canonical=canonical if canonical != domain else "",
+    )
 
 
 def _ordered(records: Sequence[MxRecord], chance: Chance) -> list[MxRecord]:
@@ -130,6 +144,8 @@ def _choose(
                     port=options.mx_port,
                     addresses=tuple(allowed[:room]),
                     preference=record.preference,
+                    is_authenticated=at.is_authenticated,
+                    canonical=at.canonical,
                 )
             )
             room -= len(hosts[-1].addresses)
@@ -138,7 +154,7 @@ def _choose(
     return RoutePlan(
         domain=domain,
         kind=kind,
-        tls=Tls.OPPORTUNISTIC,
+        tls=options.tls.tls,
         hosts=tuple(hosts),
         notes=tuple(notes[:NOTES_MAX]),
     )
@@ -186,7 +202,7 @@ def plan_literal(domain: str, *, options: RouteOptions) -> RoutePlan:
         words = f"{domain} is a private address"
         return _failed(domain, Kind.LITERAL, "5.3.5", words)
     host = Host(name=place.host, port=place.port, addresses=(place.host,))
-    return RoutePlan(domain=domain, kind=Kind.LITERAL, tls=Tls.OPPORTUNISTIC, hosts=(host,))
+    return RoutePlan(domain=domain, kind=Kind.LITERAL, tls=options.tls.tls, hosts=(host,))
 
 
 async def plan_named(
@@ -219,6 +235,8 @@ async def plan_named(
                     port=place.port,
                     addresses=at.addresses[:room],
                     preference=index,
+                    is_authenticated=at.is_authenticated,
+                    canonical=at.canonical,
                 )
             )
             room -= len(planned[-1].addresses)

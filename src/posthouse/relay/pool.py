@@ -7,6 +7,7 @@ callbacks. Destinations share one bound on sessions.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Final
@@ -23,9 +24,12 @@ from posthouse.queue.work import Exchange, Report, Trouble, Work
 from posthouse.relay.attempt import Job
 from posthouse.relay.destination import STOPPING, Destination, Limits
 from posthouse.relay.options import Options, TlsContexts
-from posthouse.relay.plan import Failure, Host, RoutePlan, Tls
+from posthouse.relay.plan import Failure, Host, Refusal, RoutePlan, Tls
+from posthouse.relay.reports import host_result, trouble_result
 from posthouse.relay.route import destination_of, plan_route
+from posthouse.relay.secure import Policies
 from posthouse.relay.session import OpenFailure, RelaySession
+from posthouse.relay.tls_result import ResultType, TlsResult
 
 DESTINATIONS_MAX: Final = 10_000
 """Destinations remembered without work to do."""
@@ -37,13 +41,23 @@ PLAINTEXT_MAX: Final = 10_000
 class Counts:
     """What the relay did since it was made, for metrics."""
 
-    __slots__ = ("handshakes_failed", "messages", "open_failures", "sessions", "unknown")
+    __slots__ = (
+        "handshakes_failed",
+        "messages",
+        "open_failures",
+        "secured",
+        "sessions",
+        "tls_failures",
+        "unknown",
+    )
 
     def __init__(self) -> None:
         self.messages = 0
         self.sessions = 0
         self.open_failures = 0
         self.handshakes_failed = 0
+        self.secured: Counter[str] = Counter()  # sessions opened, by what they are worth
+        self.tls_failures: Counter[str] = Counter()  # by result type (RFC 8460 §4.3)
         self.unknown = 0  # recipients whose line broke after the dot: each may be a repeat (P4)
 
 
@@ -61,9 +75,17 @@ class Relay:
         deadlines: Deadlines,
         contexts: TlsContexts,
         trace_ids: TraceIds,
+        policies: Policies | None = None,
+        on_tls: Callable[[TlsResult], None] = lambda result: None,
         log: Log | None = None,
         reach: Callable[[str], None] = lambda point: None,
     ) -> None:
+        """Args:
+        policies: the MTA-STS policies of others; None leaves MTA-STS out.
+        on_tls: is told what TLS came to, once for each session and policy, for TLS reports.
+        """
+        self.on_tls = on_tls
+        self._policies = policies
         self._options = options
         self._reach = reach
         self._network = network
@@ -128,13 +150,19 @@ class Relay:
         asyncio.get_running_loop().call_soon(self._submit, job)
 
     def _submit(self, job: Job) -> None:
-        key = job.work.destination
+        demand = job.demand
+        key = f"{job.work.destination} {demand.value}".rstrip()
         destination = self._destinations.get(key)
         if destination is None:
             if len(self._destinations) >= DESTINATIONS_MAX:
                 self._forget()
             destination = Destination(
-                key, job.work.domain, job.work.route, host=self, limits=self._limits
+                key,
+                job.work.domain,
+                job.work.route,
+                host=self,
+                limits=self._limits,
+                demand=demand,
             )
             destination.is_closing = self._stop.is_set()
             self._destinations[key] = destination
@@ -238,7 +266,11 @@ class Relay:
             resolver=self._resolver,
             chance=self._chance,
             options=self._options.routes,
+            demand=destination.demand,
+            policies=self._policies,
         )
+        if plan.sts_trouble is not None:
+            self._tell(trouble_result(plan.domain, plan.sts_trouble, plan.sts))
         if plan.failure is not None:
             self.session_gone()
             destination.no_route(plan.failure)
@@ -268,6 +300,9 @@ class Relay:
         failures: list[OpenFailure] = []
         deadline_s = self.now_s() + self._options.timeouts.attempt_s
         for host in hosts:
+            if host.policy.refusal is not None:
+                failures.append(self._passed_over(plan, host, host.policy.refusal))
+                continue
             for address in host.addresses:
                 if failures and self.now_s() >= deadline_s:
                     return None, failures
@@ -284,8 +319,9 @@ class Relay:
         address: str,
         failures: list[OpenFailure],
     ) -> RelaySession | None:
-        """One address; once more in plaintext when an opportunistic handshake fails (F28)."""
-        is_opportunistic = plan.tls is Tls.OPPORTUNISTIC
+        """One address; once more in plaintext when a handshake fails that no policy asks for
+        (F28)."""
+        is_opportunistic = host.policy.tls is Tls.OPPORTUNISTIC
         is_plaintext = is_opportunistic and self._plaintext.get(address, 0.0) > self.now_s()
         session, failure = await self._connect(
             destination, plan, host, address, is_plaintext=is_plaintext
@@ -294,14 +330,48 @@ class Relay:
             self.counts.handshakes_failed += 1
             self._remember_plaintext(address)
             failures.append(failure)
+            self._tell(*session.tls_results())
             session, failure = await self._connect(
                 destination, plan, host, address, is_plaintext=True
             )
+        else:
+            self._tell(*session.tls_results())
         if failure is None:
+            self._count_secured(session)
             return session
         self.counts.open_failures += 1
         failures.append(failure)
         return None
+
+    def _passed_over(self, plan: RoutePlan, host: Host, refusal: Refusal) -> OpenFailure:
+        """A host that its policy forbids before any connection."""
+        if refusal.policy is not None:
+            kind, result = refusal.policy, refusal.result
+            self._tell(host_result(plan, host, kind, result, refusal.words))
+        self.counts.open_failures += 1
+        return OpenFailure(
+            exchange=Exchange(step="tls policy", reply=refusal.words, host=host.name),
+            status=refusal.status,
+            is_permanent=refusal.is_permanent,
+        )
+
+    def _tell(self, *results: TlsResult) -> None:
+        for result in results:
+            if result.result is not ResultType.SUCCESS:
+                self.counts.tls_failures[result.result.value] += 1
+            self.on_tls(result)
+
+    def _count_secured(self, session: RelaySession) -> None:
+        verdict, policy = session.verdict, session.policy
+        if session.client.tls is None:
+            self.counts.secured["plaintext"] += 1
+        elif policy.tlsa:
+            self.counts.secured["dane"] += 1
+        elif policy.sts is not None and policy.has_trusted_chain:
+            self.counts.secured["mta-sts"] += 1
+        else:
+            is_verified = verdict is not None and verdict.is_verified
+            self.counts.secured["verified" if is_verified else "unverified"] += 1
 
     def _remember_plaintext(self, address: str) -> None:
         if len(self._plaintext) >= PLAINTEXT_MAX:
@@ -326,12 +396,13 @@ class Relay:
             options=self._options,
             contexts=self._contexts,
             deadlines=self._deadlines,
+            clock=self._clock,
             reach=self._reach,
         )
         tls = None
-        if plan.tls is Tls.IMPLICIT:
+        if host.policy.tls is Tls.IMPLICIT:
             tls = TlsStart(
-                context=self._contexts.verifying,
+                context=self._contexts.of(host.policy),
                 server_side=False,
                 server_name=host.name,
                 handshake_s=self._options.timeouts.tls_s,

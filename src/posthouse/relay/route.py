@@ -9,7 +9,8 @@ import msgspec
 
 from posthouse.kernel.ports import Chance, Resolver
 from posthouse.relay import mx
-from posthouse.relay.plan import Kind, RouteOptions, RoutePlan, Tls
+from posthouse.relay.plan import Demand, Kind, RouteOptions, RoutePlan
+from posthouse.relay.secure import Policies, secure
 
 
 def destination_of(domain: str, route: str | None, options: RouteOptions) -> str:
@@ -31,15 +32,31 @@ async def plan_route(
     resolver: Resolver,
     chance: Chance,
     options: RouteOptions,
+    demand: Demand = Demand.NONE,
+    policies: Policies | None = None,
 ) -> RoutePlan:
-    """The hosts for `domain` (A-labels or an address literal).
+    """The hosts for `domain` (A-labels or an address literal), each with its TLS policy.
 
     Args:
         route: a person's "host:port", which goes before everything.
+        demand: what the message asks of TLS.
+        policies: the MTA-STS policies of others; None leaves MTA-STS out.
     """
+    plan = await _plan(domain, route, resolver=resolver, chance=chance, options=options)
+    return await secure(plan, demand=demand, resolver=resolver, policies=policies, options=options)
+
+
+async def _plan(
+    domain: str,
+    route: str | None,
+    *,
+    resolver: Resolver,
+    chance: Chance,
+    options: RouteOptions,
+) -> RoutePlan:
     if route:
         return await mx.plan_named(
-            domain, Kind.REROUTED, (route,), Tls.OPPORTUNISTIC, resolver=resolver, options=options
+            domain, Kind.REROUTED, (route,), options.tls.tls, resolver=resolver, options=options
         )
     for configured in options.routes:
         if configured.matches(domain):
@@ -69,7 +86,19 @@ async def plan_route(
 
 
 async def explain_route(
-    domain: str, *, resolver: Resolver, chance: Chance, options: RouteOptions
+    domain: str,
+    *,
+    resolver: Resolver,
+    chance: Chance,
+    options: RouteOptions,
+    policies: Policies | None = None,
 ) -> RoutePlan:
     """What routing would do with mail for `domain`, for `posthouse resolve mx`."""
-    return await plan_route(domain, route=None, resolver=resolver, chance=chance, options=options)
+    return await plan_route(
+        domain,
+        route=None,
+        resolver=resolver,
+        chance=chance,
+        options=options,
+        policies=policies,
+    )

@@ -1,21 +1,23 @@
-"""One session with one host: opened by the route's policy, then kept for message after message.
+"""One session with one host: opened by the host's policy, then kept for message after message.
 
-TLS is opportunistic unless the route says more (RFC 7435): a host whose STARTTLS fails is asked
-again in plaintext by the pool, once (F28).
+TLS is opportunistic unless the policy says more (RFC 7435): then a host whose STARTTLS fails is
+asked again in plaintext by the pool, once (F28). Under a policy no mail goes before the handshake
+was judged, and none in plaintext.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
-import ssl
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
+from posthouse.kernel.ports import Clock
 from posthouse.net.deadlines import Deadlines
 from posthouse.net.smtp_client import SmtpClient
+from posthouse.net.stream import TlsFailure, TlsTrouble
 from posthouse.protocol.sasl.client import client_mechanism
 from posthouse.protocol.smtp.client_events import (
     Authenticated,
@@ -33,6 +35,15 @@ from posthouse.queue.work import Exchange
 from posthouse.relay.attempt import Job, Via
 from posthouse.relay.options import Options, TlsContexts
 from posthouse.relay.plan import Host, RoutePlan, Tls
+from posthouse.relay.reports import host_result
+from posthouse.relay.tls_result import TlsResult
+from posthouse.relay.verdict import Verdict, broken_handshake, judge, without_tls
+
+FLAWS_FOR_GOOD: Final = frozenset(
+    {TlsTrouble.CERTIFICATE, TlsTrouble.VERSION, TlsTrouble.CIPHER, TlsTrouble.PLAINTEXT}
+)
+"""A host whose handshake fails so has no TLS as REQUIRETLS wants it; others may be bad luck."""
+FAILED_BEFORE: Final = TlsFailure(TlsTrouble.OTHER, "an earlier TLS handshake failed")
 
 
 class OpenFailure(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +80,7 @@ class RelaySession:
         options: Options,
         contexts: TlsContexts,
         deadlines: Deadlines,
+        clock: Clock,
         reach: Callable[[str], None] = lambda point: None,
     ) -> None:
         """Args:
@@ -76,7 +88,10 @@ class RelaySession:
         """
         self.plan = plan
         self.host = host
+        self.policy = host.policy
         self.address = address
+        self.verdict: Verdict | None = None
+        """Of TLS; None until that was tried, and where a session failed before."""
         self.sent = 0
         """Messages given to it."""
         self.has_succeeded = False
@@ -85,6 +100,7 @@ class RelaySession:
         self._owner = owner
         self._options = options
         self._contexts = contexts
+        self._clock = clock
         self._reach = reach
         self._is_plaintext = is_plaintext
         self._messages_max = options.messages_max
@@ -94,7 +110,7 @@ class RelaySession:
             timeouts=options.timeouts,
             deadlines=deadlines,
             on_event=self._on_event,
-            is_tls=plan.tls is Tls.IMPLICIT,
+            is_tls=self.policy.tls is Tls.IMPLICIT,
             reader=ReplyReader(
                 lines_max=options.reply_lines_max, line_octets_max=options.line_octets_max
             ),
@@ -117,6 +133,8 @@ class RelaySession:
                 host=self.host.name,
                 address=self.address,
                 tls=f"{tls.version} {tls.cipher}" if tls is not None else "",
+                tls_policy=self.policy.words,
+                certificate=self.verdict.certificate if self.verdict is not None else "",
                 is_dsn=self.client.extensions.is_dsn,
             )
         return self._via
@@ -131,6 +149,24 @@ class RelaySession:
         """Give up; what is under way ends as if the line had broken."""
         self.client.abort(detail)
 
+    def tls_results(self) -> tuple[TlsResult, ...]:
+        """What to tell of it in TLS reports: one result for each policy of the destination."""
+        if self.verdict is None:
+            return ()
+        return tuple(
+            host_result(
+                self.plan,
+                self.host,
+                finding.policy,
+                finding.result,
+                finding.words,
+                helo=self.client.extensions.host,
+                receiving_ip=self.address,
+                sending_ip=self.client.local_address,
+            )
+            for finding in self.verdict.findings
+        )
+
     # --- events ---
 
     def _on_event(self, event: ClientEvent) -> None:
@@ -138,15 +174,16 @@ class RelaySession:
             case Ready():
                 self._ready(event)
             case TlsAgreed():
-                self.client.handshake(self._context, server_name=self.host.name)
+                context = self._contexts.of(self.policy)
+                self.client.handshake(context, server_name=self.policy.sni or self.host.name)
             case Authenticated():
                 self._usable()
             case Refused(stage=stage):
-                if stage is Stage.STARTTLS and self.plan.tls is Tls.OPPORTUNISTIC:
-                    self._is_plaintext = True
-                    self._authenticate()
+                reply = event.reply
+                if stage is Stage.STARTTLS:
+                    self._without_tls(str(reply), is_for_good=reply.is_permanent)
                 else:
-                    self._refuse(stage.value, str(event.reply), event.reply.status or "4.7.0")
+                    self._refuse(stage.value, str(reply), reply.status or "4.7.0")
             case MessageEnded(message=message):
                 job: Job = message.tag
                 self._reach("relay.after-dot")  # the host has answered, nothing is recorded (F30)
@@ -160,21 +197,50 @@ class RelaySession:
             case Closed():
                 self._ended(None)
 
-    @property
-    def _context(self) -> ssl.SSLContext:
-        is_checked = self.plan.tls in (Tls.VERIFIED, Tls.IMPLICIT)
-        return self._contexts.verifying if is_checked else self._contexts.opportunistic
-
     def _ready(self, event: Ready) -> None:
-        tls = self.plan.tls
-        if event.is_tls or tls is Tls.OFF or self._is_plaintext:
+        policy = self.policy
+        if event.is_tls:
+            self._judge(event)
+        elif policy.tls is Tls.OFF:
+            self._authenticate()
+        elif self._is_plaintext:
+            self.verdict = broken_handshake(policy, FAILED_BEFORE)
             self._authenticate()
         elif event.extensions.is_starttls:
             self.client.start_tls()
-        elif tls is Tls.OPPORTUNISTIC:
-            self._authenticate()
         else:
-            self._refuse("starttls", "the host does not offer STARTTLS", "4.7.10")
+            self._without_tls("the host does not offer STARTTLS", is_for_good=True)
+
+    def _judge(self, event: Ready) -> None:
+        """The handshake is over: whether the host is who it has to be."""
+        now = self._clock.now()
+        verdict = self.verdict = judge(
+            self.policy, self.client.peer_chain(), self.host.name, now, self._contexts.verifier
+        )
+        if verdict.problem:
+            self._refuse_tls("tls", verdict.problem, "4.7.5", is_for_good=True)
+        elif self.policy.is_requiretls and not event.extensions.is_requiretls:
+            words = "the host does not offer REQUIRETLS, which the sender demands"
+            self._refuse("ehlo", words, "5.7.30", is_permanent=True)  # RFC 8689 §4.2.1
+        else:
+            self._authenticate()
+
+    def _without_tls(self, words: str, *, is_for_good: bool) -> None:
+        self.verdict = without_tls(self.policy, words)
+        if self.verdict.problem:
+            self._refuse_tls("starttls", words, "4.7.10", is_for_good=is_for_good)
+        else:
+            self._is_plaintext = True
+            self._authenticate()
+
+    def _refuse_tls(self, step: str, words: str, status: str, *, is_for_good: bool) -> None:
+        """The host's TLS is not what its policy asks: another host, or later. What a sender
+        demands is not waited for: they are told (RFC 8689 §4.2.1)."""
+        words = f"{words} (TLS policy: {self.policy.words})"
+        if self.policy.is_requiretls and is_for_good:
+            self._refuse(step, words, "5.7.10", is_permanent=True)
+        else:
+            self._refuse(step, words, status)
 
     def _authenticate(self) -> None:
         login = self.plan.login
@@ -197,25 +263,45 @@ class RelaySession:
         if not self.opened.done():
             self.opened.set_result(None)
 
-    def _refuse(self, step: str, words: str, status: str) -> None:
-        """What the route asks of the host cannot be had: ours to repair, so temporary (P8)."""
-        self._not_opened(OpenFailure(exchange=self._exchange(step, words), status=f"4{status[1:]}"))
+    def _refuse(self, step: str, words: str, status: str, *, is_permanent: bool = False) -> None:
+        """What is asked of the host cannot be had. But for what the sender demands that may
+        change, so it is temporary (P8)."""
+        self._not_opened(
+            OpenFailure(
+                exchange=self._exchange(step, words),
+                status=status if is_permanent else f"4{status[1:]}",
+                is_permanent=is_permanent,
+            )
+        )
         self.client.quit()
 
     def _failed(self, event: SessionFailed) -> None:
         words = str(event.reply) if event.reply is not None else event.detail
         failure = self.client.tls_failure
         if not self.opened.done():
-            is_tls = failure is not None and not self.is_open
-            self._not_opened(
-                OpenFailure(
-                    exchange=self._exchange("tls" if is_tls else event.stage.value, words),
-                    status=_status(event, is_tls=is_tls),
-                    is_permanent=not event.is_transient,
-                    is_tls=is_tls,
-                )
-            )
+            if failure is not None:
+                self.verdict = broken_handshake(self.policy, failure)
+            self._not_opened(self._open_failure(event, failure, words))
         self._ended(event)
+
+    def _open_failure(
+        self, event: SessionFailed, failure: TlsFailure | None, words: str
+    ) -> OpenFailure:
+        if failure is None:
+            return OpenFailure(
+                exchange=self._exchange(event.stage.value, words),
+                status=_status(event),
+                is_permanent=not event.is_transient,
+            )
+        if not self.policy.allows_plaintext:
+            words = f"{words} (TLS policy: {self.policy.words})"
+        is_permanent = self.policy.is_requiretls and failure.trouble in FLAWS_FOR_GOOD
+        return OpenFailure(
+            exchange=self._exchange("tls", words),
+            status="5.7.10" if is_permanent else "4.7.5",
+            is_permanent=is_permanent,
+            is_tls=True,
+        )
 
     def _not_opened(self, failure: OpenFailure) -> None:
         if not self.opened.done():
@@ -235,10 +321,8 @@ class RelaySession:
             self._owner.session_ended(self, failure)
 
 
-def _status(event: SessionFailed, *, is_tls: bool) -> str:
+def _status(event: SessionFailed) -> str:
     """RFC 3463 §3.5 and §3.8: the host's own status, or ours for it."""
-    if is_tls:
-        return "4.7.5"
     if event.reply is not None:
         return event.reply.status or ("4.3.2" if event.is_transient else "5.3.2")
     return "4.4.2"

@@ -10,6 +10,7 @@ import errno
 import itertools
 import os
 import socket
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
@@ -23,17 +24,20 @@ from posthouse.app import World as Ports
 from posthouse.config import build
 from posthouse.config.schema import STANDARD_PORTS, Config, Service
 from posthouse.dns.resolver import CachingResolver
-from posthouse.kernel.ports import Chance, Clock, Network, Resolver
+from posthouse.kernel.ports import Chance, Clock, Fetch, Network, Resolver, TransportProtocol
 from posthouse.mailauth.dkim.grammar import ED25519, RSA
 from posthouse.mailauth.dkim.sign import NewKey, generate, public_octets
+from posthouse.net.fetch import HTTPS_PORT, HttpsFetch
 from posthouse.net.workers import ThreadWorkers
 from posthouse.net.world import SystemChance, SystemClock, SystemNetwork
 from posthouse.sim.chance import SeededChance
 from posthouse.sim.disk import SimDisk
 from posthouse.sim.dns import ZoneResolver, Zones
 from posthouse.sim.dns_server import LabDns
+from posthouse.sim.web import Web
 from posthouse.sim.world import World
 from posthouse.store.blobs.disk import FileDisk
+from posthouse.tls.contexts import verifying_client_context
 
 SERVICES: Final = (
     Service.MX,
@@ -85,6 +89,31 @@ class Ground(Protocol):
     def close(self) -> None: ...
 
 
+class _HostNetwork:
+    """The network as one host of many on this machine has it: its connections come from its own
+    address, as SPF and reverse DNS want it."""
+
+    def __init__(self, network: Network, address: str) -> None:
+        self._address = address
+        self._network = network
+        self.listen = network.listen
+        self.exchange = network.exchange
+
+    async def connect(
+        self,
+        factory: Callable[[], TransportProtocol],
+        address: str,
+        port: int,
+        *,
+        timeout_s: float,
+        local_address: str | None = None,
+    ) -> TransportProtocol:
+        own = local_address or (self._address if ":" not in address else None)
+        return await self._network.connect(
+            factory, address, port, timeout_s=timeout_s, local_address=own
+        )
+
+
 class Loopback:
     """127.x.y.z of this machine, with real sockets, files, threads and time."""
 
@@ -95,12 +124,17 @@ class Loopback:
         port_base: int | None = None,
         dns_port: int = 0,
         password_cost: Cost = LOW_COST,
+        ca_file: Path | None = None,
     ) -> None:
         """Args:
         network: first three numbers of the addresses; None takes one that belongs to this
             process, so that laboratories beside each other never meet.
         port_base: services listen on this plus their standard port; None takes free ports.
         """
+        self.ca_file = ca_file
+        """Roots that nodes trust, as PEM; None is the system's."""
+        self.https_port = HTTPS_PORT
+        """Where nodes fetch policies from: a host of a test has one that is free."""
         self.zones = Zones()
         self.clock: Clock = SystemClock()
         self.chance: Chance = SystemChance()
@@ -131,10 +165,12 @@ class Loopback:
         return Ports(
             clock=self.clock,
             chance=self.chance,
-            network=self.network,
+            network=_HostNetwork(self.network, address),
             disk=FileDisk(),
             workers=self._workers,
             resolver=self._resolver,
+            fetch=self._fetch,
+            ca_file=self.ca_file,
             password_cost=self._password_cost,
             mx_port=self.ports[Service.MX],
         )
@@ -145,6 +181,14 @@ class Loopback:
     def close(self) -> None:
         self._dns.close()
         self._workers.close()
+
+    def _fetch(self, config: Config, resolver: Resolver) -> Fetch:
+        return HttpsFetch(
+            resolver,
+            context=verifying_client_context(self.ca_file),
+            port=self.https_port,
+            allow_private_addresses=True,
+        )
 
     def _resolver(self, config: Config) -> Resolver:
         return CachingResolver(
@@ -192,6 +236,7 @@ class Simulated:
         self.disks: dict[Path, SimDisk] = {}
         self._leisure = leisure
         self._resolver = ZoneResolver(world.zones)
+        self.web = Web()
 
     async def open(self) -> None: ...
 
@@ -214,6 +259,7 @@ class Simulated:
             disk=disk,
             workers=self.world.workers,
             resolver=lambda config: self._resolver,
+            fetch=lambda config, resolver: self.web,
             password_cost=LOW_COST,
             is_store_inline=True,
             vfs=disk.vfs,
