@@ -138,6 +138,7 @@ class SimDisk:
                 target = Path(folder) / os.path.relpath(path, self.folder)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(octets)
+                target.chmod(0o600)  # as all files of a server are
 
     def _untouched(self, known: dict[str, bytes | None]) -> dict[str, bytes | None]:
         """Files that lay here before and were not opened since; shared memory is none."""

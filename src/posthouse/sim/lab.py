@@ -36,6 +36,7 @@ from posthouse.message import build
 from posthouse.message.address import parse_mailbox
 from posthouse.observe.log import Log, Put
 from posthouse.observe.options import LogFormat, LogLevel, LogOptions
+from posthouse.protocol.dns.grammar import reverse_name
 from posthouse.queue.ledger import LedgerReport, check
 from posthouse.sim.dns import Zones
 from posthouse.sim.ground import Ground, Loopback
@@ -321,12 +322,15 @@ class Lab:
         return peer
 
     def publish(self, domain: str, hostname: str, address: str, *, preference: int = 10) -> None:
-        """MX, A and SPF records."""
+        """MX, A, PTR and SPF records."""
         zones = self.ground.zones
+        zones.add(reverse_name(address), "PTR", f"{hostname}.")
         zones.add(domain, "MX", f"{preference} {hostname}.")
         zones.add(hostname, "A", address)
         zones.remove(domain, "TXT")
         zones.add(domain, "TXT", '"v=spf1 mx -all"')
+        zones.remove(hostname, "TXT")
+        zones.add(hostname, "TXT", '"v=spf1 a -all"')
 
     def node(self, name: str) -> LabNode:
         return self.nodes[name]
