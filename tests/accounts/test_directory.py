@@ -25,6 +25,10 @@ def plain_alias(tx, address: str, target: str) -> None:
     tx.changed(DirectoryChanged())
 
 
+def add_account(tx, address: str) -> None:
+    admin.add_account(tx, address, password_hash=None, quota_octets=None)
+
+
 def find(store: SqliteStore, text: str, options: Options = OPTIONS):
     address = Address("postmaster", "") if text == "postmaster" else parse_mailbox(text)
     return store.read_now(lambda tx: look_up(tx, address, options))
@@ -167,6 +171,11 @@ def test_an_account_sends_as_its_own_addresses_and_aliases_only(
             ),
             "looks the same",
         ),  # H49: full-width a
+        (lambda tx: add_account(tx, "аda@example.org"), "mixes Cyrillic and Latin"),  # H49
+        (lambda tx: add_account(tx, "bοb@example.org"), "mixes Latin and Greek"),  # H49
+        (lambda tx: add_account(tx, "bob\u200b@example.org"), "looks the same"),  # H49
+        (lambda tx: add_account(tx, "zоё@bücher.example"), "mixes"),  # H49
+        (lambda tx: add_account(tx, "zoe\u0308@bücher.example"), "there already"),  # H49: NFD
         (lambda tx: admin.add_alias(tx, "ada@example.org", "bob@example.org"), "is an account"),
         (lambda tx: admin.add_alias(tx, "x@example.org", "x@example.org"), "own target"),
         (lambda tx: admin.remove_alias(tx, "x@example.org", None), "no such alias"),
@@ -179,3 +188,19 @@ def test_mistakes_of_administrators_are_named_in_words(
 ) -> None:
     with pytest.raises(UserError, match=words):
         store.write_now(change)
+
+
+# H49: whole words in another script, and names of one script that look like nobody's
+def test_accounts_drawn_alike_in_another_script_are_refused(store: SqliteStore) -> None:
+    for name in (
+        "coco@example.org",
+        "иван@example.org",
+        "καλημερα@example.org",
+        "日本a@example.org",
+    ):
+        store.write_now(lambda tx, name=name: add_account(tx, name))
+    for name in ("сосо@example.org", "СОСО@example.org"):
+        with pytest.raises(UserError, match="looks the same as the account coco@example.org"):
+            store.write_now(lambda tx, name=name: add_account(tx, name))
+    # In another domain it is another address, and nobody mistakes the domains.
+    store.write_now(lambda tx: add_account(tx, "сосо@bücher.example"))

@@ -33,6 +33,7 @@ from posthouse.kernel.ports import (
     Clock,
     DnsAnswer,
     DnsStatus,
+    DnsUpdateFailed,
     DnsUpdater,
     RecordType,
     Resolver,
@@ -49,6 +50,9 @@ LOOK_S: Final = 3_600.0
 LOOK_SOON_S: Final = 300.0
 """While a new key waits for the DNS and somebody may be publishing it."""
 SOON_FOR_S: Final = 2 * 86_400.0
+TTL_WAIT_MIN_S: Final = 3_600.0
+"""At least: the answer may have lain in a cache, and that there was no such record is often kept
+longer than the record itself."""
 TTL_WAIT_MAX_S: Final = 86_400.0
 TTL_S: Final = 3_600
 """Of the records we publish ourselves."""
@@ -194,7 +198,7 @@ class _Walk:
         caches do not have yet is no worse off than mail that is not signed."""
         if not self._in(KeyState.SIGNING, key.algorithm):
             return 0
-        return int(min(seen.ttl_s, TTL_WAIT_MAX_S) * US)
+        return int(min(max(seen.ttl_s, TTL_WAIT_MIN_S), TTL_WAIT_MAX_S) * US)
 
     def _sign(self, key: DomainKey) -> None:
         for before in self._in(KeyState.SIGNING, key.algorithm):
@@ -334,15 +338,18 @@ class Rotation:
             self._tell(Transition(key=key, step=Step.MADE))
 
     async def _publish(self, updater: DnsUpdater, domain: str, sights: Mapping[int, Sight]) -> None:
-        """Records that should be there and are not, and the other way round. Raises
-        DnsUpdateFailed."""
+        """Records that should be there and are not, and the other way round."""
         now = self._clock.unix_us()
         for key in await self._store.read(lambda tx: keys(tx, domain)):
             seen = sights.get(key.id, NOT_YET)
-            if key.state in (KeyState.WAITING, KeyState.SIGNING) and seen.is_shown is False:
-                await updater.put_txt(key.record_name, (key.record,), TTL_S)
-            elif seen.is_shown and is_needless(key, now, self.options):
-                await updater.remove_txt(key.record_name, (key.record,))
+            is_needed = key.state in (KeyState.WAITING, KeyState.SIGNING)
+            try:
+                if is_needed and seen.is_shown is False:
+                    await updater.put_txt(key.record_name, (key.record,), TTL_S)
+                elif seen.is_shown and is_needless(key, now, self.options):
+                    await updater.remove_txt(key.record_name, (key.record,))
+            except DnsUpdateFailed as error:
+                self._log.write(events.KEY_PUBLISH_FAILED, domain=domain, detail=str(error))
 
     def _next_s(self, known: Sequence[DomainKey]) -> float:
         """Seconds until the next look: soon while somebody may be publishing, and when the wait

@@ -121,6 +121,18 @@ MTA_STS_NOT_REFRESHED: Final = _warning(
     "A policy in use cannot be fetched anew; it counts for some days more: domain, days, detail.",
 )
 
+# DMARC and TLS reports
+REPORT_SENT: Final = _info("report.sent", "A report is on its way: kind, domain, detail.")
+REPORT_NOT_SENT: Final = _info(
+    "report.not_sent", "A report that is due was not sent: kind, domain, detail."
+)
+REPORT_READ: Final = _info(
+    "report.read", "A report came and is kept: id, kind, domain, reporter, authenticated."
+)
+REPORT_UNREAD: Final = _warning(
+    "report.unread", "Mail to a report address holds no report that can be read: id, detail."
+)
+
 # DKIM keys of our domains
 KEY_MADE: Final = _info(
     "key.made", "A DKIM key waits for the DNS to show its record: domain, selector, algorithm."
