@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from posthouse.mailauth.dkim.grammar import RSA
 from posthouse.mailauth.dmarc.discover import Discovered
 from posthouse.mailauth.policy import Judgement, Verdict
 from posthouse.mailauth.results import (
@@ -55,12 +56,15 @@ def spf_words(outcome: SpfOutcome, *, address: str) -> str:
         case Result.PERMERROR:
             return f"the SPF record of {who} is wrong: {outcome.reason}"
         case _:
-            return f"{who} has no SPF record" + (f": {outcome.reason}" if outcome.reason else "")
+            if outcome.reason.endswith("has no SPF record"):
+                return f"{who} has no SPF record"
+            return f"SPF has nothing to say about {who}: {outcome.reason}"
 
 
 def dkim_words(outcome: DkimOutcome) -> str:
     key = f"selector {outcome.selector}, {outcome.algorithm}" if outcome.selector else ""
-    size = f", {outcome.key_bits} bits" if outcome.key_bits else ""
+    is_rsa = outcome.algorithm == RSA
+    size = f", {outcome.key_bits} bits" if outcome.key_bits and is_rsa else ""
     who = f"{outcome.domain} ({key}{size})" if outcome.domain else "somebody"
     testing = "; its key is marked as a test (t=y)" if outcome.is_testing else ""
     if outcome.result is Result.PASS:
@@ -91,7 +95,8 @@ def dmarc_words(outcome: DmarcOutcome) -> str:
             vouching.append(f"the signature of {outcome.aligned_signature}")
         if outcome.is_spf_aligned:
             vouching.append("SPF")
-        return f"{' and '.join(vouching)} vouches for {author} (From)"
+        verb = "vouch" if len(vouching) > 1 else "vouches"
+        return f"{' and '.join(vouching)} {verb} for {author} (From)"
     if outcome.result is Result.FAIL:
         text = f"neither SPF nor a signature vouches for {author} (From)"
         return f"{text}, which asks {WISHES[outcome.requested]}"
