@@ -200,7 +200,7 @@ def test_accounts_drawn_alike_in_another_script_are_refused(store: SqliteStore) 
     ):
         store.write_now(lambda tx, name=name: add_account(tx, name))
     for name in ("сосо@example.org", "СОСО@example.org"):
-        with pytest.raises(UserError, match="looks the same as the account coco@example.org"):
+        with pytest.raises(UserError, match=r"looks the same as the account coco@example\.org"):
             store.write_now(lambda tx, name=name: add_account(tx, name))
     # In another domain it is another address, and nobody mistakes the domains.
     store.write_now(lambda tx: add_account(tx, "сосо@bücher.example"))

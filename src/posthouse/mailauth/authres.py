@@ -133,7 +133,7 @@ _ATOM: Final = re.compile(rb'[^\x00-\x20\x7f()<>@,;:\\"/\[\]?=]++')
 _PLAIN: Final = re.compile(rb'[^;("]++')
 _BARE_VALUE: Final = re.compile(rb'[^\x00-\x20\x7f();"]++')
 _LENIENT_KEY: Final = re.compile(rb"[A-Za-z0-9_\-]++")
-_NUMBER: Final = re.compile(rb"[0-9]{1,9}(?![0-9])")
+_NUMBER: Final = re.compile(rb"[0-9]++")
 _PAIR: Final = re.compile(rb"\\(.)", re.DOTALL)
 
 
@@ -234,12 +234,20 @@ def _read_head(reader: _Reader) -> tuple[str, int]:
     if not identity:
         raise _Malformed
     reader.skip()
-    version = reader.take(_NUMBER)
+    version = _version(reader)
     reader.skip()
     if not reader.is_at_end and not reader.is_at(b";"):
         raise _Malformed
     text = identity.decode("utf-8", "replace")
-    return normal_id(text), VERSION if version is None else int(version)
+    return normal_id(text), version
+
+
+def _version(reader: _Reader) -> int:
+    """As written, `VERSION` where nothing is; 0 for a number nobody can mean."""
+    digits = reader.take(_NUMBER)
+    if digits is None:
+        return VERSION
+    return int(digits) if len(digits) < 10 else 0
 
 
 def _read_results(reader: _Reader) -> tuple[tuple[Finding, ...], bool]:
@@ -262,13 +270,11 @@ def _read_results(reader: _Reader) -> tuple[tuple[Finding, ...], bool]:
 def _read_result(reader: _Reader) -> tuple[Finding | None, bool]:
     """One resinfo, and whether all of it was read; nothing for "none"."""
     method = _key(reader)
-    version = b"1"
-    if method and reader.takes(b"/"):
-        version = reader.take(_NUMBER) or b""
+    version = _version(reader) if method and reader.takes(b"/") else VERSION
     if not reader.takes(b"="):
         return None, method == "none"
     result = _key(reader)
-    if not method or not result or int(version or b"0") != 1:
+    if not method or not result or version != VERSION:
         return None, False
     reader.skip()
     reason = ""
