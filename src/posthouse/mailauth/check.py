@@ -19,7 +19,7 @@ import msgspec
 
 from posthouse.kernel.envelope import Address
 from posthouse.kernel.finding import Finding
-from posthouse.kernel.ports import Resolver
+from posthouse.kernel.ports import DnsAnswer, RecordType, Resolver
 from posthouse.mailauth import findings as told
 from posthouse.mailauth import iprev
 from posthouse.mailauth.arc import verify as arc
@@ -153,15 +153,16 @@ class Checks:
         self, resolver: Resolver, sleep: Callable[[float], Awaitable[None]]
     ) -> Checked:
         """Ask for what is not known, until `deadline_s` is over."""
-        late = Late()
+        late, remembering = Late(), _Remembering(resolver)
         async with asyncio.TaskGroup() as tasks:
             timer = tasks.create_task(self._watch(late, sleep))
             if "dmarc" not in self._waiting:
-                await self._first(resolver, late, tasks)
-                self._note("dmarc", try_known(self._dmarc(), resolver.known, self._policy_budget))
+                await self._first(remembering, late, tasks)
+                known = remembering.known
+                self._note("dmarc", try_known(self._dmarc(), known, self._policy_budget))
             last = self._waiting.pop("dmarc", None)
             if last is not None:
-                self._done["dmarc"] = await finish(last, resolver, self._policy_budget, late)
+                self._done["dmarc"] = await finish(last, remembering, self._policy_budget, late)
             timer.cancel()
         return self._checked()
 
@@ -211,6 +212,24 @@ class Checks:
             questions=self._budget.asked + self._policy_budget.asked,
             is_over_budget=self._budget.is_spent or self._policy_budget.is_spent,
         )
+
+
+class _Remembering:
+    """A resolver whose answers for this message stay known, whatever a cache makes of them: what was
+    found out about a policy in time counts, also where others took all the time there was."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+        self._answers: dict[tuple[str, RecordType], DnsAnswer] = {}
+
+    async def resolve(self, name: str, record_type: RecordType) -> DnsAnswer:
+        answer = await self._resolver.resolve(name, record_type)
+        self._answers[name, record_type] = answer
+        return answer
+
+    def known(self, name: str, record_type: RecordType) -> DnsAnswer | None:
+        answer = self._answers.get((name, record_type))
+        return answer if answer is not None else self._resolver.known(name, record_type)
 
 
 def findings(checked: Checked, *, address: str = "") -> tuple[Finding, ...]:
