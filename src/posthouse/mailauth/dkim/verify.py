@@ -125,7 +125,7 @@ def prepare(
                 raise DkimSyntaxError(fault)
             read.append((field, read_signature(canonical.without_line_end(value))))
         except DkimSyntaxError as error:
-            read.append(_unreadable(value, error))
+            read.append(_unreadable(octets, field, error))
     bodies = body_hashes(
         octets, section.body, [each[1] for each in read if isinstance(each, tuple)]
     )
@@ -198,7 +198,13 @@ def _unsigned(fields: Fields, names: tuple[bytes, ...]) -> tuple[tuple[str, ...]
     return doubled, uncovered
 
 
-_D_TAG: Final = re.compile(rb"(?:\A|;)[ \t\r\n]*+d[ \t\r\n]*+=[ \t\r\n]*+([^; \t\r\n]{1,253})")
+_D_TAG: Final = re.compile(rb"[:;][ \t\r\n]*+d[ \t\r\n]*+=[ \t\r\n]*+([^; \t\r\n]{1,253})")
+
+
+def _domain_of(octets: bytes, field: Field) -> str:
+    """d= of a field that may not be readable, as it is written."""
+    found = _D_TAG.search(octets, field.value_start - 1, field.end)
+    return found[1].decode("utf-8", "replace").lower() if found is not None else ""
 
 
 def _chosen(
@@ -210,9 +216,7 @@ def _chosen(
     authors = [domain.split(".")[::-1] for domain in author_domains]
 
     def distance(at: int) -> tuple[int, int]:
-        found = _D_TAG.search(octets, places[at].value_start, places[at].end)
-        domain = found[1].decode("latin-1").lower() if found is not None else ""
-        labels = domain.split(".")[::-1]
+        labels = _domain_of(octets, places[at]).split(".")[::-1]
         return min((_distance(labels, author) for author in authors), default=0), at
 
     best = sorted(range(len(places)), key=distance)[:signatures_max]
@@ -233,9 +237,8 @@ def _distance(labels: list[str], author: list[str]) -> int:
     return 2 if common >= 2 else 3
 
 
-def _unreadable(value: bytes, error: DkimSyntaxError) -> DkimOutcome:
-    found = _D_TAG.search(value)
-    domain = shown(found[1].decode("utf-8", "replace")) if found is not None else ""
+def _unreadable(octets: bytes, field: Field, error: DkimSyntaxError) -> DkimOutcome:
+    domain = shown(_domain_of(octets, field))
     return DkimOutcome(
         result=Result.NEUTRAL if error.is_unknown else Result.PERMERROR,
         reason=f"the signature field cannot be used: {error}",
