@@ -7,7 +7,8 @@ import pytest
 
 from posthouse.config import build
 from posthouse.config.schema import Config, Service
-from posthouse.config.settings import load
+from posthouse.config.settings import ConfigError, load
+from posthouse.relay.plan import Tls
 
 DEFAULTS = Config()
 
@@ -70,6 +71,8 @@ def test_the_defaults_of_packages_and_schema_agree() -> None:
         build.log_options(DEFAULTS),
         build.dns_options(DEFAULTS, resolv_conf=str),
         build.pop3_options(DEFAULTS),
+        build.tls_options(DEFAULTS),
+        build.mta_sts_options(DEFAULTS),
     ):
         assert built == type(built)()
     store = build.store_options(DEFAULTS)
@@ -113,3 +116,32 @@ def test_a_setting_reaches_the_part_that_obeys_it(line: str, read) -> None:
 def test_every_tls_version_that_can_be_set_is_known(word: str) -> None:
     version = build.minimum_tls_version(load(f'tls.minimum_version = "{word}"'))
     assert version.name == f"TLSv{word.replace('.', '_')}"
+
+
+def test_policies_of_tls_keep_their_order_and_their_names() -> None:
+    config = load(
+        """
+        [relay]
+        tls = "required"
+        is_mta_sts = false
+        [[relay.tls_policy]]
+        domain = "*.example.org"
+        tls = "verified"
+        names = ["mx.example.net", "*.example.com"]
+        [[relay.tls_policy]]
+        domain = "broken.example"
+        tls = "opportunistic"
+        uses_published = false
+        """
+    )
+    options = build.tls_options(config)
+    assert (options.tls, options.is_dane, options.is_mta_sts) == (Tls.REQUIRED, True, False)
+    first, second = options.policies
+    assert first.names == ("mx.example.net", "*.example.com") and first.uses_published
+    assert first.matches("a.example.org") and not first.matches("example.org")
+    assert second.matches("broken.example") and not second.uses_published
+
+
+def test_names_that_nobody_would_look_at_are_a_mistake() -> None:
+    with pytest.raises(ConfigError, match="nobody looks at the names"):
+        load('[[relay.tls_policy]]\ndomain = "a.example"\ntls = "required"\nnames = ["b.example"]')
