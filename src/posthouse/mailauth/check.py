@@ -90,7 +90,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     counted: DmarcOutcome
     """The one that counts."""
     questions: int
-    """DNS questions asked for, known answers included."""
+    """DNS questions that were asked; what was known already is not counted."""
     is_over_budget: bool
 
 
@@ -215,7 +215,7 @@ class Checks:
 
 
 class _Remembering:
-    """A resolver whose answers for this message stay known, whatever a cache makes of them: what was
+    """A resolver whose answers for this message stay known, whatever a cache makes of them: what is
     found out about a policy in time counts, also where others took all the time there was."""
 
     def __init__(self, resolver: Resolver) -> None:

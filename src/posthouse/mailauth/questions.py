@@ -42,7 +42,8 @@ Questions = Generator[tuple[Question, ...], Answers, T]
 
 
 class Budget:
-    """DNS questions that may still be asked for a message (`dns.per_message_max`)."""
+    """DNS questions that may still be asked for a message (`dns.per_message_max`). What is known
+    already costs nothing: a sender of many messages brings the same questions each time."""
 
     __slots__ = ("asked", "left")
 
@@ -82,14 +83,19 @@ def _step(
     try:
         wanted = begin(check)
         while True:
-            if not budget.take(len(wanted)):
-                wanted = check.send(_failures(wanted, OVER_BUDGET))
-                continue
             found = [known(each.name, each.record_type) for each in wanted]
             answers = [answer for answer in found if answer is not None]
-            if len(answers) < len(found):
+            if len(answers) == len(found):
+                wanted = check.send(tuple(answers))
+            elif budget.take(len(found) - len(answers)):
                 return Suspended(check, wanted)
-            wanted = check.send(tuple(answers))
+            else:
+                wanted = check.send(
+                    tuple(
+                        _failed(question, OVER_BUDGET) if answer is None else answer
+                        for question, answer in zip(wanted, found, strict=True)
+                    )
+                )
     except StopIteration as end:
         result: T = end.value
         return result

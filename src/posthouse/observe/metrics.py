@@ -45,7 +45,7 @@ MAILAUTH_RESULTS: Final = tuple(
         ("dmarc", "none pass fail temperror permerror"),
         ("arc", "none pass fail temperror"),
         ("iprev", "pass fail temperror permerror"),
-        ("homograph", "policy"),
+        ("homograph", "fail"),
         ("dns-budget", "policy"),
     )
     for result in results.split()

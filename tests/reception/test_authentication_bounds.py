@@ -1,0 +1,35 @@
+"""Mail authentication over a whole node where senders are many, strange or many times the same."""
+
+from __future__ import annotations
+
+from posthouse.sim.lab import Lab
+from posthouse.sim.talk import stuffed
+from tests.reception.house import ADA, greeted, simulated
+from tests.reception.test_authentication import bring, decision, from_bank, publish, signed
+
+
+@simulated()
+async def test_a_sender_of_many_messages_is_checked_to_the_last_one(lab: Lab) -> None:
+    """What is known already costs nothing of `dns.per_session_max`."""
+    publish(lab)
+    talk = await greeted(lab)
+    for number in range(80):
+        assert (await talk.say(b"MAIL FROM:<boss@bank.example>")).startswith(b"250 ")
+        assert (await talk.say(f"RCPT TO:<{ADA}>".encode())).startswith(b"250 ")
+        assert (await talk.say(b"DATA")).startswith(b"354 ")
+        talk.send(stuffed(signed(from_bank())))
+        reply = await talk.reply()
+        assert reply.startswith(b"250 "), (number, reply)
+    talk.close()
+    record = await decision(lab, reply)
+    assert [one.result for one in record.findings if one.name in ("dkim", "dmarc")] == ["pass"] * 2
+
+
+# H49
+@simulated()
+async def test_an_author_drawn_like_another_is_taken_with_a_finding(lab: Lab) -> None:
+    drawn = "<boss@раypal.example>".encode()
+    reply = await bring(lab, from_bank(author=drawn), sender="boss@x.example")
+    assert reply.startswith(b"250 "), reply
+    [found] = [one for one in (await decision(lab, reply)).findings if one.name == "homograph"]
+    assert found.result == "fail"
