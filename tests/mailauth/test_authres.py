@@ -155,6 +155,9 @@ def test_findings_keep_reason_and_evidence() -> None:
         ("a b@example.org", '"a b"@example.org'),
         ('a"\\@example.org', '"a\\"\\\\"@example.org'),
         ("ü@example.org", "@example.org"),
+        ("a@bücher.example", "a@xn--bcher-kva.example"),  # RFC 8616
+        ("@bücher.example", "@xn--bcher-kva.example"),
+        ("bücher.example", "xn--bcher-kva.example"),
         ("a@b@example.org", '"a@b"@example.org'),
         ("2001:db8::1", '"2001:db8::1"'),
         ("a;b=c", '"a;b=c"'),

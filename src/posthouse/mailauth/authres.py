@@ -65,7 +65,7 @@ def render(authserv_id: str, findings: Iterable[Finding]) -> bytes:
     "?", as the decision record keeps it whole.
     """
     entries = [entry for finding in findings if (entry := _entry(finding))]
-    identity = _value(authserv_id if authserv_id.isascii() else normal_id(authserv_id))
+    identity = _value(authserv_id)
     if not entries:
         return f"Authentication-Results: {identity}; none\r\n".encode("ascii")
     lines = [f"Authentication-Results: {identity}"]
@@ -96,6 +96,8 @@ def _entry(finding: Finding) -> list[str]:
 
 def _value(text: str) -> str:
     """A pvalue: a token, an address or `@domain`, or else a quoted string."""
+    if not text.isascii():
+        text = _with_a_labels(text)
     if _TOKEN.fullmatch(text) is not None and len(text) <= _PVALUE_MAX:
         return text
     local_part, at, domain = text.rpartition("@")
@@ -104,6 +106,14 @@ def _value(text: str) -> str:
         # Outside an internationalized message there is no way to write it, so the domain it is.
         return f"{written if written.isascii() else ''}@{domain}"
     return _quoted(text[:_PVALUE_MAX])
+
+
+def _with_a_labels(text: str) -> str:
+    local_part, at, domain = text.rpartition("@")
+    try:
+        return f"{local_part}{at}{domain_to_ascii(domain)}"
+    except AddressError:
+        return text
 
 
 def _quoted(text: str) -> str:

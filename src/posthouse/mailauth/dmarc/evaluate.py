@@ -28,8 +28,9 @@ from posthouse.mailauth.results import (
     SpfOutcome,
 )
 
-AUTHOR_DOMAINS_MAX: Final = 4
-"""Judged for one message; more make the evaluation incomplete (RFC 9989 §11.5)."""
+AUTHOR_DOMAINS_MAX: Final = 3
+"""Judged for one message; more make the evaluation incomplete (RFC 9989 §11.5). DNS questions for
+all their walks have to be kept back, or somebody uses them up to get a policy overlooked."""
 IDENTIFIERS_MAX: Final = 8
 """Authenticated domains of each kind that are looked at."""
 
@@ -101,8 +102,8 @@ def evaluate(
 
 
 def strictest(outcomes: Sequence[DmarcOutcome]) -> DmarcOutcome:
-    """The one that counts for the message: a failure before everything else, the one that asks for
-    most first (RFC 9989 §11.5), and a pass only where all passed (H33).
+    """The one that counts for the message: whose policy asks for most and is not met (RFC 9989
+    §11.5), or may not be met; then what could not be judged; a pass only where all passed (H33).
 
     Args:
         outcomes: of `evaluate`, which always gives one at least.
@@ -113,16 +114,15 @@ def strictest(outcomes: Sequence[DmarcOutcome]) -> DmarcOutcome:
 _RANKS: Final = {
     Result.PASS: 0,
     Result.NONE: 1,
-    Result.FAIL: 2,  # of a policy that asks for nothing
-    Result.PERMERROR: 3,
-    Result.TEMPERROR: 4,
+    Result.TEMPERROR: 2,
+    Result.FAIL: 3,
+    Result.PERMERROR: 4,
 }
 
 
-def _strictness(outcome: DmarcOutcome) -> int:
-    if outcome.result is Result.FAIL and outcome.requested is not Disposition.NONE:
-        return 10 + outcome.requested.rank
-    return _RANKS[outcome.result]
+def _strictness(outcome: DmarcOutcome) -> tuple[int, int]:
+    is_met = outcome.result not in (Result.FAIL, Result.TEMPERROR)
+    return 0 if is_met else outcome.requested.rank, _RANKS[outcome.result]
 
 
 def _of_spf(spf: SpfOutcome | None) -> _Identifiers:
@@ -221,7 +221,7 @@ class _Author:
         spf, _ = self._align(self._by_spf, policy.spf_alignment, walker, evidence)
         dkim, signer = self._align(self._by_dkim, policy.dkim_alignment, walker, evidence)
         exists = self._exists(missing, evidence)
-        requested = _requested(policy, found.domain, exists=exists is not False)
+        requested = _requested(policy, found.domain, exists=exists)
         if _Aligned.YES in (spf, dkim):
             result, reason = Result.PASS, ""
         elif _Aligned.UNKNOWN in (spf, dkim):
@@ -286,11 +286,13 @@ class _Author:
         return f"what passed is of {shown}, not of {self._found.domain}"
 
 
-def _requested(policy: DmarcPolicy, author_domain: str, *, exists: bool) -> Disposition:
-    """RFC 9989 §4.10.1: p= at the domain itself, else sp= or np=; t=y takes it down a step."""
+def _requested(policy: DmarcPolicy, author_domain: str, *, exists: bool | None) -> Disposition:
+    """RFC 9989 §4.10.1: p= at the domain itself, else sp= or np= (the stricter one while nobody can
+    tell which); t=y takes it down a step."""
     requested = policy.policy
     if policy.domain != author_domain:
         requested = policy.subdomain_policy or requested
-        if not exists:
-            requested = policy.missing_policy or requested
+        missing = policy.missing_policy or requested
+        if exists is False or (exists is None and missing.rank > requested.rank):
+            requested = missing
     return _SOFTER[requested] if policy.is_testing else requested
