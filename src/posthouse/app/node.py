@@ -8,7 +8,6 @@ import errno
 import ssl
 from collections.abc import Callable, Coroutine
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
@@ -23,9 +22,10 @@ from posthouse.accounts.sealing import NodeKey
 from posthouse.accounts.signers import Signers
 from posthouse.app import housekeeping
 from posthouse.app.authentication import Authentication
+from posthouse.app.certificates import OwnCertificates
 from posthouse.app.restart import kept_until_restart
 from posthouse.app.world import Room, World
-from posthouse.config import build, build_keys, build_reports, limits
+from posthouse.config import build, build_acme, build_keys, build_reports, limits
 from posthouse.config.schema import Config, Service
 from posthouse.delivery.agent import Dispatch, LocalAgent
 from posthouse.guard.admission import Admission
@@ -36,6 +36,7 @@ from posthouse.mailbox.changes import ChangesHub
 from posthouse.net.deadlines import Deadlines
 from posthouse.net.limits import Connections, WholeProcess
 from posthouse.net.listener import Listener, ListenerOptions, Refused
+from posthouse.net.listener import Service as ListenerService
 from posthouse.net.trace_ids import TraceIds
 from posthouse.observe import events
 from posthouse.observe.access import AccessObserver
@@ -54,11 +55,12 @@ from posthouse.relay.options import tls_contexts
 from posthouse.relay.pool import Relay
 from posthouse.reporting.collect import Collector
 from posthouse.store.sqlite.engine import SqliteStore
-from posthouse.tls.certificates import CertificateFiles, Certificates
-from posthouse.tls.self_signed import ensure_self_signed
+from posthouse.tls.certificates import Certificates
 from posthouse.web.metrics import MetricsServer
 
-TLS_FROM_THE_START: Final = frozenset({Service.SUBMISSIONS, Service.IMAPS, Service.POP3S})
+TLS_FROM_THE_START: Final = frozenset(
+    {Service.SUBMISSIONS, Service.IMAPS, Service.POP3S, Service.HTTPS}
+)
 AFTER_BUG_S: Final = 1.0
 NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 """How a machine without IPv6 refuses to listen on `::`."""
@@ -129,7 +131,9 @@ class Node:
         self.store.on_commit = self._committed
         self._exit.push_async_callback(self.store.close)
         self.log.write(events.STORE_OPENED, path=config.node.data_folder)
-        self.certificates = self._certificates(config)
+        self.own_certificates = OwnCertificates(self)
+        self._exit.callback(self.own_certificates.close)
+        self.certificates = self.own_certificates.load(config)
         self.node_key = NodeKey(build_keys.node_key_path(config), world.chance)
         self.signers = Signers(self.store, self.node_key, log=self.log)
         self._exit.callback(self.signers.close)
@@ -143,16 +147,6 @@ class Node:
             events.SERVER_STARTED,
             listeners=[f"{s.value} {li.address[0]}:{li.address[1]}" for s, li in self.listeners],
         )
-
-    def _certificates(self, config: Config) -> Certificates:
-        world = self.world
-        if config.tls.certificate:
-            files = CertificateFiles(chain=Path(config.tls.certificate), key=Path(config.tls.key))
-        else:
-            files = ensure_self_signed(
-                Path(config.node.data_folder, "tls"), [config.node.hostname], world.clock.now()
-            )
-        return Certificates([files], world.clock, minimum_version=build.minimum_tls_version(config))
 
     def tls_context(self) -> ssl.SSLContext:
         return self.certificates.context()
@@ -307,13 +301,14 @@ class Node:
         config, world = self.config, self.world
         smtp = Connections(build.smtp_connections(config), self.process)
         access = Connections(build.access_connections(config), self.process)
-        self.connections = [smtp, access]
+        web = Connections(build_acme.web_connections(config), self.process)
+        self.connections = [smtp, access, web]
         for at, wanted in enumerate(config.listeners()):
             if wanted.service is Service.METRICS:
                 await self._open_metrics(wanted.addresses, wanted.port or 0)
                 continue
             for address in wanted.addresses:
-                door, connections = self._door(wanted.service, smtp, access)
+                door, connections = self._door(wanted.service, *self.connections)
                 listener = Listener(
                     ListenerOptions(
                         name=wanted.service.value,
@@ -352,12 +347,14 @@ class Node:
                     )
 
     def _door(
-        self, service: Service, smtp: Connections, access: Connections
-    ) -> tuple[Door | imap_service.Service | pop3_service.Service, Connections]:
+        self, service: Service, smtp: Connections, access: Connections, web: Connections
+    ) -> tuple[ListenerService, Connections]:
         if service in (Service.IMAP, Service.IMAPS):
             return self.imap, access
         if service in (Service.POP3, Service.POP3S):
             return self.pop3, access
+        if service in (Service.HTTP, Service.HTTPS):
+            return self.own_certificates.door(), web
         return Door(self._smtp_service(service)), smtp
 
     async def _open_metrics(self, addresses: tuple[str, ...], port: int) -> None:
@@ -401,6 +398,7 @@ class Node:
             ("housekeeping", partial(housekeeping.keep_house, self)),
             ("blob sweep", partial(housekeeping.sweep, self)),
             ("certificates", partial(housekeeping.watch_certificates, self)),
+            ("web and ACME", self.own_certificates.run),
         ):
             self._background.append(self._tasks.create_task(self._guarded(name, work)))
         if not self.store.is_writable:
@@ -457,7 +455,7 @@ class Node:
         relay = self._relay_options(config)
         runner, dsn = build.runner_options(config), build.dsn_options(config)
         if config.tls != self.config.tls:
-            self.certificates = self._certificates(config)
+            self.certificates = self.own_certificates.load(config)
         for made, options in zip(self.smtp_services, smtp, strict=True):
             made.set_options(options)
         self.imap.options, self.pop3.options = imap, pop3

@@ -22,6 +22,8 @@ UNTIL_RESTART: Final = (
     "net.rate_imap_per_minute",
     "net.exempt_networks",
     "tls.handshake_s",
+    "acme.is_enabled",
+    "web",
     "auth.cache_s",
     "auth.failures",
     "route",

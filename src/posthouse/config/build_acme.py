@@ -13,7 +13,7 @@ from posthouse.config.acme import AcmeChallenge
 from posthouse.config.schema import Config, Service
 from posthouse.dns import options as dns
 from posthouse.kernel.errors import UserError
-from posthouse.kernel.ports import TlsaRecord
+from posthouse.kernel.ports import Chance, DnsUpdater, Network, Resolver, TlsaRecord
 from posthouse.kernel.secret import Secret
 from posthouse.net.limits import WEB_NAMES, ConnectionLimits
 from posthouse.tls.acme.folder import AcmeFolder
@@ -128,6 +128,10 @@ def sites(config: Config, domains: Sequence[str]) -> Sites:
     )
 
 
+def has_web(config: Config) -> bool:
+    return any(each.service in (Service.HTTP, Service.HTTPS) for each in config.listeners())
+
+
 def https_port(config: Config) -> int:
     """Where plain requests are sent on to."""
     ports = [each.port for each in config.listeners() if each.service is Service.HTTPS]
@@ -159,8 +163,29 @@ def has_dns_update(config: Config) -> bool:
     return bool(config.dns_update.server or config.dns_update.hook)
 
 
-def update_server(config: Config) -> tuple[str, int]:
-    return build.host_port(config.dns_update.server, dns.PORT)
+def dns_updater(
+    config: Config, *, network: Network, resolver: Resolver, chance: Chance
+) -> DnsUpdater | None:
+    """Who may change the DNS; None where a person does it by hand.
+
+    Raises:
+        UserError: the TSIG key cannot be read.
+    """
+    section = config.dns_update
+    if not has_dns_update(config):
+        return None
+    from posthouse.dns import update  # dnspython takes its time, and few need it
+
+    if section.hook:
+        return update.HookUpdater(section.hook, timeout_s=section.hook_s)
+    options = update.UpdateOptions(
+        server=build.host_port(section.server, dns.PORT),
+        key_name=section.key_name,
+        key=update.read_key(Path(section.key_file)),
+        algorithm=section.algorithm.value,
+        zone=section.zone,
+    )
+    return update.Rfc2136Updater(options, network=network, resolver=resolver, chance=chance)
 
 
 def own_chain(config: Config) -> Path:

@@ -68,6 +68,24 @@ CERTIFICATE_LOADED: Final = _info("certificate.loaded", "A certificate is in use
 CERTIFICATE_REFUSED: Final = _error(
     "certificate.refused", "A changed certificate cannot be used; the old one stays: detail."
 )
+CERTIFICATE_OBTAINED: Final = _info(
+    "certificate.obtained", "An authority gave us a certificate: name, expires."
+)
+CERTIFICATE_FAILED: Final = _error(
+    "certificate.failed", "An order failed: name, detail, hint, and when it is tried again."
+)
+CERTIFICATE_EXPIRING: Final = _error(
+    "certificate.expiring", "Renewals fail and little time is left: name, expires, detail."
+)
+CERTIFICATE_WAITS: Final = _info(
+    "certificate.waits", "An order or a new key waits for something in the DNS: name, detail."
+)
+CERTIFICATE_WISHED: Final = _info(
+    "certificate.wished", "When the authority wants a renewal: name, at, explanation."
+)
+DNS_UPDATE_FAILED: Final = _warning(
+    "dns.update_failed", "A record of ours could not be removed from the DNS: name, detail."
+)
 STRESS_ENTERED: Final = _warning("stress.entered", "Nearly full: limits under stress apply.")
 STRESS_LEFT: Final = _info("stress.left", "Limits under stress apply no more.")
 LOOP_BLOCKED: Final = _warning("loop.blocked", "Something kept the event loop: seconds.")

@@ -34,6 +34,7 @@ ATTEMPTS: Final = ("relayed", "deferred", "failed")
 QUEUE_STATES: Final = ("waiting", "leased", "held")
 HANDSHAKES: Final = ("failed",)
 LOGINS: Final = ("accepted", "refused", "banned", "unavailable")
+CERTIFICATE_ORDERS: Final = ("obtained", "failed")
 FAULTS: Final = ("disk", "full", "busy", "lost", "dns", "worker", "bug")
 
 
@@ -236,6 +237,13 @@ class Metrics:
             "loop_lag_seconds", "How late the event loop wakes.", SECONDS_FAST
         )
         self.stress = self._gauge("stress", "1 while limits under stress apply.")
+        self.certificate_expiry_seconds = self._gauge(
+            "certificate_expiry_seconds",
+            "Until the first certificate in use expires; not of self-signed ones.",
+        )
+        self.certificate_orders = self._counters(
+            "certificate_orders", "Orders at an authority.", "outcome", CERTIFICATE_ORDERS
+        )
         self.faults = self._counters("faults", "Faults of our own met.", "kind", FAULTS)
         self.limits = self._counters("limit", "Limits reached.", "name", tuple(limit_names))
 

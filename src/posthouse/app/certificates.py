@@ -1,0 +1,308 @@
+"""Our certificates, and ports 80 and 443: what a node serves, and the job that keeps it served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from posthouse.app.postmaster import tell_postmaster
+from posthouse.config import build, build_acme
+from posthouse.config.schema import Config, Service
+from posthouse.kernel.errors import Fault, UserError
+from posthouse.kernel.ports import Chance, Clock, Network, Resolver
+from posthouse.net.stream import Peer, Stream, TlsFailure
+from posthouse.net.workers import ThreadWorkers
+from posthouse.observe import events
+from posthouse.store import accounts as rows
+from posthouse.tls.acme.folder import AcmeFolder
+from posthouse.tls.acme.keeper import Keeper, Observer
+from posthouse.tls.acme.options import Kind, Wanted
+from posthouse.tls.acme.solvers import Answers, Dns01, Http01, Solver, TlsAlpn01
+from posthouse.tls.certificates import CertificateFiles, Certificates
+from posthouse.tls.self_signed import KEY_NAME, ensure_self_signed
+from posthouse.web.door import Door
+from posthouse.web.wellknown import WellKnown
+
+if TYPE_CHECKING:
+    from posthouse.app.node import Node
+
+LOOK_S: Final = 30.0
+"""Between looks at what is due."""
+ASKED_S: Final = 1.0
+"""Between looks at what the command line asks for."""
+AUTHORITY_WAITING_MAX: Final = 16
+AUTHORITY_CALL_S: Final = 150.0
+"""For one call of the blocking library; the longest waits for the certificate to be issued."""
+
+
+class OwnCertificates:
+    """What a node serves TLS with, and the answers of its web listeners."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.folder = build_acme.acme_folder(node.config)
+        self.answers = Answers()
+        self.known = WellKnown(self.answers.text, https_port=build_acme.https_port(node.config))
+        self._door: Door | None = None
+        self._served: dict[str, CertificateFiles] = {}
+        self._domains: tuple[str, ...] = ()
+        self._keeper: Keeper | None = None
+        self._keeper_config: Config | None = None
+        self._workers: ThreadWorkers | None = None
+        self._problem = ""
+        node.metrics.certificate_expiry_seconds.ask = self._expiry_s
+
+    # --- what is served ---
+
+    def load(self, config: Config) -> Certificates:
+        """The configured certificate, or a self-signed one, and all that ACME has obtained.
+
+        Raises:
+            UserError: the configured one cannot be used, or a self-signed one not be made.
+        """
+        world = self._node.world
+        if config.tls.certificate:
+            files = CertificateFiles(chain=Path(config.tls.certificate), key=Path(config.tls.key))
+        else:
+            files = ensure_self_signed(
+                Path(config.node.data_folder, "tls"), [config.node.hostname], world.clock.now()
+            )
+        version = build.minimum_tls_version(config)
+        certificates = Certificates([files], world.clock, minimum_version=version)
+        certificates.challenge = self.answers.context
+        self._served.clear()
+        if config.acme.is_enabled:
+            for name in self.folder.names():
+                self._serve(certificates, config, name)
+        return certificates
+
+    def _serve(self, certificates: Certificates, config: Config, name: str) -> None:
+        """Take what the folder has for a name, if it is another than the one served."""
+        files = self.folder.files(name)
+        if files is None or files == self._served.get(name):
+            return
+        is_host = name == config.node.hostname.lower() and not config.tls.certificate
+        before = self._served.get(name) or (certificates.loaded[0].files if is_host else None)
+        self._served[name] = files  # also when it cannot be used: it is told once
+        try:
+            # A key that DANE knows is worth more than a date.
+            taken = certificates.put(
+                files, instead_of=before, is_default=is_host, may_be_expired=True
+            )
+        except UserError as error:
+            self._node.log.write(
+                events.CERTIFICATE_REFUSED, path=str(files.chain), detail=error.text
+            )
+        else:
+            self._node.log.write(
+                events.CERTIFICATE_LOADED,
+                path=str(files.chain),
+                expires=taken.not_after.isoformat(),
+            )
+
+    def _expiry_s(self) -> float:
+        loaded = self._node.certificates.loaded
+        counted = [each for each in loaded if not each.is_self_signed] or loaded
+        end = min(each.not_after for each in counted)
+        return (end - self._node.world.clock.now()).total_seconds()
+
+    # --- ports 80 and 443 ---
+
+    def door(self) -> Door:
+        """One for all HTTP listeners."""
+        if self._door is None:
+            self._door = Door(
+                build_acme.web_options(self._node.config),
+                self.known.respond,
+                deadlines=self._node.deadlines,
+                reached=self._limit_reached,
+                on_tls_failed=self._tls_failed,
+            )
+        return self._door
+
+    def _limit_reached(self, name: str, value: float, observed: float, peer: Peer) -> None:
+        self._node.limits.reached(name, value=value, observed=observed, peer=peer.address)
+
+    def _tls_failed(self, stream: Stream, failure: TlsFailure) -> None:
+        node = self._node
+        node.metrics.handshakes["failed"].add()
+        node.log.write(
+            events.TLS_FAILED, trace=stream.trace_id, peer=stream.peer.address, detail=failure.text
+        )
+
+    # --- the job ---
+
+    async def run(self) -> None:
+        """For as long as the node lives, where there is anything to do."""
+        node = self._node
+        if not (node.config.acme.is_enabled or build_acme.has_web(node.config)):
+            return
+        clock, leisure = node.world.clock, node.world.leisure
+        looked_s = float("-inf")
+        while True:
+            if clock.monotonic_s() - looked_s >= LOOK_S * leisure or self.folder.asked():
+                looked_s = clock.monotonic_s()
+                await self._look()
+            await clock.sleep(ASKED_S * leisure)
+
+    async def _look(self) -> None:
+        node = self._node
+        try:
+            found = await node.store.read(rows.domains)
+        except Fault:
+            return
+        self._domains = tuple(domain.name for domain in found)
+        self.known.sites = build_acme.sites(node.config, self._domains)
+        if not node.config.acme.is_enabled:
+            return
+        for name in self.folder.names():  # another process may have renewed
+            self._serve(node.certificates, node.config, name)
+        try:
+            keeper = self.keeper()
+        except UserError as error:
+            if error.text != self._problem:
+                self._problem = error.text
+                node.log.write(events.CERTIFICATE_FAILED, detail=error.text, hint=error.hint)
+            return
+        await keeper.look(self.wanted())
+
+    def wanted(self) -> tuple[Wanted, ...]:
+        return build_acme.wanted(self._node.config, self._domains)
+
+    def keeper(self) -> Keeper:
+        """Made anew after a reload.
+
+        Raises:
+            UserError: a key file of the config cannot be read.
+        """
+        node = self._node
+        if self._keeper is None or self._keeper_config is not node.config:
+            if self._workers is None:
+                self._workers = authority_workers()
+            self._keeper = make_keeper(
+                node.config,
+                folder=self.folder,
+                answers=self.answers,
+                network=node.world.network,
+                resolver=node.resolver,
+                clock=node.world.clock,
+                chance=node.world.chance,
+                workers=self._workers,
+                observer=self,
+                on_leftover=self._leftover,
+            )
+            self._keeper_config = node.config
+        return self._keeper
+
+    def close(self) -> None:
+        if self._workers is not None:
+            self._workers.close()
+
+    # --- what the keeper tells (`tls.acme.keeper.Observer`) ---
+
+    def obtained(self, name: str, files: CertificateFiles, *, not_after: datetime) -> None:
+        node = self._node
+        node.metrics.certificate_orders["obtained"].add()
+        node.log.write(events.CERTIFICATE_OBTAINED, name=name, expires=not_after.isoformat())
+        self._serve(node.certificates, node.config, name)
+
+    def failed(self, name: str, failure: UserError, *, next_at: datetime) -> None:
+        self._node.metrics.certificate_orders["failed"].add()
+        self._node.log.write(
+            events.CERTIFICATE_FAILED,
+            name=name,
+            detail=failure.text,
+            hint=failure.hint,
+            next=next_at.isoformat(),
+        )
+
+    def waits(self, name: str, words: str) -> None:
+        self._node.log.write(events.CERTIFICATE_WAITS, name=name, detail=words)
+
+    def wished(self, name: str, at: datetime, explanation: str) -> None:
+        self._node.log.write(
+            events.CERTIFICATE_WISHED, name=name, at=at.isoformat(), explanation=explanation
+        )
+
+    async def expiring(self, name: str, not_after: datetime, failure: UserError) -> None:
+        expires = f"{not_after:%Y-%m-%d %H:%M} UTC"
+        self._node.log.write(
+            events.CERTIFICATE_EXPIRING, name=name, expires=expires, detail=failure.text
+        )
+        text = (
+            f"The certificate for {name} on {self._node.config.node.hostname} expires at {expires},"
+            f" and it cannot be renewed:\n\n    {failure.text}\n\n"
+        )
+        if failure.hint:
+            text += f"What to do: {failure.hint}\n\n"
+        text += (
+            "It is tried again by itself. `posthouse certificate list` shows where it stands,\n"
+            f"`posthouse certificate renew {name}` tries at once and says what went wrong.\n"
+        )
+        await tell_postmaster(self._node, f"The certificate for {name} cannot be renewed", text)
+
+    def _leftover(self, name: str, words: str) -> None:
+        self._node.log.write(events.DNS_UPDATE_FAILED, name=name, detail=words)
+
+
+def authority_workers() -> ThreadWorkers:
+    """Threads for the blocking ACME library, apart from those that hash passwords."""
+    return ThreadWorkers(hash_max=1, queue_max=AUTHORITY_WAITING_MAX, work_s=AUTHORITY_CALL_S)
+
+
+def make_keeper(
+    config: Config,
+    *,
+    folder: AcmeFolder,
+    answers: Answers,
+    network: Network,
+    resolver: Resolver,
+    clock: Clock,
+    chance: Chance,
+    workers: ThreadWorkers,
+    observer: Observer,
+    on_leftover: Callable[[str, str], None],
+) -> Keeper:
+    """A keeper with the ways of proving that the config opens.
+
+    Raises:
+        UserError: a key file of the config cannot be read.
+    """
+    services = {listener.service for listener in config.listeners()}
+    solvers: dict[Kind, Solver] = {}
+    if Service.HTTP in services:
+        solvers[Kind.HTTP_01] = Http01(answers)
+    if Service.HTTPS in services:
+        solvers[Kind.TLS_ALPN_01] = TlsAlpn01(answers, clock)
+    updater = build_acme.dns_updater(config, network=network, resolver=resolver, chance=chance)
+    if updater is not None:
+        solvers[Kind.DNS_01] = Dns01(
+            updater,
+            resolver=resolver,
+            clock=clock,
+            settle_s=config.dns_update.settle_s,
+            on_leftover=on_leftover,
+        )
+    return Keeper(
+        build_acme.acme_options(config),
+        folder=folder,
+        solvers=solvers,
+        resolver=resolver,
+        workers=workers,
+        clock=clock,
+        chance=chance,
+        observer=observer,
+        first_key=lambda name: _present_key(config, name),
+    )
+
+
+def _present_key(config: Config, name: str) -> bytes | None:
+    """The self-signed key that the host name is served with until its first order."""
+    if name != config.node.hostname.lower() or config.tls.certificate:
+        return None
+    try:
+        return Path(config.node.data_folder, "tls", KEY_NAME).read_bytes()
+    except OSError:
+        return None
