@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ BENCH = Path(__file__).parents[2] / "bench"
 ACCOUNTS = {"bench.test": ("u0", "u1")}
 
 
-async def run(tool: str, *arguments: str) -> dict[str, object]:
+async def run(tool: str, *arguments: str) -> dict[str, Any]:
     """Run a tool in its own process, as a person would; its last record."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -62,3 +63,11 @@ async def test_pure_code_is_measured_without_a_server() -> None:
     record = await run("micro.py", "--json", "--seconds", "0.001", "--only", ",".join(groups))
     assert tuple(record) == groups
     assert all(us > 0 for cases in record.values() for us in cases.values())
+
+
+async def test_authentication_is_measured_beside_another_library() -> None:
+    record = await run("auth_bench.py", "--quick", "--only", "verify")
+    assert (record["what"], record["size"]) == ("verify", "100K")
+    assert record["cpu_us"].keys() == {"posthouse", "dkimpy"}
+    record = await run("auth_bench.py", "--quick", "--only", "check")
+    assert record["signature"] == "both" and record["times_hash"] > 1

@@ -1,0 +1,258 @@
+"""What mail authentication costs in process, on one thread, with the DNS known: CPU time, ours beside dkimpy's.
+
+  auth_bench.py                        everything; some minutes
+  auth_bench.py --quick                a look: the figures of such a run are not to be reported
+  auth_bench.py --only check           SPF + DKIM + ARC + DMARC + reverse DNS of whole messages
+  auth_bench.py --only verify,sign     one signature, ours and dkimpy's (pip install dkimpy) in turns
+
+check   read_section, all checks, the judgement and Authentication-Results, as reception does it, for
+        messages signed by RSA 2048, by Ed25519 and by both; `hash` is SHA-256 of the octets alone
+verify  one RSA 2048 or Ed25519 signature of a message, the key record at hand
+sign    the same, the private key at hand
+
+The contenders take turns in each round; what counts is the median of the rounds. CPU time of the process,
+so a neighbour's load counts little; still, only figures of one run may be compared.
+"""
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import hashlib
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import benchlib as B
+
+from posthouse.dns.options import Options as DnsOptions
+from posthouse.dns.resolver import CachingResolver
+from posthouse.kernel.envelope import Address
+from posthouse.kernel.ports import DnsAnswer, DnsStatus
+from posthouse.mailauth import authres, check, policy
+from posthouse.mailauth.dkim import verify as dkim
+from posthouse.mailauth.dkim.grammar import ED25519, RSA
+from posthouse.mailauth.dkim.keys import key_record
+from posthouse.mailauth.dkim.sign import SigningKey, generate, load_private, sign
+from posthouse.mailauth.questions import answer
+from posthouse.mailauth.results import Result
+from posthouse.message.fields import read_section
+from posthouse.net.world import SystemChance, SystemClock, SystemNetwork
+from posthouse.sim.dns import Zones
+from posthouse.sim.dns_server import LabDns
+
+DOMAIN = "signed.test"
+ADDRESS = "198.51.100.7"
+HELLO = f"mail.{DOMAIN}"
+HOST = "mx.bench.test"
+NOW = 1_790_000_000
+POOL = 64
+SIGNERS = {"rsa": (RSA,), "ed25519": (ED25519,), "both": (RSA, ED25519)}
+SELECTORS = {RSA: "rsa", ED25519: "ed"}
+CHECK_SIZES = (4096, 102_400)
+SIGN_SIZES = (5120, 102_400)
+
+Work = Callable[[int], object]
+
+
+class Keys:
+    def __init__(self) -> None:
+        self.private, self.records, self.pem, self.seed = {}, {}, b"", b""
+        for algorithm, selector in SELECTORS.items():
+            new = generate(algorithm, rsa_bits=2048)
+            private = load_private(new.private)
+            self.private[algorithm] = SigningKey(domain=DOMAIN, selector=selector, algorithm=algorithm, private=private)
+            self.records[selector] = key_record(algorithm, new.public)
+            if algorithm == RSA:
+                head, tail = b"-----BEGIN PRIVATE KEY-----\n", b"-----END PRIVATE KEY-----\n"
+                self.pem = head + base64.encodebytes(new.private) + tail
+            else:
+                self.seed = base64.b64encode(private.private_bytes_raw())
+
+    def signed(self, octets: bytes, algorithms: tuple[str, ...]) -> bytes:
+        keys = [self.private[each] for each in algorithms]
+        return sign(read_section(octets), keys, now_unix_s=NOW, expires_s=None) + octets
+
+    def zones(self) -> Zones:
+        zones = Zones()
+        zones.add(DOMAIN, "TXT", f'"v=spf1 ip4:{ADDRESS} -all"')
+        zones.add(HELLO, "A", ADDRESS)
+        zones.add(HELLO, "TXT", '"v=spf1 a -all"')
+        zones.add("7.100.51.198.in-addr.arpa", "PTR", f"{HELLO}.")
+        zones.add(f"_dmarc.{DOMAIN}", "TXT", '"v=DMARC1; p=reject; rua=mailto:d@signed.test"')
+        for selector, record in self.records.items():
+            pieces = " ".join(f'"{record[at : at + 250]}"' for at in range(0, len(record), 250))
+            zones.add(f"{selector}._domainkey.{DOMAIN}", "TXT", pieces)
+        return zones
+
+
+def messages(octets: int) -> list[bytes]:
+    text = B.Message(octets, to="u@bench.test")
+    return [text.bytes(number).replace(b"sender@remote.test", b"x@signed.test") for number in range(POOL)]
+
+
+# ------------------------------------------------------------------ contenders
+def whole_checks(resolver: CachingResolver, octets: list[bytes]) -> tuple[Work, Work]:
+    options = check.Options(receiver=HOST)
+    path = Address("x", DOMAIN)
+
+    def begin(number: int) -> tuple[check.Mail, check.Checks]:
+        one = octets[number % POOL]
+        mail = check.Mail(octets=one, section=read_section(one), address=ADDRESS, hello=HELLO, reverse_path=path)
+        prepared = check.prepare(mail, options)
+        return mail, check.Checks(mail, prepared, options, now_unix_s=NOW, questions_max=100)
+
+    def ours(number: int) -> bytes:
+        mail, checks = begin(number)
+        checked = checks.start(resolver.known)
+        assert checked is not None and checked.counted.result is Result.PASS
+        policy.judge(policy.Rules(), address=mail.address, spf=checked.spf, arc=checked.arc, dmarc=checked.counted)
+        return authres.render(HOST, check.findings(checked, address=ADDRESS))
+
+    async def warm() -> None:
+        _, checks = begin(0)
+        if checks.start(resolver.known) is None:
+            await checks.finish(resolver, SystemClock().sleep)
+
+    asyncio.run(warm())
+    return ours, lambda number: hashlib.sha256(octets[number % POOL]).digest()
+
+
+def ours_verifies(keys: Keys, octets: list[bytes]) -> Work:
+    found = {f"{selector}._domainkey.{DOMAIN}": record.encode() for selector, record in keys.records.items()}
+    answers = {name: DnsAnswer(status=DnsStatus.FOUND, name=name, records=(text,)) for name, text in found.items()}
+
+    def work(number: int) -> None:
+        one = octets[number % POOL]
+        [outcome] = answer(dkim.verify(dkim.prepare(one, read_section(one)), NOW), lambda asked: answers[asked.name])
+        assert outcome.result is Result.PASS
+    return work
+
+
+def ours_signs(keys: Keys, octets: list[bytes], algorithm: str) -> Work:
+    signing = (keys.private[algorithm],)
+    return lambda number: sign(read_section(octets[number % POOL]), signing, now_unix_s=NOW, expires_s=None)
+
+
+def dkimpy_verifies(keys: Keys, octets: list[bytes]) -> Work:
+    import dkim as dkimpy
+
+    found = {f"{selector}._domainkey.{DOMAIN}.".encode(): record.encode() for selector, record in keys.records.items()}
+
+    def work(number: int) -> None:
+        assert dkimpy.verify(octets[number % POOL], dnsfunc=lambda name, timeout=5: found[bytes(name)])
+    return work
+
+
+def dkimpy_signs(keys: Keys, octets: list[bytes], algorithm: str) -> Work:
+    import dkim as dkimpy
+
+    private = keys.pem if algorithm == RSA else keys.seed
+    # The fields that we sign, once each.
+    names = [b"from", b"to", b"subject", b"date", b"message-id", b"mime-version", b"content-type"]
+    return lambda number: dkimpy.sign(
+        octets[number % POOL], SELECTORS[algorithm].encode(), DOMAIN.encode(), private,
+        canonicalize=(b"relaxed", b"relaxed"), signature_algorithm=algorithm.encode(), include_headers=names)
+
+
+def has_dkimpy() -> bool:
+    try:
+        import dkim  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+# ------------------------------------------------------------------ measuring
+def cpu_us(work: Work, seconds: float) -> float:
+    """CPU microseconds of one run, over about `seconds` of it."""
+    work(0)
+    count, began, until = 0, time.process_time(), time.process_time() + seconds
+    while True:
+        for _ in range(8):
+            work(count)
+            count += 1
+        now = time.process_time()
+        if now >= until:
+            return (now - began) / count * 1e6
+
+
+def in_turns(contenders: dict[str, Work], rounds: int, seconds: float) -> dict[str, float]:
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds):
+        order = list(contenders.items())
+        for name, work in order if number % 2 == 0 else reversed(order):
+            taken[name].append(cpu_us(work, seconds))
+    return {name: round(statistics.median(each), 1) for name, each in taken.items()}
+
+
+def cells(groups: list[str], keys: Keys, place: tuple[str, int]):
+    """What, size, signature, and who is measured in turns."""
+    if "check" in groups:
+        resolver = CachingResolver(DnsOptions(servers=(place,), ttl_s_min=86_400.0), network=SystemNetwork(),
+                                   clock=SystemClock(), chance=SystemChance())
+        for octets in CHECK_SIZES:
+            plain = messages(octets)
+            for name, algorithms in SIGNERS.items():
+                ours, sha = whole_checks(resolver, [keys.signed(each, algorithms) for each in plain])
+                yield "check", octets, name, {"posthouse": ours, "hash": sha}
+    for octets in SIGN_SIZES:
+        plain = messages(octets)
+        for algorithm in SELECTORS:
+            if "verify" in groups:
+                signed = [keys.signed(each, (algorithm,)) for each in plain]
+                work = {"posthouse": ours_verifies(keys, signed)}
+                if has_dkimpy():
+                    work["dkimpy"] = dkimpy_verifies(keys, signed)
+                yield "verify", octets, algorithm, work
+            if "sign" in groups:
+                work = {"posthouse": ours_signs(keys, plain, algorithm)}
+                if has_dkimpy():
+                    work["dkimpy"] = dkimpy_signs(keys, plain, algorithm)
+                yield "sign", octets, algorithm, work
+
+
+async def serve(keys: Keys, run: Callable[[tuple[str, int]], None]) -> None:
+    """The DNS answers on loopback while the cache fills; the measuring has a thread of its own."""
+    server = LabDns(keys.zones())
+    await server.serve_loopback()
+    try:
+        await asyncio.to_thread(run, server.address)
+    finally:
+        server.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="check,verify,sign")
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each contender in each round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="as --seconds 0.02 --rounds 1")
+    parser.add_argument("--out", help="append each record to this file")
+    a = parser.parse_args()
+    seconds, rounds = (0.02, 1) if a.quick else (a.seconds, a.rounds)
+    keys = Keys()
+    if not has_dkimpy():
+        print("dkimpy is not installed: ours alone", file=sys.stderr)
+
+    def run(place: tuple[str, int]) -> None:
+        B.quiet_gc()
+        for what, octets, signature, contenders in cells(a.only.split(","), keys, place):
+            us = in_turns(contenders, rounds, seconds)
+            record = {"bench": "auth", "what": what, "size": B.size_name(octets), "signature": signature,
+                      "cpu_us": us, "per_cpu_s": round(1e6 / us["posthouse"]), "rounds": rounds,
+                      "cores": os.cpu_count(), "python": platform.python_version()}
+            if "dkimpy" in us:
+                record["times_dkimpy"] = round(us["dkimpy"] / us["posthouse"], 1)
+            if "hash" in us:
+                record["times_hash"] = round(us["posthouse"] / us["hash"], 2)
+            B.emit(record, a.out)
+
+    asyncio.run(serve(keys, run))
+
+
+if __name__ == "__main__":
+    main()
