@@ -65,7 +65,7 @@ def render(authserv_id: str, findings: Iterable[Finding]) -> bytes:
     "?", as the decision record keeps it whole.
     """
     entries = [entry for finding in findings if (entry := _entry(finding))]
-    identity = _value(authserv_id)
+    identity = _word(_with_a_labels(authserv_id))
     if not entries:
         return f"Authentication-Results: {identity}; none\r\n".encode("ascii")
     lines = [f"Authentication-Results: {identity}"]
@@ -96,19 +96,25 @@ def _entry(finding: Finding) -> list[str]:
 
 def _value(text: str) -> str:
     """A pvalue: a token, an address or `@domain`, or else a quoted string."""
-    if not text.isascii():
-        text = _with_a_labels(text)
-    if _TOKEN.fullmatch(text) is not None and len(text) <= _PVALUE_MAX:
-        return text
+    text = _with_a_labels(text)
     local_part, at, domain = text.rpartition("@")
-    if at and len(text) <= _PVALUE_MAX and _DOMAIN.fullmatch(domain) is not None:
-        written = quote_local_part(local_part) if local_part else ""
-        # Outside an internationalized message there is no way to write it, so the domain it is.
-        return f"{written if written.isascii() else ''}@{domain}"
+    if not at or len(text) > _PVALUE_MAX or _DOMAIN.fullmatch(domain) is None:
+        return _word(text)
+    written = quote_local_part(local_part) if local_part else ""
+    # Outside an internationalized message there is no way to write it, so the domain it is.
+    return f"{written if written.isascii() else ''}@{domain}"
+
+
+def _word(text: str) -> str:
+    """A token or a quoted string."""
+    if len(text) <= _PVALUE_MAX and _TOKEN.fullmatch(text) is not None:
+        return text
     return _quoted(text[:_PVALUE_MAX])
 
 
 def _with_a_labels(text: str) -> str:
+    if text.isascii():
+        return text
     local_part, at, domain = text.rpartition("@")
     try:
         return f"{local_part}{at}{domain_to_ascii(domain)}"
