@@ -122,10 +122,10 @@ class Line:
         self.close()
 
 
-def logged_in(server: Server) -> Line:
+def logged_in(server: Server, user: str = USER) -> Line:
     line = Line(server, "imap")
     line.until(b"\r\n")
-    line.ask(f'l LOGIN {USER} "{PASSWORD}"\r\n'.encode(), b"l OK")
+    line.ask(f'l LOGIN {user} "{PASSWORD}"\r\n'.encode(), b"l OK")
     line.ask(b"s SELECT INBOX\r\n", b"s OK")
     line.heard = b""
     return line
