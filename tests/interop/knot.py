@@ -76,7 +76,7 @@ class Knot(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def running_knot(folder: Path) -> Iterator[Knot]:
-    port = _free_port()
+    port = free_port()
     key_file = folder / "tsig.key"
     key_file.write_text(
         f'key "posthouse.key" {{\n\talgorithm hmac-sha256;\n\tsecret "{SECRET}";\n}};\n'
@@ -111,7 +111,7 @@ def _wait(knot: Knot, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as tcp:
         tcp.bind(("127.0.0.1", 0))
         return int(tcp.getsockname()[1])

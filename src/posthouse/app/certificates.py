@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from posthouse.app.postmaster import tell_postmaster
+from posthouse.app.world import World
 from posthouse.config import build, build_acme
 from posthouse.config.schema import Config, Service
 from posthouse.kernel.errors import Fault, UserError
 from posthouse.kernel.ports import Chance, Clock, Network, Resolver
+from posthouse.net.deadlines import Deadlines
+from posthouse.net.limits import Connections, WholeProcess
+from posthouse.net.listener import Listener, ListenerOptions
 from posthouse.net.stream import Peer, Stream, TlsFailure
+from posthouse.net.trace_ids import TraceIds
 from posthouse.net.workers import ThreadWorkers
 from posthouse.observe import events
 from posthouse.store import accounts as rows
@@ -245,6 +250,95 @@ class OwnCertificates:
 
     def _leftover(self, name: str, words: str) -> None:
         self._node.log.write(events.DNS_UPDATE_FAILED, name=name, detail=words)
+
+
+class Silent:
+    """The observer of a command: who asked hears it anyway."""
+
+    def obtained(self, name: str, files: CertificateFiles, *, not_after: datetime) -> None: ...
+
+    def failed(self, name: str, failure: UserError, *, next_at: datetime) -> None: ...
+
+    def waits(self, name: str, words: str) -> None: ...
+
+    def wished(self, name: str, at: datetime, explanation: str) -> None: ...
+
+    async def expiring(self, name: str, not_after: datetime, failure: UserError) -> None: ...
+
+
+async def obtain_alone(
+    config: Config, world: World, names: Sequence[str]
+) -> dict[str, UserError | None]:
+    """Orders without a running server: this process answers on ports 80 and 443 for the while.
+
+    Raises:
+        UserError: a port cannot be opened, or a key file not be read.
+    """
+    answers, workers = Answers(), authority_workers()
+    folder = build_acme.acme_folder(config)
+    keeper = make_keeper(
+        config,
+        folder=folder,
+        answers=answers,
+        network=world.network,
+        resolver=world.resolver(config),
+        clock=world.clock,
+        chance=world.chance,
+        workers=workers,
+        observer=Silent(),
+        on_leftover=lambda name, words: None,
+    )
+    listeners: list[Listener] = []
+    try:
+        if not build_acme.proves_by_dns(config):
+            listeners = await _open_alone(config, world, answers)
+        return {name: await keeper.attempt(name) for name in names}
+    finally:
+        for listener in listeners:
+            await listener.drain(0.0)
+        workers.close()
+
+
+async def _open_alone(config: Config, world: World, answers: Answers) -> list[Listener]:
+    """The web listeners of the config; they end with the process at the latest, so nobody sweeps
+    their deadlines."""
+    files = ensure_self_signed(
+        Path(config.node.data_folder, "tls"), [config.node.hostname], world.clock.now()
+    )
+    certificates = Certificates([files], world.clock)
+    certificates.challenge = answers.context
+    deadlines = Deadlines(world.clock)
+    door = Door(
+        build_acme.web_options(config),
+        WellKnown(answers.text).respond,
+        deadlines=deadlines,
+        reached=lambda name, value, observed, peer: None,
+        on_tls_failed=lambda stream, failure: None,
+    )
+    connections = Connections(build_acme.web_connections(config), WholeProcess())
+    trace_ids = TraceIds(world.clock, world.chance)
+    opened: list[Listener] = []
+    for wanted in config.listeners():
+        if wanted.service not in (Service.HTTP, Service.HTTPS):
+            continue
+        for address in wanted.addresses:
+            listener = Listener(
+                ListenerOptions(name=wanted.service.value, address=address, port=wanted.port or 0),
+                door,
+                clock=world.clock,
+                deadlines=deadlines,
+                connections=connections,
+                trace_ids=trace_ids.next,
+                tls=certificates.context if wanted.service is Service.HTTPS else None,
+            )
+            try:
+                await listener.open(world.network)
+            except UserError:
+                if ":" in address and opened:  # without IPv6, IPv4 has to do
+                    continue
+                raise
+            opened.append(listener)
+    return opened
 
 
 def authority_workers() -> ThreadWorkers:

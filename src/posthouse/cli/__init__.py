@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "dns": "What a domain should publish, and whether the world sees it.",
     "account": "People and programs that own mailboxes: passwords, quotas.",
     "alias": "Addresses that stand for others.",
+    "certificate": "Certificates of this server: list, obtain, renew.",
     "queue": "Mail that is not settled yet: list, show, retry, hold, release, drop, reroute.",
     "ledger": "Prove that every accepted recipient has one end or is still owned.",
     "explain": "What became of a message, and why.",

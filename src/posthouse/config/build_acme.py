@@ -163,6 +163,12 @@ def has_dns_update(config: Config) -> bool:
     return bool(config.dns_update.server or config.dns_update.hook)
 
 
+def proves_by_dns(config: Config) -> bool:
+    """Whether the first way of proving a name needs no port of ours."""
+    kind = config.acme.challenge
+    return kind is AcmeChallenge.DNS_01 or (kind is AcmeChallenge.AUTO and has_dns_update(config))
+
+
 def dns_updater(
     config: Config, *, network: Network, resolver: Resolver, chance: Chance
 ) -> DnsUpdater | None:

@@ -232,14 +232,20 @@ class AcmeFolder:
             UserError: another process is at it.
         """
         path = self._folder(".") / ".lock"
-        with path.open("a") as file:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+        except OSError as error:
+            raise _cannot_keep(path, error) from error
+        try:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
                 raise UserError(
                     "another process is obtaining a certificate", hint="try again in a minute"
                 ) from error
             yield
+        finally:
+            os.close(descriptor)
 
     # --- inside ---
 
@@ -249,7 +255,8 @@ class AcmeFolder:
     def _folder(self, name: str) -> Path:
         folder = self.root / name
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for each in (self.root.parent, self.root, folder):
+                each.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise _cannot_keep(folder, error) from error
         return folder
