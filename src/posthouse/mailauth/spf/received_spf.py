@@ -16,7 +16,7 @@ _DOT_ATOM: Final = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*+"
 )
 _QUOTED: Final = re.compile(r'(["\\])')
-_COMMENT_CLOSED: Final = re.compile(r"[()\\]")
+_NO_COMMENT: Final = re.compile(r'["()\\]')
 
 _COMMENTS: Final = {
     Result.PASS: "domain of {sender} designates {ip} as permitted sender",
@@ -52,9 +52,9 @@ def received_spf(outcome: SpfOutcome, ip: str, helo: str, receiver: str) -> byte
 
 
 def _word(text: str) -> str:
-    """For a comment: one word without brackets."""
+    """For a comment: one word without brackets and quotes."""
     shown = printable(text[:WORD_CHARACTERS_MAX])
-    return _COMMENT_CLOSED.sub("?", shown).replace(" ", "_") or "?"
+    return _NO_COMMENT.sub("?", shown).replace(" ", "_") or "?"
 
 
 def _value(text: str) -> str:
