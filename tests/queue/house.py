@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from posthouse.kernel.envelope import Address, Notify, Ret
+from posthouse.kernel.envelope import Address, Notify, Ret, TlsDemand
 from posthouse.kernel.ids import MessageId, QueueId
 from posthouse.queue import dsn, ledger, spool
 from posthouse.queue.item import Origin, State
@@ -131,6 +131,7 @@ class House:
         content: bytes = CONTENT,
         original_recipient: str | None = None,
         is_junk: bool = False,
+        tls_demand: TlsDemand = TlsDemand.NONE,
     ) -> MessageId:
         self.count += 1
         queue_id = QueueId(f"q{self.count}")
@@ -157,6 +158,7 @@ class House:
                     envelope_id="env 1",
                     origin=origin,
                     is_junk=is_junk,
+                    tls_demand=tls_demand,
                     expires_at=self.options.schedule.expires_at(tx.now_us(), origin),
                 ),
             )

@@ -54,10 +54,9 @@ class StsPolicy(msgspec.Struct, frozen=True, kw_only=True):
         """Whether mail may go to this MX host: equal, or "*" for exactly one label (RFC 8461
         §4.1)."""
         host = host.lower().removesuffix(".")
-        parent = host.partition(".")[2]
-        return any(
-            pattern == host or (bool(parent) and pattern == f"*.{parent}") for pattern in self.mx
-        )
+        first, _, parent = host.partition(".")
+        wild = f"*.{parent}" if first and parent else ""
+        return any(pattern in (host, wild) for pattern in self.mx)
 
 
 def record_id(texts: Sequence[bytes]) -> str | None:

@@ -75,6 +75,8 @@ _LEAF_POLICY: Final = (
     .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _for_servers)
 )
 
+NO_PATH: Final = "all candidates exhausted with no interior errors"
+UNTRUSTED: Final = "the peer's certificate leads to no authority that is trusted here"
 VERIFIED: Final = Verification(is_verified=True, reason="")
 
 
@@ -115,7 +117,8 @@ class Verifier:
             policy = policy.extension_policies(ca_policy=_CA_POLICY, ee_policy=_LEAF_POLICY)
             policy.build_server_verifier(x509.DNSName(name)).verify(leaf, others)
         except VerificationError as error:
-            return _not(str(error).partition(" (encountered")[0].partition("\n")[0])
+            words = str(error).partition(" (encountered")[0].partition("\n")[0]
+            return _not(UNTRUSTED if NO_PATH in words else words)
         except Exception as error:  # the parser's errors have no common class
             return _not(f"the peer's certificate is malformed: {type(error).__name__}")
         return VERIFIED
