@@ -7,6 +7,7 @@ import ipaddress
 import msgspec
 import pytest
 
+from posthouse.mailauth.indirect import signs
 from posthouse.mailauth.policy import (
     DmarcAction,
     Judgement,
@@ -20,12 +21,14 @@ from posthouse.mailauth.policy import (
 from posthouse.mailauth.results import (
     ArcOutcome,
     Disposition,
+    DkimOutcome,
     DmarcOutcome,
     DmarcPolicy,
     Result,
     SpfIdentity,
     SpfOutcome,
 )
+from posthouse.message.fields import read_section
 
 NO_CHAIN = ArcOutcome(result=Result.NONE)
 POLICY = DmarcPolicy(domain="good.example", policy=Disposition.REJECT)
@@ -35,6 +38,9 @@ def dmarc(result: Result, requested: Disposition = Disposition.NONE) -> DmarcOut
     return DmarcOutcome(
         result=result, from_domain="good.example", policy=POLICY, requested=requested
     )
+
+
+NO_POLICY = DmarcOutcome(result=Result.NONE, from_domain="good.example")
 
 
 def spf(result: Result, explanation: str = "") -> SpfOutcome:
@@ -50,7 +56,7 @@ def spf(result: Result, explanation: str = "") -> SpfOutcome:
 def judged(
     rules: Rules | None = None,
     *,
-    dmarc: DmarcOutcome | None = None,
+    dmarc: DmarcOutcome = NO_POLICY,
     spf: SpfOutcome | None = None,
     arc: ArcOutcome = NO_CHAIN,
 ) -> Judgement:
@@ -95,6 +101,41 @@ def test_quarantining_in_place_of_refusing_is_an_override() -> None:
     assert (found.verdict, found.override) == (Verdict.JUNK, Override.LOCAL_POLICY)
     asked = judged(Rules(dmarc=DmarcAction.QUARANTINE), dmarc=FAIL_QUARANTINE)
     assert (asked.verdict, asked.override) == (Verdict.JUNK, None)
+
+
+def test_what_looks_passed_on_is_junk_and_not_refused() -> None:  # RFC 9989 §7.4
+    found = judge(
+        Rules(),
+        address="192.0.2.7",
+        spf=None,
+        arc=NO_CHAIN,
+        dmarc=FAIL_REJECT,
+        indirect="it has a List-Id field",
+    )
+    assert (found.verdict, found.disposition) == (Verdict.JUNK, Disposition.QUARANTINE)
+    assert found.override is Override.MAILING_LIST
+    assert "List-Id" in found.why
+
+
+@pytest.mark.parametrize(
+    ("fields", "dkim", "arc", "said"),
+    [
+        (b"List-Id: <a.example>\r\n", (), NO_CHAIN, "List-Id"),
+        (b"Resent-From: a@x.example\r\n", (), NO_CHAIN, "Resent-From"),
+        (b"", (), chain("l.example"), "l.example sealed"),
+        (b"", (DkimOutcome(result=Result.FAIL, domain="good.example"),), NO_CHAIN, "changed"),
+        (b"", (DkimOutcome(result=Result.FAIL, domain="bad.example"),), NO_CHAIN, ""),
+        (b"", (DkimOutcome(result=Result.PERMERROR, domain="good.example"),), NO_CHAIN, ""),
+        (b"Subject: List-Id\r\n", (), NO_CHAIN, ""),
+    ],
+)
+def test_what_speaks_for_a_list_or_a_forwarder(
+    fields: bytes, dkim: tuple[DkimOutcome, ...], arc: ArcOutcome, said: str
+) -> None:
+    section = read_section(fields + b"From: x@good.example\r\n\r\n")
+    found = signs(section, author_domains=("good.example",), dkim=dkim, arc=arc)
+    assert said in found
+    assert bool(found) is bool(said)
 
 
 def test_where_policies_are_only_marked_nothing_is_refused() -> None:
@@ -167,6 +208,8 @@ def test_spf_alone_decides_only_as_told_and_only_without_a_dmarc_policy() -> Non
     assert "see http://bad.example/why" in refused.reply.text
     covered = judged(Rules(spf=SpfAction.REFUSE), spf=failed, dmarc=dmarc(Result.PASS))
     assert covered.verdict is Verdict.ACCEPT
+    monitored = judged(Rules(spf=SpfAction.REFUSE), spf=failed, dmarc=dmarc(Result.FAIL))
+    assert monitored.verdict is Verdict.REFUSE  # p=none changes nothing, RFC 9989 §5.4
     assert judged(Rules(spf=SpfAction.REFUSE), spf=spf(Result.SOFTFAIL)).verdict is Verdict.ACCEPT
 
 

@@ -21,7 +21,7 @@ from posthouse.kernel.envelope import Address
 from posthouse.kernel.finding import Finding
 from posthouse.kernel.ports import DnsAnswer, RecordType, Resolver
 from posthouse.mailauth import findings as told
-from posthouse.mailauth import iprev
+from posthouse.mailauth import indirect, iprev
 from posthouse.mailauth.arc import verify as arc
 from posthouse.mailauth.authors import Authors, author_domains, homographs
 from posthouse.mailauth.dkim import verify as dkim
@@ -89,6 +89,8 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     """One for each author domain."""
     counted: DmarcOutcome
     """The one that counts."""
+    indirect: str
+    """Why somebody may have passed it on; "" when nothing says so."""
     questions: int
     """DNS questions that were asked; what was known already is not counted."""
     is_over_budget: bool
@@ -109,7 +111,15 @@ def prepare(mail: Mail, options: Options) -> Prepared:
 class Checks:
     """The checks of one message under way."""
 
-    __slots__ = ("_budget", "_done", "_options", "_policy_budget", "_prepared", "_waiting")
+    __slots__ = (
+        "_budget",
+        "_done",
+        "_options",
+        "_policy_budget",
+        "_prepared",
+        "_section",
+        "_waiting",
+    )
 
     def __init__(
         self,
@@ -125,6 +135,7 @@ class Checks:
         """
         self._options = options
         self._prepared = prepared
+        self._section = mail.section
         self._budget = Budget(max(0, min(questions_max, options.questions_max) - RESERVED))
         self._policy_budget = Budget(RESERVED)
         self._waiting: dict[str, Suspended[Any]] = {}
@@ -197,6 +208,15 @@ class Checks:
         authors = self._prepared.authors
         return evaluate.evaluate(authors.domains, done["spf"][1], done["dkim"], fault=authors.fault)
 
+    def _indirect(self) -> str:
+        done = self._done
+        return indirect.signs(
+            self._section,
+            author_domains=self._prepared.authors.domains,
+            dkim=done["dkim"],
+            arc=done["arc"],
+        )
+
     def _checked(self) -> Checked:
         done = self._done
         dmarc: tuple[DmarcOutcome, ...] = done["dmarc"]
@@ -209,6 +229,7 @@ class Checks:
             iprev=done["iprev"],
             dmarc=dmarc,
             counted=evaluate.strictest(dmarc),
+            indirect=self._indirect(),
             questions=self._budget.asked + self._policy_budget.asked,
             is_over_budget=self._budget.is_spent or self._policy_budget.is_spent,
         )

@@ -2,8 +2,9 @@
 
 DMARC's policy is the author's domain's wish, ours to follow or to override (RFC 9989 §5.4): mail
 brought by forwarders you name, or sealed by ARC sealers you name, is not refused for a failure that
-forwarding explains. What cannot be decided because the DNS of the author's domain fails is put off,
-but only where its policy is known to ask for something.
+forwarding explains, and what only looks passed on goes into Junk where its domain would have it
+refused (RFC 9989 §7.4). What cannot be decided because the DNS of the author's domain fails is put
+off, but only where its policy is known to ask for something.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Override(Enum):
     """Why a DMARC policy was not followed, in the words of RFC 9990's PolicyOverrideType."""
 
     LOCAL_POLICY = "local_policy"
+    MAILING_LIST = "mailing_list"
     TRUSTED_FORWARDER = "trusted_forwarder"
 
 
@@ -90,15 +92,21 @@ def judge(
     address: str,
     spf: SpfOutcome | None,
     arc: ArcOutcome,
-    dmarc: DmarcOutcome | None,
+    dmarc: DmarcOutcome,
+    indirect: str = "",
 ) -> Judgement:
     """Args:
     address: the IP address that brought the message.
     spf: of the MAIL FROM identity; None when it was not checked.
-    dmarc: the outcome that counts (`dmarc.evaluate.strictest`); None without an author domain.
+    dmarc: the outcome that counts (`dmarc.evaluate.strictest`).
+    indirect: why the message may have been passed on by somebody (`indirect.signs`).
     """
-    if dmarc is not None and dmarc.result is Result.FAIL:
-        return _judge_failure(rules, dmarc, address=address, arc=arc)
+    if (
+        dmarc is not None
+        and dmarc.result is Result.FAIL
+        and dmarc.requested is not Disposition.NONE
+    ):
+        return _judge_failure(rules, dmarc, address=address, arc=arc, indirect=indirect)
     if dmarc is not None and dmarc.result is Result.TEMPERROR:
         return _judge_unknown(rules, dmarc)
     if dmarc is not None and dmarc.result is Result.PERMERROR and not dmarc.from_domain:
@@ -108,18 +116,17 @@ def judge(
     return PLAIN
 
 
-def _is_covered(dmarc: DmarcOutcome | None) -> bool:
-    """A DMARC policy has spoken: SPF's -all is not asked again (RFC 9989 §8.1)."""
-    return dmarc is not None and dmarc.policy is not None
+def _is_covered(dmarc: DmarcOutcome) -> bool:
+    """DMARC has spoken, so SPF's -all is not asked again. A policy of none changes nothing about
+    other handling (RFC 9989 §5.4)."""
+    return dmarc.result is Result.PASS or dmarc.requested is not Disposition.NONE
 
 
 def _judge_failure(
-    rules: Rules, dmarc: DmarcOutcome, *, address: str, arc: ArcOutcome
+    rules: Rules, dmarc: DmarcOutcome, *, address: str, arc: ArcOutcome, indirect: str
 ) -> Judgement:
     domain, requested = dmarc.from_domain, dmarc.requested
     failed = f"DMARC fails and {domain} asks to {requested.value} such mail"
-    if requested is Disposition.NONE:
-        return msgspec.structs.replace(PLAIN, why="")
     if _is_within(address, rules.forwarders):
         return Judgement(
             verdict=Verdict.ACCEPT,
@@ -141,7 +148,16 @@ def _judge_failure(
             override=Override.LOCAL_POLICY,
             override_why="policies are not enforced here",
         )
-    if requested is Disposition.REJECT and rules.dmarc is DmarcAction.ENFORCE:
+    is_refusable = requested is Disposition.REJECT and rules.dmarc is DmarcAction.ENFORCE
+    if is_refusable and indirect:
+        return Judgement(
+            verdict=Verdict.JUNK,
+            why=f"{failed}; not refused, as {indirect}",
+            disposition=Disposition.QUARANTINE,
+            override=Override.MAILING_LIST,
+            override_why=indirect,
+        )
+    if is_refusable:
         text = (
             f"{domain} does not vouch for this message and asks to refuse it"
             f" (DMARC p={requested.value})"

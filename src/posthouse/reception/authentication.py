@@ -108,6 +108,7 @@ class Examiner:
             spf=checked.spf,
             arc=checked.arc,
             dmarc=checked.counted,
+            indirect=checked.indirect,
         )
         findings = check.findings(checked, address=mail.address)
         for one in findings:
