@@ -20,8 +20,10 @@ class Mailauth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     dmarc: Annotated[
         DmarcAction,
         choice(
-            '"enforce" does what the policy of the author\'s domain asks; "quarantine" puts into'
-            ' Junk what would be refused; "mark" only says it in Authentication-Results.'
+            '"enforce" does what the policy of the author\'s domain asks, but puts into Junk what'
+            " should be refused and looks passed on by a mailing list or forwarder;"
+            ' "quarantine" puts all of it into Junk; "mark" only says it in'
+            " Authentication-Results."
         ),
     ] = DmarcAction.ENFORCE
     spf: Annotated[
