@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import socket
 import threading
 from datetime import UTC, timedelta
@@ -121,6 +123,23 @@ async def test_a_refused_and_a_late_connection_are_os_errors() -> None:
         await network.connect(asyncio.Protocol, *address, timeout_s=0.05)
     for sock in (*fillers, closed):
         sock.close()
+
+
+class ClosesAtOnce(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+async def test_a_connection_closed_at_once_closes_its_descriptor_once() -> None:
+    """A second close, by whoever collects the socket object, would hit somebody else's."""
+    network = SystemNetwork()
+    listening = await network.listen(asyncio.Protocol, "127.0.0.1", 0)
+    for _ in range(5):
+        await network.connect(ClosesAtOnce, *listening.address, timeout_s=5)
+        with socket.socket() as other:
+            gc.collect()
+            assert os.fstat(other.fileno())
+    listening.close()
 
 
 async def test_a_datagram_s_answer_is_the_one_with_its_id() -> None:

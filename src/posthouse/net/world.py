@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final, TypeVar, cast
 
+import uvloop
+
 from posthouse.kernel.errors import UserError
 from posthouse.kernel.ports import TransportProtocol
 
@@ -116,7 +118,11 @@ class SystemNetwork:
                 sock.bind((local_address, 0))
             async with asyncio.timeout(timeout_s):
                 await loop.sock_connect(sock, (address, port))
-            _, protocol = await loop.create_connection(_as_asyncio(factory), sock=sock)
+            transport, protocol = await loop.create_connection(_as_asyncio(factory), sock=sock)
+            if transport.is_closing() and isinstance(loop, uvloop.Loop):
+                # Closed in `connection_made`: uvloop closed the descriptor before it knew of the
+                # socket object, which would close it once more, by then somebody else's.
+                sock.detach()
         except BaseException as error:
             sock.close()
             if isinstance(error, OSError) and error.errno:  # the loops' own words are for nobody
