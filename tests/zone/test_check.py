@@ -1,0 +1,380 @@
+"""A look at a domain of a real server on loopback, with its records broken one by one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from posthouse.accounts import domain_keys
+from posthouse.config import build_keys, schema
+from posthouse.config.schema import Config, Service
+from posthouse.kernel.ports import Fetched, FetchFailed, FetchTrouble
+from posthouse.sim.dns import DnsFault, Zones
+from posthouse.sim.ground import Loopback
+from posthouse.sim.lab import Lab, LabNode
+from posthouse.tls.peers import Verifier
+from posthouse.web.mta_sts import policy_text
+from posthouse.zone.check import check_domain
+from posthouse.zone.checked import Checked, Report, State
+from posthouse.zone.policy import own_policy, wishes_for
+from posthouse.zone.records import Record, Wishes, records, txt_strings
+from posthouse.zone.subject import Ports, Subject
+
+DOMAIN, HOST = "north.example", "mail.north.example"
+LIST = "list.example"
+
+
+class Pages:
+    """The port `Fetch` over a table."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, Fetched | FetchFailed] = {}
+
+    async def get(self, url: str, *, octets_max: int, timeout_s: float) -> Fetched:
+        page = self.pages.get(url, FetchFailed("nobody answers", FetchTrouble.CONNECT))
+        if isinstance(page, FetchFailed):
+            raise page
+        return page
+
+    async def post(
+        self, url: str, octets: bytes, *, media_type: str, octets_max: int, timeout_s: float
+    ) -> Fetched:
+        raise AssertionError("a look posts nothing")
+
+
+POLICY_URL = f"https://mta-sts.{DOMAIN}/.well-known/mta-sts.txt"
+
+
+class House:
+    """A node of the laboratory whose zone has everything that `records` says."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.node: LabNode = lab.nodes["north"]
+        self.fetch = Pages()
+        self.roots = Verifier([])
+        self.config: Config = self.node.config
+        self.ports = dict(lab.ground.ports)
+
+    @property
+    def zones(self) -> Zones:
+        return self.lab.zones
+
+    async def wishes(self) -> Wishes:
+        keys = await self.node.store.read(lambda tx: domain_keys.keys(tx, DOMAIN))
+        return wishes_for(self.config, DOMAIN, keys, addresses=(self.node.address,))
+
+    async def publish(self) -> None:
+        """What `dns records` prints, and the policy on the web."""
+        found = records(self.config, DOMAIN, await self.wishes())
+        for record in found:
+            self.zones.remove(record.name, record.type)
+        for record in found:
+            self.zones.add(record.name, record.type, value(record))
+        policy = own_policy(self.config, DOMAIN)
+        assert policy is not None
+        self.serve(policy_text(policy))
+
+    def serve(self, text: bytes) -> None:
+        self.fetch.pages[POLICY_URL] = Fetched(status=200, media_type="text/plain", octets=text)
+
+    def change(self, name: str, kind: str, *values: str) -> None:
+        self.zones.remove(name, kind)
+        if values:
+            self.zones.add(name, kind, *values)
+
+    async def look(self) -> Report:
+        wishes = await self.wishes()
+        ground = self.lab.ground
+        node = self.node.node
+        subject = Subject(
+            self.config,
+            DOMAIN,
+            wishes=wishes,
+            wanted=records(self.config, DOMAIN, wishes),
+            rotation=build_keys.rotation_options(self.config),
+            ports=Ports(
+                resolver=ground.ports_of(self.node.address, self.node.folder).resolver(self.config),
+                network=ground.network,
+                clock=ground.clock,
+                deadlines=node.deadlines,
+                fetch=self.fetch,
+                verifier=self.roots,
+                port_of=lambda service: self.ports[service],
+            ),
+        )
+        return await check_domain(subject)
+
+
+def value(record: Record) -> str:
+    return txt_strings(record.value) if record.type == "TXT" else record.value
+
+
+def of(report: Report, subject: str, what: str = "") -> Checked:
+    found = [c for c in report.checked if c.subject == subject and what in c.what]
+    assert len(found) == 1, [(c.subject, c.what) for c in report.checked]
+    return found[0]
+
+
+def bad(report: Report) -> list[tuple[str, State]]:
+    return [(c.subject, c.state) for c in report.checked if c.is_bad]
+
+
+def served(config: Config) -> Config:
+    """As in the lab, with a web listener (that the tests answer for) and a blocklist of ours."""
+    web = schema.Listener(service=Service.HTTPS, addresses=("127.0.0.1",), port=0)
+    return msgspec.structs.replace(
+        config,
+        listener=(*config.listener, web),
+        dns=msgspec.structs.replace(config.dns, blocklists=(LIST,)),
+    )
+
+
+@pytest_asyncio.fixture
+async def house() -> AsyncIterator[House]:
+    async with Lab(Loopback(), domains={DOMAIN: ("ada",)}) as lab:
+        made = House(lab)
+        made.config = served(made.config)
+        lab.zones.add(f"2.0.0.127.{LIST}", "A", "127.0.0.2")
+        await made.publish()
+        yield made
+
+
+async def test_what_dns_records_prints_is_what_dns_check_wants(house: House) -> None:
+    report = await house.look()
+    assert bad(report) == [], [c for c in report.checked if c.is_bad]
+    states = {(c.subject, c.what): c.state for c in report.checked}
+    assert of(report, "spf", f"of {DOMAIN}").words == "this server passes, 1 of 10 look-ups used"
+    assert of(report, "port", "(mx)").words.startswith(f"it greets as {HOST}, TLSv1.3")
+    assert of(report, "ptr").state is State.RIGHT
+    assert of(report, "blocklist").state is State.RIGHT
+    assert of(report, "mta-sts", "policy at").state is State.ADVICE, "testing could be enforce"
+    assert of(report, "dane").state is State.ADVICE, "the lab's zone is not signed"
+    assert of(report, "certificate", str(house.lab.ground.ports[Service.MX])).words.startswith(
+        "no trusted root"
+    )
+    assert {state for (subject, _), state in states.items() if subject == "dkim"} == {State.RIGHT}
+
+
+# Issue 4: break records one by one and let `dns check` find each.
+BROKEN = [
+    ("mx", DOMAIN, "MX", (), State.MISSING, "nothing says where mail"),
+    ("mx", DOMAIN, "MX", ("10 mail.other.example.",), State.WRONG, "mail.other.example"),
+    ("mx", DOMAIN, "MX", ("0 .",), State.WRONG, "the null MX"),
+    ("address", HOST, "A", ("10.0.0.1",), State.WRONG, "this server is also reached at 127."),
+    ("spf", DOMAIN, "TXT", (), State.MISSING, "nothing says who may send"),
+    ("spf", DOMAIN, "TXT", ('"v=spf1 -all"',), State.WRONG, "gets fail, not pass"),
+    ("spf", DOMAIN, "TXT", ('"v=spf1 mx +all"',), State.WRONG, "lets everybody send"),
+    ("spf", DOMAIN, "TXT", ('"v=spf1 mx ~al"',), State.WRONG, "cannot be read"),
+    (
+        "spf",
+        DOMAIN,
+        "TXT",
+        ('"v=spf1 mx -all"', '"v=spf1 a -all"'),
+        State.WRONG,
+        "there are 2 SPF records",
+    ),
+    (
+        "spf",
+        DOMAIN,
+        "TXT",
+        (f'"v=spf1 mx {" ".join(f"a:a{n}.example" for n in range(10))} -all"',),
+        State.WRONG,
+        "it takes 11 look-ups",
+    ),
+    ("spf", DOMAIN, "TXT", ('"v=spf1 mx"',), State.ADVICE, "says nothing of all other hosts"),
+    ("dmarc", f"_dmarc.{DOMAIN}", "TXT", (), State.MISSING, "hosts do not know what to do"),
+    ("dmarc", f"_dmarc.{DOMAIN}", "TXT", ('"v=dmarc; p=none"',), State.WRONG, "v=DMARC1"),
+    ("dmarc", f"_dmarc.{DOMAIN}", "TXT", ('"v=DMARC1; p=no"',), State.WRONG, "no valid p="),
+    (
+        "dmarc",
+        f"_dmarc.{DOMAIN}",
+        "TXT",
+        ('"v=DMARC1; p=none"', '"v=DMARC1; p=reject"'),
+        State.WRONG,
+        "there are 2 DMARC records",
+    ),
+    ("tls-rpt", f"_smtp._tls.{DOMAIN}", "TXT", (), State.ABSENT, "nobody tells you"),
+    (
+        "tls-rpt",
+        f"_smtp._tls.{DOMAIN}",
+        "TXT",
+        ('"v=TLSRPTv1;"',),
+        State.WRONG,
+        "it names no address",
+    ),
+    (
+        "mta-sts",
+        f"_mta-sts.{DOMAIN}",
+        "TXT",
+        ('"v=STSv1; id=old"',),
+        State.WRONG,
+        "the policy has changed since",
+    ),
+    ("mta-sts", f"_mta-sts.{DOMAIN}", "TXT", ('"v=STSv1"',), State.WRONG, "not one record"),
+    (
+        "dane",
+        f"_25._tcp.{HOST}",
+        "TLSA",
+        (f"3 1 1 {'00' * 32}",),
+        State.WRONG,
+        "none of the records is of the key",
+    ),
+    ("dane", f"_25._tcp.{HOST}", "TLSA", (), State.ABSENT, "without it senders cannot use DANE"),
+]
+
+
+@pytest.mark.parametrize(("subject", "name", "kind", "values", "state", "words"), BROKEN)
+async def test_a_broken_record_is_found_and_explained(
+    subject: str,
+    name: str,
+    kind: str,
+    values: tuple[str, ...],
+    state: State,
+    words: str,
+    house: House,
+) -> None:
+    house.change(name, kind, *values)
+    report = await house.look()
+    [found] = [
+        c
+        for c in report.checked
+        if c.subject == subject and words in c.words and c.what.split(",")[0].endswith(tail(name))
+    ]
+    assert found.state is state
+    assert report.is_good is (state in (State.ADVICE, State.ABSENT))
+    if values and state is State.WRONG and subject not in ("spf", "address"):
+        assert found.found, "it shows what is there"
+    if state in (State.WRONG, State.MISSING):
+        assert found.wanted, "it shows what should be"
+
+
+PREFIXES = ("_dmarc.", "_smtp._tls.", "_mta-sts.", "_25._tcp.")
+
+
+def tail(name: str) -> str:
+    """What a check calls the place of a record."""
+    for prefix in PREFIXES:
+        name = name.removeprefix(prefix)
+    return name
+
+
+async def test_a_key_record_that_is_gone_or_cut_is_found(house: House) -> None:
+    keys = (await house.wishes()).keys
+    rsa = next(key for key in keys if key.algorithm == domain_keys.RSA)
+    house.change(f"{rsa.record_name}", "TXT")
+    gone = of(await house.look(), "dkim", rsa.selector)
+    assert (gone.state, gone.found) == (State.MISSING, ())
+    assert gone.words.startswith("this key signs your mail, and others cannot verify it")
+    house.change(f"{rsa.record_name}", "TXT", f'"{rsa.record[:200]}"')
+    cut = of(await house.look(), "dkim", rsa.selector)
+    assert cut.state is State.WRONG
+    assert cut.wanted == (f'"{rsa.record}"',)
+
+
+async def test_a_reverse_name_that_is_gone_or_leads_elsewhere_is_found(house: House) -> None:
+    pointer = ".".join(reversed(house.node.address.split("."))) + ".in-addr.arpa"
+    house.change(pointer, "PTR", "elsewhere.example.")
+    wrong = of(await house.look(), "ptr")
+    assert (wrong.state, wrong.found) == (State.WRONG, ("elsewhere.example.",))
+    house.change(pointer, "PTR", "other.example.")
+    house.zones.add("other.example", "A", house.node.address)
+    assert of(await house.look(), "ptr").state is State.ADVICE
+    house.change(pointer, "PTR")
+    assert of(await house.look(), "ptr").state is State.MISSING
+
+
+async def test_a_host_that_is_an_alias_is_found(house: House) -> None:
+    house.change(HOST, "A")
+    house.change(HOST, "TXT")
+    house.zones.remove(HOST, "CAA")
+    house.zones.add("real.north.example", "A", house.node.address)
+    house.zones.add(HOST, "CNAME", "real.north.example.")
+    found = of(await house.look(), "address")
+    assert found.state is State.WRONG
+    assert "is a CNAME" in found.words
+
+
+async def test_a_policy_that_cannot_be_fetched_or_names_another_host_is_found(
+    house: House,
+) -> None:
+    house.fetch.pages.clear()
+    assert "nobody answers" in of(await house.look(), "mta-sts", "policy at").words
+    house.serve(b"version: STSv1\nmode: enforce\nmx: mx.other.example\nmax_age: 86400\n")
+    wrong = of(await house.look(), "mta-sts", "policy at")
+    assert wrong.state is State.WRONG
+    assert f"it does not name {HOST}" in wrong.words
+    house.serve(b"version: STSv1\nmode: enforce\nmx: *.north.example\nmax_age: 86400\n")
+    other = of(await house.look(), "mta-sts", "policy at")
+    assert other.words == "what is served there is not the policy of this server's config"
+    house.fetch.pages[POLICY_URL] = Fetched(status=404, media_type="", octets=b"")
+    assert "answers with 404" in of(await house.look(), "mta-sts", "policy at").words
+
+
+async def test_an_enforced_policy_with_a_certificate_nobody_trusts_is_found(house: House) -> None:
+    house.config = msgspec.structs.replace(
+        house.config, mta_sts=schema.MtaSts(mode=schema.MtaStsMode.ENFORCE)
+    )
+    await house.publish()
+    found = of(await house.look(), "certificate", str(house.lab.ground.ports[Service.MX]))
+    assert found.state is State.WRONG
+    assert "your MTA-STS policy tells others to send nothing then" in found.words
+
+
+async def test_a_listed_address_is_found(house: House) -> None:
+    reverse = ".".join(reversed(house.node.address.split(".")))
+    house.zones.add(f"{reverse}.{LIST}", "A", "127.0.0.3")
+    found = of(await house.look(), "blocklist")
+    assert (found.state, found.found) == (State.WRONG, ("127.0.0.3",))
+
+
+async def test_a_port_that_nobody_answers_is_found(house: House) -> None:
+    house.ports[Service.MX] = 1
+    found = of(await house.look(), "port", "(mx)")
+    assert found.state is State.WRONG
+    assert "refused, as seen from this machine" in found.words
+    house.ports[Service.MX] = house.lab.ground.ports[Service.IMAP]
+    assert "it does not speak SMTP" in of(await house.look(), "port", "(mx)").words
+
+
+async def test_records_of_others_and_a_key_of_ours_with_dnssec_are_right(house: House) -> None:
+    house.zones.sign("north.example")
+    report = await house.look()
+    assert of(report, "dane").state is State.RIGHT
+    assert of(report, "dnssec").state is State.RIGHT
+
+
+async def test_reports_to_another_domain_need_its_word(house: House) -> None:
+    house.change(
+        f"_dmarc.{DOMAIN}", "TXT", '"v=DMARC1; p=reject; rua=mailto:dmarc@reports.example"'
+    )
+    wrong = of(await house.look(), "dmarc", "reports to")
+    assert wrong.state is State.WRONG
+    house.zones.add(f"{DOMAIN}._report._dmarc.reports.example", "TXT", '"v=DMARC1"')
+    assert of(await house.look(), "dmarc", "reports to").state is State.RIGHT
+    assert of(await house.look(), "dmarc", "DMARC of").state is State.RIGHT
+
+
+# P8, F23: what the DNS does not say is not called missing.
+@pytest.mark.parametrize("name", [DOMAIN, HOST, f"_dmarc.{DOMAIN}", f"_mta-sts.{DOMAIN}"])
+async def test_a_dns_that_fails_is_told_as_that(name: str, house: House) -> None:
+    house.zones.fault(name, DnsFault.SERVFAIL)
+    report = await house.look()
+    assert State.MISSING not in {c.state for c in report.checked}
+    unknown = [c for c in report.checked if c.state is State.UNKNOWN and "SERVFAIL" in c.words]
+    assert unknown
+
+
+async def test_a_caa_record_that_shuts_our_authority_out_is_found(house: House) -> None:
+    house.config = msgspec.structs.replace(
+        house.config, acme=schema.Acme(is_enabled=True, accepts_terms=True)
+    )
+    house.zones.add(DOMAIN, "CAA", '0 issue "other.example"')
+    found = of(await house.look(), "caa")
+    assert found.state is State.WRONG
+    assert "will refuse" in found.words
+    house.zones.add(HOST, "CAA", '0 issue "letsencrypt.org; validationmethods=http-01"')
+    assert of(await house.look(), "caa").state is State.RIGHT, "the nearest name decides"

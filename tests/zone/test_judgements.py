@@ -1,0 +1,241 @@
+"""What is made of what was seen: tables for what a laboratory on loopback cannot show."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from posthouse.accounts.domain_keys import ED25519, DomainKey, KeyState, generate_keys
+from posthouse.accounts.rotation import Sight
+from posthouse.kernel.ports import DnsAnswer, DnsStatus, SrvRecord, TlsaRecord
+from posthouse.mailauth import questions
+from posthouse.mailauth.spf.grammar import is_record
+from posthouse.tls.self_signed import make_self_signed
+from posthouse.zone.check_host import judge_certificate
+from posthouse.zone.check_sender import count_lookups, judge_key
+from posthouse.zone.check_transport import judge_addresses, judge_srv, judge_tlsa
+from posthouse.zone.checked import State, listed
+
+NOW = datetime(2026, 7, 1, tzinfo=UTC)
+WANTED = "0 1 993 mail.example.org."
+
+
+@pytest.mark.parametrize(
+    ("records", "state", "words"),
+    [
+        ((), State.ABSENT, "cannot find this by themselves"),
+        ((SrvRecord(5, 9, 993, "mail.example.org"),), State.RIGHT, ""),
+        (
+            (SrvRecord(0, 1, 993, "imap.example.net"),),
+            State.WRONG,
+            "are sent to imap.example.net port 993 and not to mail.example.org port 993",
+        ),
+        ((SrvRecord(0, 1, 143, "mail.example.org"),), State.WRONG, "mail.example.org port 143"),
+        ((SrvRecord(0, 0, 0, ""),), State.WRONG, "nowhere port 0"),
+        (
+            (SrvRecord(9, 1, 1, "old.example.org"), SrvRecord(0, 1, 993, "mail.example.org")),
+            State.RIGHT,
+            "",
+        ),
+    ],
+)
+def test_srv_records(records: tuple[SrvRecord, ...], state: State, words: str) -> None:
+    found = judge_srv(records, WANTED)
+    assert found[0] is state
+    assert words in found[1]
+
+
+def leaf(days: int) -> bytes:
+    pem, _ = make_self_signed(["mail.example.org"], NOW, valid_days=days)
+    return x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize(
+    ("days", "problem", "is_enforced", "state", "words"),
+    [
+        (60, "", False, State.RIGHT, "good for 60 days more"),
+        (13, "", False, State.ADVICE, "expires in 13 days"),
+        (60, "the peer's certificate is self-signed", False, State.ADVICE, "mail clients ask"),
+        (60, "the peer's certificate is self-signed", True, State.WRONG, "MTA-STS policy tells"),
+        (1, "the peer's certificate expired at 2026-06-30", False, State.WRONG, "will refuse it"),
+    ],
+)
+def test_certificates(days: int, problem: str, is_enforced: bool, state: State, words: str) -> None:
+    found = judge_certificate(leaf(days), NOW, problem=problem, is_enforced=is_enforced)
+    assert found[0] is state
+    assert words in found[1]
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "is_alias", "unreachable", "state"),
+    [
+        ((), (), False, (), State.MISSING),
+        (("192.0.2.1",), (), False, (), State.RIGHT),
+        (("192.0.2.1",), ("192.0.2.1", "2001:db8::1"), False, (), State.WRONG),
+        (("192.0.2.1",), (), True, (), State.WRONG),
+        (("10.0.0.1",), (), False, ("10.0.0.1",), State.WRONG),
+    ],
+)
+def test_addresses(
+    found: tuple[str, ...],
+    wanted: tuple[str, ...],
+    is_alias: bool,
+    unreachable: tuple[str, ...],
+    state: State,
+) -> None:
+    judged = judge_addresses(found, wanted, is_alias=is_alias, unreachable=unreachable)
+    assert judged[0] is state
+
+
+OURS = TlsaRecord(usage=3, selector=1, matching=1, data=b"\1" * 32)
+NEXT = TlsaRecord(usage=3, selector=1, matching=1, data=b"\2" * 32)
+OLD = TlsaRecord(usage=3, selector=1, matching=1, data=b"\3" * 32)
+
+
+@pytest.mark.parametrize(
+    ("published", "is_signed", "ours", "state", "words"),
+    [
+        ((), True, (OURS,), State.ABSENT, "without it senders cannot use DANE"),
+        ((OURS,), True, (OURS,), State.RIGHT, "know this server by its key"),
+        ((OURS, OLD), True, (OURS,), State.RIGHT, "know this server by its key"),
+        ((OURS,), False, (OURS,), State.ADVICE, "not proven by DNSSEC"),
+        ((OLD,), True, (OURS,), State.WRONG, "refuse to deliver to you"),
+        ((OLD,), False, (OURS,), State.WRONG, "once the zone is signed"),
+        ((OURS,), True, (OURS, NEXT), State.WRONG, "the next key waits for its record"),
+        ((OURS,), True, (), State.UNKNOWN, "no certificate yet"),
+    ],
+)
+def test_tlsa_records(
+    published: tuple[TlsaRecord, ...],
+    is_signed: bool,
+    ours: tuple[TlsaRecord, ...],
+    state: State,
+    words: str,
+) -> None:
+    answer = DnsAnswer(
+        status=DnsStatus.FOUND if published else DnsStatus.NO_DATA,
+        records=published,
+        is_authenticated=is_signed,
+    )
+    found = judge_tlsa(answer, ours)
+    assert found[0] is state
+    assert words in found[1]
+
+
+@pytest.fixture(scope="module")
+def key() -> DomainKey:
+    [new] = generate_keys((ED25519,), rsa_bits=2048)
+    return DomainKey(
+        id=1,
+        domain="example.org",
+        selector="e1",
+        algorithm=ED25519,
+        public=new.public,
+        state=KeyState.WAITING,
+        has_private=True,
+        created_at=0,
+        shown_at=None,
+        ready_at=None,
+        signs_at=None,
+        retired_at=None,
+        revoked_at=None,
+    )
+
+
+SHOWN = Sight(is_shown=True)
+GONE = Sight(is_shown=False, found="no record")
+OTHER = Sight(is_shown=False, found="v=DKIM1; p=AAAA")
+
+
+@pytest.mark.parametrize(
+    ("state", "seen", "is_needless", "has_other", "judged", "words"),
+    [
+        (KeyState.WAITING, SHOWN, False, False, State.RIGHT, "posthouse domain keys example.org"),
+        (KeyState.WAITING, GONE, False, False, State.MISSING, "goes out without its signature"),
+        (KeyState.WAITING, GONE, False, True, State.MISSING, "the key before it signs on"),
+        (KeyState.WAITING, OTHER, False, True, State.WRONG, "v=DKIM1; p=AAAA is there"),
+        (KeyState.SIGNING, SHOWN, False, False, State.RIGHT, "others can verify it"),
+        (KeyState.SIGNING, GONE, False, False, State.MISSING, "publish its record now"),
+        (KeyState.RETIRED, SHOWN, False, True, State.RIGHT, "its record stays"),
+        (KeyState.RETIRED, SHOWN, True, True, State.ADVICE, "remove its record"),
+        (KeyState.RETIRED, GONE, False, True, State.ADVICE, "cannot be verified"),
+    ],
+)
+def test_keys(
+    state: KeyState,
+    seen: Sight,
+    is_needless: bool,
+    has_other: bool,
+    judged: State,
+    words: str,
+    key: DomainKey,
+) -> None:
+    found = judge_key(
+        msgspec.structs.replace(key, state=state),
+        seen,
+        is_needless=is_needless,
+        has_other=has_other,
+    )
+    assert found[0] is judged
+    assert words in found[1]
+
+
+# RFC 7208 §4.6.4: include, a, mx, ptr, exists and redirect count; all, ip4, ip6 and exp do not.
+@pytest.mark.parametrize(
+    ("records", "count"),
+    [
+        ({"d": "v=spf1 -all"}, 0),
+        ({"d": "v=spf1 ip4:192.0.2.1 ip6:2001:db8::1 exp=e.d -all"}, 0),
+        ({"d": "v=spf1 a mx a:x.example mx:y.example ptr exists:z.example -all"}, 6),
+        ({"d": "v=spf1 include:i -all", "i": "v=spf1 a mx include:j -all", "j": "v=spf1 a"}, 5),
+        ({"d": "v=spf1 redirect=i", "i": "v=spf1 a mx -all"}, 3),
+        ({"d": "v=spf1 -all redirect=i", "i": "v=spf1 a mx -all"}, 0),
+        ({"d": "v=spf1 include:gone.example -all"}, 1),
+        ({"d": "v=spf1 include:d -all"}, 2),
+    ],
+)
+def test_look_ups_of_a_whole_record_are_counted(records: dict[str, str], count: int) -> None:
+    texts = {f"{name}.example": text for name, text in records.items()}
+    for name in records:
+        texts = {
+            owner: text.replace(f":{name} ", f":{name}.example ").replace(
+                f"={name}", f"={name}.example"
+            )
+            for owner, text in texts.items()
+        }
+
+    def answer(question: questions.Question) -> DnsAnswer:
+        text = texts.get(question.name)
+        if text is None:
+            return DnsAnswer(status=DnsStatus.NO_NAME)
+        return DnsAnswer(status=DnsStatus.FOUND, records=(text.encode(),))
+
+    record = texts["d.example"].encode()
+    assert is_record(record)
+    assert questions.answer(count_lookups(record), answer) == count
+
+
+# H44: a tree of includes without end costs no more than a bound.
+def test_counting_look_ups_has_an_end() -> None:
+    asked = []
+
+    def answer(question: questions.Question) -> DnsAnswer:
+        asked.append(question.name)
+        below = " ".join(f"include:{n}.{question.name}" for n in range(5))
+        return DnsAnswer(status=DnsStatus.FOUND, records=(f"v=spf1 {below} -all".encode(),))
+
+    assert questions.answer(count_lookups(b"v=spf1 include:a.example -all"), answer) < 100
+    assert len(asked) < 100
+
+
+def test_lists_are_read_aloud() -> None:
+    assert [listed([]), listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])] == [
+        "",
+        "a",
+        "a and b",
+        "a, b and c",
+    ]
