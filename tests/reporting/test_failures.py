@@ -109,6 +109,19 @@ def test_nothing_private_leaves_the_house(tmp_path: Path) -> None:
     run_virtual(main)
 
 
+def test_an_unsigned_failure_report_is_not_sent(tmp_path: Path) -> None:
+    """RFC 9991 §5.1: unaligned ones make mail loops."""
+
+    async def main(world: World) -> None:
+        house = House(tmp_path, world, ON)
+        house.has_key = False
+        assert house.failures.report(failed())
+        assert await house.failures.send_waiting() == 0
+        assert house.mails() == []
+
+    run_virtual(main)
+
+
 def test_it_is_off_unless_the_config_says_otherwise(tmp_path: Path) -> None:
     async def main(world: World) -> None:
         assert not House(tmp_path, world).failures.report(failed())

@@ -16,7 +16,7 @@ from posthouse.reporting.collect import FLUSH_S
 from posthouse.reporting.model import AggregateReport, TlsReport
 from posthouse.reporting.options import US
 from posthouse.reporting.read import read_report
-from posthouse.reporting.rows import TlsPolicyType, TlsTrouble, tls_row
+from posthouse.reporting.rows import DmarcRow, TlsPolicyType, TlsRow, TlsTrouble, tls_row
 from posthouse.sim.world import World, run_virtual
 from posthouse.store import reports as rows
 from posthouse.store.reports import ResultKind
@@ -272,20 +272,45 @@ def test_a_tls_report_gets_through_where_tls_does_not(tmp_path: Path) -> None:
     run_virtual(main)
 
 
-def test_an_unsigned_tls_report_is_not_sent(tmp_path: Path) -> None:
-    """RFC 8460 §3: it MUST be signed, and recipients ignore it without."""
+@pytest.mark.parametrize("result", [row(), TLS], ids=["dmarc", "tls"])
+def test_an_unsigned_report_waits_for_a_key(tmp_path: Path, result: DmarcRow | TlsRow) -> None:
+    """RFC 9990 §3.5.2: it has to pass DMARC; RFC 8460 §3: it MUST be signed."""
 
     async def main(world: World) -> None:
         house = House(tmp_path, world)
-        house.has_key = False
         house.zone("_smtp._tls.there.example", "v=TLSRPTv1;rua=mailto:tls@there.example")
+        house.has_key = False
+        if isinstance(result, TlsRow):
+            house.collector.add_tls(result)
+        else:
+            house.collector.add(result)
+        await house.collector.flush()
+        assert not house.sender.can_sign()
+        (done,) = await house.sender.send_due(is_everything=True)
+        assert not done.is_sent and not done.is_over
+        assert "no DKIM key signs yet for here.example" in done.outcome
+        assert house.mails() == []
+        assert house.store.read_now(lambda tx: rows.sent(tx, limit=9)) == []
+        house.has_key = True
+        (done,) = await house.sender.send_due(is_everything=True)
+        assert done.is_sent and len(house.mails()) == 1
+
+    run_virtual(main)
+
+
+def test_without_a_key_a_tls_report_still_goes_by_https(tmp_path: Path) -> None:
+    async def main(world: World) -> None:
+        house = House(tmp_path, world)
+        house.has_key = False
+        house.zone(
+            "_smtp._tls.there.example",
+            "v=TLSRPTv1;rua=mailto:t@there.example,https://there.example/",
+        )
         house.collector.add_tls(TLS)
         await house.collector.flush()
         (done,) = await house.sender.send_due(is_everything=True)
-        assert not done.is_sent and "no DKIM key for here.example" in done.outcome
-        assert house.mails() == []
-        (sent,) = house.store.read_now(lambda tx: rows.sent(tx, limit=9))
-        assert sent.outcome == done.outcome
+        assert done.is_sent and "none by mail" in done.outcome
+        assert house.mails() == [] and len(house.fetch.posts) == 1
 
     run_virtual(main)
 

@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "queue": "Mail that is not settled yet: list, show, retry, hold, release, drop, reroute.",
     "ledger": "Prove that every accepted recipient has one end or is still owned.",
     "explain": "What became of a message, and why.",
+    "report": "DMARC and TLS reports: what others say about your domains, and those you send.",
     "send": "Submit a message to any server and show the dialogue.",
     "check": "Try SPF, DKIM, ARC and DMARC by hand, and be told what they find.",
     "resolve": "What routing and DNS say about a domain.",

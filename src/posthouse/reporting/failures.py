@@ -40,7 +40,15 @@ from posthouse.observe import events
 from posthouse.observe.log import Log
 from posthouse.reporting import mail
 from posthouse.reporting.destinations import Destinations, Tag, verify
-from posthouse.reporting.job import LOOK_UP_S, QUESTIONS_MAX, Sign, accept_mail, new_queue_id
+from posthouse.reporting.job import (
+    LOOK_UP_S,
+    QUESTIONS_MAX,
+    Sign,
+    Unsigned,
+    accept_mail,
+    new_queue_id,
+    signed,
+)
 from posthouse.reporting.options import US, Options
 from posthouse.reporting.redact import Redactor
 from posthouse.store.transaction import Store, Transaction
@@ -91,7 +99,7 @@ class _Incident(msgspec.Struct, frozen=True, kw_only=True):
 def is_asked(outcome: DmarcOutcome) -> bool:
     """Whether the policy asks for a report about this (RFC 9989 §4.7, fo=).
 
-    "d" and "s" ask for the reports of RFC 6651 and RFC 6652, which we do not make.
+    "d" and "s" ask for reports about DKIM and SPF alone, which we do not make.
     """
     policy = outcome.policy
     if policy is None or not policy.failure_uris:
@@ -263,7 +271,11 @@ class FailureReporter:
         except BuildError as error:
             self._tell(incident, str(error), is_sent=False)
             return False
-        await self._store.submit(partial(self._accept, octets, to), octets=len(octets))
+        try:
+            await self._store.submit(partial(self._accept, octets, to), octets=len(octets))
+        except Unsigned as unsigned:
+            self._tell(incident, str(unsigned), is_sent=False)
+            return False
         self._tell(incident, ", ".join(target.uri for target in wanted.allowed), is_sent=True)
         return True
 
@@ -309,9 +321,12 @@ class FailureReporter:
 
     def _accept(self, octets: bytes, to: Sequence[Address], tx: Transaction) -> None:
         sender = self._options.from_address
-        signature = self._sign(tx, octets, sender.domain)
         accept_mail(
-            tx, signature + octets, sender=sender, to=to, queue_id=new_queue_id(self._chance)
+            tx,
+            signed(tx, octets, sender, self._sign),
+            sender=sender,
+            to=to,
+            queue_id=new_queue_id(self._chance),
         )
 
     def _tell(self, incident: _Incident, detail: str, *, is_sent: bool) -> None:

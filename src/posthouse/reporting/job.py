@@ -25,6 +25,7 @@ from posthouse.kernel.ids import QueueId
 from posthouse.kernel.ports import Chance, Clock, Fetch, FetchFailed, Resolver, Workers
 from posthouse.mailauth.questions import run
 from posthouse.mailauth.results import DmarcPolicy
+from posthouse.message.address import format_address
 from posthouse.message.build import BuildError
 from posthouse.net.workers import WorkersBusy
 from posthouse.observe import events
@@ -66,7 +67,7 @@ SENT_KEPT_S: Final = 60 * 86_400.0
 Sign = Callable[[Transaction | None, bytes, str], bytes]
 """(transaction, a mail, the domain of its From) → its DKIM-Signature fields, b"" without a key."""
 
-NO_KEY: Final = "it would not be believed: there is no DKIM key for"
+NO_KEY: Final = "it would not be believed: no DKIM key signs yet for"
 TOO_LATE: Final = "these results came after their report was sent"
 
 
@@ -361,15 +362,25 @@ class Sender:
         if not mailed and not posted:
             return _done(plan, is_over=False, outcome="; ".join(failed))
         octets = await self._workers.run(partial(self._mail, plan, mailed)) if mailed else b""
-        outcome = ", ".join(
-            [each.uri for each in plan.targets if isinstance(each, MailTo)] + posted
-        )
-        refused = await self._store.submit(
-            partial(self._settle, plan, mailed, octets, outcome), octets=len(octets)
-        )
-        if refused:
-            return _done(plan, is_over=True, outcome=refused)
-        return _done(plan, is_over=True, is_sent=True, outcome=outcome)
+        uris = [each.uri for each in plan.targets if isinstance(each, MailTo)] + posted
+        try:
+            is_new = await self._store.submit(
+                partial(self._settle, plan, mailed, octets, ", ".join(uris)), octets=len(octets)
+            )
+        except Unsigned as unsigned:
+            if not posted:
+                return _done(plan, is_over=False, outcome=str(unsigned))
+            uris = [*posted, f"none by mail: {unsigned}"]
+            is_new = await self._store.submit(partial(self._settle, plan, (), b"", ", ".join(uris)))
+        if not is_new:
+            return _done(plan, is_over=True, outcome="it was sent already")
+        return _done(plan, is_over=True, is_sent=True, outcome=", ".join(uris))
+
+    def can_sign(self) -> bool:
+        """Whether there is a key for what we send from."""
+        sender = self._options.from_address
+        probe = f"From: <{format_address(sender)}>\r\n\r\n".encode()
+        return bool(self._sign(None, probe, sender.domain))
 
     async def _post(self, plan: Plan) -> tuple[list[str], list[str]]:
         """URLs that took the report (RFC 8460 §5.4), and why others did not."""
@@ -408,14 +419,9 @@ class Sender:
 
     def _settle(
         self, plan: Plan, to: tuple[Address, ...], octets: bytes, outcome: str, tx: Transaction
-    ) -> str:
-        """The unit of work: mark it, take its results away, accept its mail. Why not, or ""."""
-        sender = self._options.from_address
-        signature = self._sign(tx, octets, sender.domain) if to else b""
-        refused = ""
-        if to and not signature and plan.kind is ResultKind.TLS:
-            # RFC 8460 §3: recipients ignore an unsigned one, so none is sent.
-            refused = f"{NO_KEY} {sender.domain}"
+    ) -> bool:
+        """The unit of work: mark it, take its results away, accept its mail. False when it was
+        sent already. Raises Unsigned."""
         is_new = rows.mark_sent(
             tx,
             SentRow(
@@ -425,23 +431,38 @@ class Sender:
                 end_at=plan.end_at,
                 sent_at=tx.now_us(),
                 total=plan.total,
-                outcome=refused or outcome,
+                outcome=outcome,
             ),
         )
         if not is_new:
-            return "it was sent already"
+            return False
         rows.take_results(tx, plan.kind, plan.taken)
-        if refused or not to:
-            return refused
-        accept_mail(
-            tx,
-            signature + octets,
-            sender=sender,
-            to=to,
-            queue_id=new_queue_id(self._chance),
-            demand=TlsDemand.OPTIONAL if plan.kind is ResultKind.TLS else TlsDemand.NONE,
-        )
-        return ""
+        if to:
+            accept_mail(
+                tx,
+                signed(tx, octets, self._options.from_address, self._sign),
+                sender=self._options.from_address,
+                to=to,
+                queue_id=new_queue_id(self._chance),
+                demand=TlsDemand.OPTIONAL if plan.kind is ResultKind.TLS else TlsDemand.NONE,
+            )
+        return True
+
+
+class Unsigned(Exception):
+    """There is no key for the domain that reports are sent from, so none is sent by mail."""
+
+
+def signed(tx: Transaction, octets: bytes, sender: Address, sign: Sign) -> bytes:
+    """The mail with its signature in front.
+
+    RFC 9990 §3.5.2: it has to pass DMARC. RFC 8460 §3: recipients ignore it unsigned. RFC 9991
+    §5.1: unaligned ones make mail loops.
+    """
+    signature = sign(tx, octets, sender.domain)
+    if not signature:
+        raise Unsigned(f"{NO_KEY} {sender.domain}")
+    return signature + octets
 
 
 def new_queue_id(chance: Chance) -> QueueId:
