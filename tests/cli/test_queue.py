@@ -283,6 +283,8 @@ def test_the_story_is_in_order_of_time_with_the_words_of_the_other_side(house: C
         host="mx.one.example",
         address="192.0.2.9",
         tls="TLSv1.3 X",
+        tls_policy="mta-sts",
+        certificate="verified",
         took_s=0.25,
         exchanges=(
             Exchange("connect", "Connection refused", "mx0.one.example", "192.0.2.8"),
@@ -313,6 +315,7 @@ def test_the_story_is_in_order_of_time_with_the_words_of_the_other_side(house: C
             "attempt 1 to one.example, last host mx.one.example [192.0.2.9], TLSv1.3 X;"
             " it took 0.25 s"
         ),
+        "  TLS policy: mta-sts, certificate verified",
         "  connect at mx0.one.example [192.0.2.8]: Connection refused",
         "  rcpt: 450 4.2.0 grey / listed",
         lines[-2],

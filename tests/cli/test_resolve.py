@@ -16,7 +16,8 @@ from posthouse.sim.dns_server import LabDns
 
 from .conftest import Cli
 
-ZONE = """
+ZONE = (
+    """
 $TTL 300
 @        IN SOA  ns hostmaster 1 3600 600 604800 60
 @        IN NS   ns
@@ -28,9 +29,13 @@ mail     IN AAAA 2001:db8::25
 backup   IN A    198.51.100.25
 alias    IN CNAME mail
 _25._tcp.mail IN TLSA 3 1 0 00112233
+_25._tcp.backup IN TLSA 3 1 1 """
+    + "ab" * 32
+    + """
 null     IN MX   0 .
 bare     IN A    203.0.113.9
 """
+)
 
 
 @pytest_asyncio.fixture
@@ -79,11 +84,28 @@ async def test_mx_shows_what_routing_would_do(cli: Cli, place: str) -> None:
     Path("posthouse.toml").write_text("relay.allow_private_addresses = true\n")
     code, out, _ = await resolve(cli, place, "mx", "Example.NET")
     assert code == ExitCode.OK
-    assert out.splitlines()[-3:] == [
-        "mail goes by mx, TLS opportunistic, to these in turn:",
+    assert out.splitlines()[-6:] == [
+        "mail goes by mx, to these in turn:",
         "  1. mail.example.net port 25 (10): 2001:db8::25, 192.0.2.25",
+        "     TLS required (dane without a usable record)",
         "  2. backup.example.net port 25 (20): 198.51.100.25",
+        "     TLS dane",
+        f"     TLSA 3 1 1 {'AB' * 32}",
     ]
+
+
+async def test_a_host_whose_policy_cannot_hold_is_passed_over(cli: Cli, place: str) -> None:
+    Path("posthouse.toml").write_text(
+        'relay.allow_private_addresses = true\n[[relay.tls_policy]]\ndomain = "example.net"\n'
+        'tls = "dane"\n[[relay.tls_policy]]\ndomain = "bare.example.net"\ntls = "dane"\n'
+    )
+    code, out, _ = await resolve(cli, place, "mx", "example.net")
+    assert code == ExitCode.OK
+    assert "     passed over: DANE is configured for the domain, and no usable TLSA" in out
+    code, out, _ = await resolve(cli, place, "mx", "bare.example.net", "--json")
+    assert code == ExitCode.TEMPORARY
+    (host,) = json.loads(out)["route"]["hosts"]
+    assert host["tls"]["level"] == "dane" and host["tls"]["refusal"]
 
 
 @pytest.mark.parametrize(

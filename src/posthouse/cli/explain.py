@@ -245,6 +245,9 @@ def _told_attempt(number: int, record: AttemptRecord) -> Iterator[str]:
     tls = record.tls or "no TLS"
     host = f", last host {_place(record.host, record.address)}, {tls}" if record.host else ""
     yield f"attempt {number} {_way(record.destination)}{host}; it took {record.took_s:g} s"
+    if record.tls_policy:
+        certificate = f", certificate {record.certificate}" if record.certificate else ""
+        yield f"  TLS policy: {record.tls_policy}{certificate}"
     for exchange in record.exchanges:
         yield f"  {_exchange(exchange, record)}"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ import msgspec
 from posthouse.accounts import admin
 from posthouse.cli.config import config_option, load_config
 from posthouse.cli.data import open_store
+from posthouse.cli.dns import port_of
 from posthouse.cli.output import ExitCode, json_option, say, show_json, show_table, show_text
 from posthouse.cli.queue import span
 from posthouse.cli.resolver import (
@@ -26,13 +28,24 @@ from posthouse.cli.resolver import (
     shown_place,
 )
 from posthouse.config import build
-from posthouse.config.schema import Config
+from posthouse.config.schema import Config, Service
 from posthouse.dns import options as dns
-from posthouse.kernel.ports import DnsAnswer, DnsStatus, MxRecord, RecordType, TlsaRecord
-from posthouse.net.world import SystemChance
-from posthouse.relay.plan import RoutePlan
+from posthouse.kernel.ports import (
+    DnsAnswer,
+    DnsStatus,
+    MxRecord,
+    RecordType,
+    Resolver,
+    TlsaRecord,
+)
+from posthouse.net.fetch import HttpsFetch
+from posthouse.net.world import SystemChance, SystemClock
+from posthouse.relay.mta_sts import StsPolicies
+from posthouse.relay.plan import HostPolicy, RoutePlan
 from posthouse.relay.route import explain_route
 from posthouse.store import accounts as rows
+from posthouse.tls.contexts import verifying_client_context
+from posthouse.tls.dane import shown as shown_tlsa
 
 TYPES: Final = {record_type.value.lower(): record_type for record_type in RecordType}
 
@@ -72,11 +85,29 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
 
 
+class TlsShown(msgspec.Struct, frozen=True, kw_only=True):
+    """What TLS with a host has to be."""
+
+    level: str
+    """ "off", "opportunistic", "required", "verified", "dane" or "implicit"."""
+    why: str
+    """Which policies apply: "dane", "mta-sts", "required"…"""
+    names: tuple[tuple[str, ...], ...]
+    """Where the certificate is verified: it is for one name of each of these groups."""
+    tlsa: tuple[str, ...]
+    """Usable TLSA records; the certificate has to match one of them."""
+    mta_sts: tuple[str, ...]
+    """The lines of the domain's policy."""
+    refusal: str
+    """Why the host is passed over; "" when it is not."""
+
+
 class HostShown(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     port: int
     preference: int
     addresses: tuple[str, ...]
+    tls: TlsShown
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +116,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     """ "local", "mx", "implicit mx", "route", "smart host" or "address literal"."""
     tls: str
+    """What the config asks of TLS, at least."""
     hosts: tuple[HostShown, ...]
     user: str
     """Who logs in at a smart host; "" for nobody."""
@@ -152,13 +184,31 @@ async def _resolve(
             route = _local_route()
         else:
             routes = build.relay_options(config).routes
-            plan = await explain_route(name, resolver=resolver, chance=chance, options=routes)
+            plan = await explain_route(
+                name,
+                resolver=resolver,
+                chance=chance,
+                options=routes,
+                policies=_policies(config, resolver),
+            )
             route = _route(plan)
     return Resolved(
         servers=tuple(shown_place(*server) for server in options.servers),
         answer=None if answer is None else _answer(answer, record_type, name),
         route=route,
     )
+
+
+def _policies(config: Config, resolver: Resolver) -> StsPolicies:
+    """MTA-STS policies fetched anew: a running server may have an older one that still counts."""
+    fetch = HttpsFetch(
+        resolver,
+        context=verifying_client_context(),
+        port=port_of(config, Service.HTTPS),
+        allow_private_addresses=config.relay.allow_private_addresses,
+    )
+    options = build.mta_sts_options(config)
+    return StsPolicies(options, resolver=resolver, fetch=fetch, clock=SystemClock())
 
 
 def _is_local(config: Config, domain: str) -> bool:
@@ -193,6 +243,7 @@ def _route(plan: RoutePlan) -> Route:
                 port=host.port,
                 preference=host.preference,
                 addresses=host.addresses,
+                tls=_tls(host.policy),
             )
             for host in plan.hosts
         ),
@@ -200,8 +251,24 @@ def _route(plan: RoutePlan) -> Route:
         status=failure.status if failure is not None else "",
         failure=failure.words if failure is not None else "",
         is_permanent=failure is not None and failure.is_permanent,
-        notes=plan.notes,
+        notes=(*plan.notes, *_sts_notes(plan)),
     )
+
+
+def _tls(policy: HostPolicy) -> TlsShown:
+    return TlsShown(
+        level=policy.tls.value,
+        why=policy.words,
+        names=policy.names if policy.has_trusted_chain else (),
+        tlsa=tuple(shown_tlsa(record) for record in policy.tlsa),
+        mta_sts=policy.sts.lines if policy.sts is not None else (),
+        refusal=policy.refusal.words if policy.refusal is not None else "",
+    )
+
+
+def _sts_notes(plan: RoutePlan) -> Iterator[str]:
+    if plan.sts_trouble is not None:
+        yield f"the domain's MTA-STS policy cannot be had: {plan.sts_trouble.words}"
 
 
 def _answer(answer: DnsAnswer, record_type: RecordType, name: str) -> Answer:
@@ -253,21 +320,36 @@ def _show_route(route: Route) -> None:
         show_text(f"mail cannot go: {route.status} {route.failure}; it is {ending}")
     elif route.hosts:
         login = f", logged in as {route.user}" if route.user else ""
-        show_text(f"mail goes by {route.kind}, TLS {route.tls}{login}, to these in turn:")
+        show_text(f"mail goes by {route.kind}{login}, to these in turn:")
         for number, host in enumerate(route.hosts, 1):
             addresses = ", ".join(host.addresses)
             show_text(f"  {number}. {host.name} port {host.port} ({host.preference}): {addresses}")
+            for line in _tls_words(host.tls):
+                show_text(f"     {line}")
     else:
         show_text("mail stays here")
     for note in route.notes:
         show_text(f"  {note}")
 
 
+def _tls_words(tls: TlsShown) -> Iterator[str]:
+    if tls.refusal:
+        yield f"passed over: {tls.refusal}"
+        return
+    names = "; ".join(" or ".join(group) for group in tls.names)
+    wanted = f", certificate for {names}" if names else ""
+    why = f" ({tls.why})" if tls.why != tls.level else ""
+    yield f"TLS {tls.level}{why}{wanted}"
+    for record in tls.tlsa:
+        yield f"TLSA {record}"
+
+
 def _exit_code(found: Resolved) -> int:
     route, answer = found.route, found.answer
     if route is not None:
         if not route.failure:
-            return ExitCode.OK
+            is_refused = bool(route.hosts) and all(host.tls.refusal for host in route.hosts)
+            return ExitCode.TEMPORARY if is_refused else ExitCode.OK
         return ExitCode.NOT_FOUND if route.is_permanent else ExitCode.TEMPORARY
     if answer is None or answer.status == DnsStatus.FOUND.value:
         return ExitCode.OK
