@@ -1,5 +1,5 @@
 """What is fuzzed: each parser of what a stranger sends, with inputs to begin from. Those of mail
-authentication and its reports are in `authentication`."""
+authentication are in `authentication`, those of reports and transport policies in `reports`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from posthouse.protocol.sasl.server import MECHANISMS, server_mechanism
 from posthouse.protocol.smtp.client import ClientSession
 from posthouse.protocol.smtp.client_events import Ready
 from posthouse.protocol.smtp.reply_reader import Nonsense, ReplyReader
-from tests.fuzz import authentication, samples
+from tests.fuzz import authentication, reports, samples
 from tests.fuzz.target import Target
 from tests.protocol.imap.runs import machine, run
 from tests.protocol.pop3.test_server import DIALOGUE, Client
@@ -231,4 +231,5 @@ TARGETS = (
     Target("sasl", sasl, samples.SASL),
     Target("config", config, samples.CONFIGS),
     *authentication.TARGETS,
+    *reports.TARGETS,
 )

@@ -192,6 +192,9 @@ def test_several_destinations_and_unknown_fields_are_read() -> None:
         "v=TLSRPTv1;rua=mailto:a@b.example|v=TLSRPTv1;rua=mailto:c@d.example",
         "v=TLSRPTv1;rua=http://plain.example/",
         "v=TLSRPTv1;rua=https://user:secret@x.example/",
+        "v=TLSRPTv1;rua=https://x.example/a\0b",
+        "v=TLSRPTv1;rua=https://x.example/\r\nX: y",
+        "v=TLSRPTv1;rua=https://x.example/a b",
     ],
 )
 def test_what_asks_for_nothing_says_why(record: str) -> None:

@@ -15,6 +15,7 @@ from posthouse.message.address import AddressError, parse_mailbox
 URI_CHARACTERS_MAX: Final = 1_000
 LOCAL_PART_OCTETS_MAX: Final = 128
 
+_URI: Final = re.compile(r"[!-~]+")  # what RFC 3986 §2 encodes could end a line or a word
 _SIZE: Final = re.compile(r"!\d{1,20}[kmgtKMGT]?\Z", re.ASCII)
 
 
@@ -66,17 +67,20 @@ def targets(
 
 
 def _target(uri: str, *, takes_https: bool) -> Target:
+    uri = uri.strip()
     scheme, colon, rest = uri.partition(":")
-    scheme = scheme.strip().lower()
+    scheme = scheme.lower()
     if len(uri) > URI_CHARACTERS_MAX:
         raise ValueError("the URI is too long")
+    if _URI.fullmatch(uri) is None:
+        raise ValueError("the URI has characters that no URI has")
     if scheme == "mailto" and colon:
         return MailTo(uri, _address(rest))
     if scheme == "https" and takes_https:
-        parts = urlsplit(uri.strip())
-        if not parts.hostname or parts.username is not None or not uri.isascii():
+        parts = urlsplit(uri)
+        if not parts.hostname or parts.username is not None:
             raise ValueError("the URL is malformed")
-        return Https(uri.strip())
+        return Https(uri)
     raise ValueError(NOT_SUPPORTED_TLS if takes_https else NOT_SUPPORTED)
 
 
