@@ -1,27 +1,27 @@
-"""Certificates from a real ACME server: each way of proving, renewal under open connections, failure
-and what follows, keys that change in the right order."""
+"""Certificates from a real ACME server: each way of proving, renewal under open connections, what
+follows a failure, keys that change in the right order."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import shlex
 import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 from cryptography import x509
 
-from posthouse.config import schema
+from posthouse.config import build_acme, schema
 from posthouse.config.schema import Config, Service
-from posthouse.net.world import SystemNetwork
 from posthouse.sim.ground import Loopback
 from posthouse.sim.lab import Lab, LabNode
-from tests.interop.knot import free_port, running_knot
+from posthouse.tls.tlsa import tlsa_3_1_1
+from tests.interop.knot import SECRET, free_port, running_knot
 from tests.interop.pebble import Pebble, running_pebble
 from tests.interop.programs import needs_program
 
@@ -136,3 +136,237 @@ async def test_a_certificate_is_obtained_and_served_on_every_port(
             assert path.is_symlink() or path.stat().st_mode & 0o077 == 0, path
         assert not made.node.node.own_certificates.answers.texts
         assert not made.node.node.own_certificates.answers.contexts
+
+
+async def ask(made: House, name: str = HOST) -> None:
+    """As `posthouse certificate renew` has it."""
+    folder = made.node.node.own_certificates.folder
+    token = "a1"
+    folder.ask(name, token)
+    async with asyncio.timeout(WITHIN_S):
+        while folder.status(name).answered != token:
+            await asyncio.sleep(0.02)
+
+
+# F35: the files are replaced under open connections
+async def test_a_renewal_is_served_to_new_connections_while_old_ones_stay(tmp_path: Path) -> None:
+    async with house(tmp_path, refuses_nonces=40) as made:
+        await made.until("certificate.obtained")
+        old_tls, old = await asyncio.to_thread(made.shake, Service.IMAPS, HOST)
+        assert old_tls.recv(100).startswith(b"* OK")
+        await ask(made)
+        assert len(made.events("certificate.obtained")) == 2
+        new = await made.certificate()
+        assert new.serial_number != old.serial_number
+        assert new.public_key() == old.public_key(), "the key stays, and so does TLSA"
+        await asyncio.to_thread(old_tls.sendall, b"a NOOP\r\n")
+        assert (await asyncio.to_thread(old_tls.recv, 100)).startswith(b"a OK")
+        old_tls.close()
+        folder = made.node.node.own_certificates.folder
+        files = folder.files(HOST)
+        assert files is not None and files.chain.parent.name.endswith("@2")
+        status = folder.status(HOST)
+        assert status.next_at is not None and status.next_at < new.not_valid_after_utc
+
+
+async def test_a_restart_serves_what_was_obtained_and_orders_nothing(tmp_path: Path) -> None:
+    async with house(tmp_path) as made:
+        await made.until("certificate.obtained")
+        before = await made.certificate()
+        await made.node.stop()
+        await made.node.start()
+        assert await made.certificate() == before
+        await made.node.node.own_certificates._look()
+        assert len(made.events("certificate.obtained")) == 1
+
+
+async def test_a_failure_is_told_with_what_to_do_and_tried_again(tmp_path: Path) -> None:
+    nowhere = Loopback().address(77)
+
+    async with house(tmp_path, challenge(schema.AcmeChallenge.HTTP_01)) as made:
+        await made.until("certificate.obtained")
+        made.lab.zones.remove(HOST, "A")
+        made.lab.zones.add(HOST, "A", nowhere, ttl_s=0)
+        await ask(made)
+        [failed] = made.events("certificate.failed")
+        assert HOST in failed["detail"] and "(connection)" in failed["detail"]
+        assert "port 80" in failed["hint"] and HOST in failed["hint"]
+        status = made.node.node.own_certificates.folder.status(HOST)
+        assert status.failures == 1 and status.problem == failed["detail"]
+        assert "Pebble" in (await made.certificate()).issuer.rfc4514_string(), "the old one stays"
+
+        made.lab.zones.remove(HOST, "A")
+        made.lab.zones.add(HOST, "A", made.node.address, ttl_s=0)
+        folder = made.node.node.own_certificates.folder
+        await made.node.node.own_certificates._look()
+        assert folder.status(HOST).failures == 1, "not before its time"
+        now = made.node.node.world.clock.now()
+        folder.put_status(HOST, msgspec.structs.replace(folder.status(HOST), next_at=now))
+        await made.node.node.own_certificates._look()
+        assert folder.status(HOST).failures == 0
+        assert len(made.events("certificate.obtained")) == 2
+
+
+async def test_where_one_way_is_shut_the_next_attempt_takes_the_other(tmp_path: Path) -> None:
+    async with house(tmp_path) as made:
+        await made.until("certificate.obtained")
+        folder = made.node.node.own_certificates.folder
+        held = folder.held(HOST)
+        assert held is not None and held.about.challenge == "http-01"
+        folder.put_status(HOST, msgspec.structs.replace(folder.status(HOST), failures=1))
+        await ask(made)
+        held = folder.held(HOST)
+        assert held is not None and held.about.challenge == "tls-alpn-01"
+
+
+# RFC 8461 §3.3
+async def test_the_policy_host_of_a_domain_gets_a_certificate_once_it_has_an_address(
+    tmp_path: Path,
+) -> None:
+    name = "mta-sts.north.example"
+    async with house(tmp_path) as made:
+        await made.until("certificate.obtained")
+        waits = await made.until("certificate.waits")
+        assert waits[0]["name"] == name and not made.events("certificate.failed")
+        made.lab.zones.add(name, "A", made.node.address)
+        made.node.node.resolver.forget()
+        await ask(made, name)
+        tls, leaf = await asyncio.to_thread(made.shake, Service.HTTPS, name)
+        assert "Pebble" in leaf.issuer.rfc4514_string()
+        request = f"GET /.well-known/mta-sts.txt HTTP/1.1\r\nHost: {name}\r\n\r\n"
+        await asyncio.to_thread(tls.sendall, request.encode())
+        answer = await asyncio.to_thread(tls.recv, 4096)
+        assert answer.startswith(b"HTTP/1.1 200") and b"mx: mail.north.example\r\n" in answer
+        tls.close()
+        assert "Pebble" in (await made.certificate()).issuer.rfc4514_string()
+
+
+# RFC 8555 §7.3.4
+async def test_an_account_is_bound_to_a_contract_where_the_authority_wants_it(
+    tmp_path: Path,
+) -> None:
+    key = tmp_path / "eab"
+    key.write_text("zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W\n")
+
+    def bound(config: Config) -> Config:
+        acme = msgspec.structs.replace(config.acme, eab_key_id="kid-1", eab_key_file=str(key))
+        return msgspec.structs.replace(config, acme=acme)
+
+    async with house(tmp_path, bound, eab={"kid-1": key.read_text().strip()}) as made:
+        await made.until("certificate.obtained")
+
+
+async def test_without_that_key_the_authority_s_words_are_told(tmp_path: Path) -> None:
+    async with house(tmp_path, eab={"kid-1": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajV"}) as made:
+        [failed] = await made.until("certificate.failed")
+        assert "externalAccountRequired" in failed["detail"] and "acme.eab_key_id" in failed["hint"]
+
+
+# RFC 7671 §8.1: publish, wait two TTLs, use, drop
+async def test_a_new_key_waits_until_the_dns_has_shown_its_tlsa_record(tmp_path: Path) -> None:
+    def rotating(config: Config) -> Config:
+        acme = msgspec.structs.replace(config.acme, rotates_key_days=30)
+        return msgspec.structs.replace(config, acme=acme)
+
+    async with house(tmp_path, rotating) as made:
+        await made.until("certificate.obtained")
+        own = made.node.node.own_certificates
+        folder, clock = own.folder, made.node.node.world.clock
+        config = made.node.node.config
+        first, upcoming = build_acme.own_tlsa(config)
+        old = await made.certificate()
+        assert tlsa_3_1_1(old) == first.data
+        owner = f"_25._tcp.{HOST}"
+        made.lab.zones.add(owner, "TLSA", f"3 1 1 {first.data.hex()}", ttl_s=0)
+
+        held = folder.held(HOST)
+        assert held is not None
+        about = msgspec.structs.replace(held.about, key_made_at=clock.now() - timedelta(days=31))
+        held.files.chain.with_name("about.json").write_bytes(msgspec.json.encode(about))
+
+        async def look() -> str:
+            """As after some minutes, with what the resolver knew forgotten."""
+            made.node.node.resolver.forget()
+            status = msgspec.structs.replace(folder.status(HOST), looked_at=None)
+            folder.put_status(HOST, status)
+            await own._look()
+            return folder.status(HOST).waits_for
+
+        assert "publish it beside" in await look() and upcoming.data.hex() in await look()
+        made.lab.zones.add(owner, "TLSA", f"3 1 1 {upcoming.data.hex()}", ttl_s=0)
+        assert "older answers are forgotten by" in await look()
+        assert await made.certificate() == old
+        seen_at = clock.now() - timedelta(hours=3)
+        folder.put_status(HOST, msgspec.structs.replace(folder.status(HOST), tlsa_seen_at=seen_at))
+        assert await look() == ""
+        new = await made.certificate()
+        assert tlsa_3_1_1(new) == upcoming.data
+        now_published = build_acme.own_tlsa(config)
+        assert now_published[0] == upcoming and first not in now_published
+        assert len(now_published) == 2, "and the one after is ready"
+
+
+# --- dns-01, with a real name server ---
+
+HOOK = """\
+import sys
+import dns.query, dns.tsig, dns.update
+action, name, ttl = sys.argv[1:]
+key = dns.tsig.Key("posthouse.key", {secret!r})
+update = dns.update.UpdateMessage("example.test", keyring=key)
+for line in sys.stdin.read().splitlines():
+    if action == "put":
+        update.add(name + ".", int(ttl), "TXT", line)
+    else:
+        update.delete(name + ".", "TXT", line)
+sys.exit(dns.query.tcp(update, "127.0.0.1", 5, {port}).rcode())
+"""
+
+
+@needs_program("knotd", package="knot")
+@pytest.mark.parametrize("by_hook", [False, True])
+async def test_dns_01_by_dynamic_updates_and_by_a_command_also_for_wildcards(
+    tmp_path: Path, by_hook: bool
+) -> None:
+    with running_knot(tmp_path) as knot:
+        hook = tmp_path / "hook.py"
+        hook.write_text(HOOK.format(secret=SECRET, port=knot.port))
+        update = schema.DnsUpdate(
+            server="" if by_hook else f"127.0.0.1:{knot.port}",
+            key_name="posthouse.key",
+            key_file=str(knot.key_file),
+            hook=(sys.executable, str(hook)) if by_hook else (),
+            settle_s=0.1,
+        )
+        with running_pebble(
+            tmp_path, f"127.0.0.1:{knot.port}", http_port=free_port(), tls_port=free_port()
+        ) as authority:
+
+            def by_dns(config: Config) -> Config:
+                return msgspec.structs.replace(
+                    config,
+                    acme=schema.Acme(
+                        is_enabled=True, accepts_terms=True, directory=authority.directory,
+                        ca_file=str(authority.ca_file), names=("*.example.test",),
+                    ),
+                    web=schema.Web(addresses=config.listener[0].addresses),
+                    net=msgspec.structs.replace(config.net, port_base=40_000),
+                    mta_sts=schema.MtaSts(is_published=False),
+                    dns_update=update,
+                    dns=schema.Dns(servers=(f"127.0.0.1:{knot.port}",)),
+                )  # fmt: skip
+
+            async with Lab(domains={"example.test": ("ada",)}, change=by_dns) as lab:
+                async with asyncio.timeout(WITHIN_S):
+                    node = lab.node("example")
+                    folder = node.node.own_certificates.folder
+                    while len(folder.names()) < 2:
+                        await asyncio.sleep(0.05)
+                assert folder.names() == ("*.example.test", "mail.example.test")
+                for name in folder.names():
+                    held = folder.held(name)
+                    assert held is not None and held.about.challenge == "dns-01"
+                assert knot.texts("_acme-challenge.mail.example.test") == set()
+                assert knot.texts("_acme-challenge.example.test") == set()
+                certificates = node.node.certificates
+                assert certificates.for_name("other.example.test").names == ("*.example.test",)

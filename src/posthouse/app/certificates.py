@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,6 +21,7 @@ from posthouse.net.trace_ids import TraceIds
 from posthouse.net.workers import ThreadWorkers
 from posthouse.observe import events
 from posthouse.store import accounts as rows
+from posthouse.store.transaction import Change, DatabaseChanged, DirectoryChanged
 from posthouse.tls.acme.folder import AcmeFolder
 from posthouse.tls.acme.keeper import Keeper, Observer
 from posthouse.tls.acme.options import Kind, Wanted
@@ -57,6 +58,8 @@ class OwnCertificates:
         self._keeper_config: Config | None = None
         self._workers: ThreadWorkers | None = None
         self._problem = ""
+        self._is_stale = False
+        node.store.listen(self._changed)
         node.metrics.certificate_expiry_seconds.ask = self._expiry_s
 
     # --- what is served ---
@@ -147,10 +150,16 @@ class OwnCertificates:
         clock, leisure = node.world.clock, node.world.leisure
         looked_s = float("-inf")
         while True:
-            if clock.monotonic_s() - looked_s >= LOOK_S * leisure or self.folder.asked():
-                looked_s = clock.monotonic_s()
+            is_due = self._is_stale or clock.monotonic_s() - looked_s >= LOOK_S * leisure
+            if is_due or self.folder.asked():
+                looked_s, self._is_stale = clock.monotonic_s(), False
                 await self._look()
             await clock.sleep(ASKED_S * leisure)
+
+    def _changed(self, changes: Iterable[Change]) -> None:
+        """A domain more or less is another name and another policy."""
+        if any(isinstance(each, DirectoryChanged | DatabaseChanged) for each in changes):
+            self._is_stale = True
 
     async def _look(self) -> None:
         node = self._node
