@@ -7,6 +7,7 @@ ones after which pyspf gives our result, and by no others.
 from __future__ import annotations
 
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,6 +16,7 @@ from typing import Any
 
 from posthouse.kernel.ports import DnsStatus, RecordType
 from posthouse.mailauth.questions import Question
+from posthouse.mailauth.spf.macros import EXPLANATION_CHARACTERS_MAX
 from posthouse.mailauth.spf.names import question_name
 from tests.mailauth.spf.policies import Policy
 from tests.mailauth.spf.zone import Zone
@@ -183,24 +185,6 @@ class Modifiers(spf.query):
             seen.add(name)
 
 
-class Eager(spf.query):
-    """RFC 7208 §4.6.2: "Each mechanism is considered in turn"; pyspf expands the macros of a whole
-    record first, and counts look-ups for a %{p} that it never comes to."""
-
-    is_eager = False
-
-    def getp(self) -> str:
-        self.is_eager = True
-        try:
-            return str(super().getp())
-        finally:
-            self.is_eager = False
-
-    def dns(self, name: str, kind: str, cnames: Any = None, ignore_void: bool = False) -> list[Any]:
-        found: list[Any] = super().dns(name, kind, cnames, ignore_void or self.is_eager)
-        return found
-
-
 class Malformed(spf.query):
     """RFC 7208 §4.8 leaves open what a name means that the DNS cannot have: "not-match and
     therefore ignore such names", here, so that no name within it has to be looked for. pyspf does
@@ -222,16 +206,47 @@ class Postmaster(spf.query):
             self.s = f"postmaster{self.s}"
 
 
-class NoZero(spf.query):
-    """RFC 7208 §7.3: "If a DIGIT is specified, the value MUST be nonzero"; pyspf keeps nothing."""
+class MacroSyntax(spf.query):
+    """RFC 7208 §7.1: "macro-letter transformers *delimiter" and nothing else, and §7.3: "If a DIGIT
+    is specified, the value MUST be nonzero". pyspf does not look at what is behind the letter."""
 
     def expand(self, text: str, stripdot: bool = True) -> str:
-        if re.search(r"%\{[a-zA-Z]0", text):
-            raise spf.PermError("zero parts")
+        for macro in re.findall(r"%(?:%|_|-|\{[^}]*\}?)", text):
+            if macro[1] == "{" and not _MACRO.fullmatch(macro):
+                raise spf.PermError("a macro with something else", macro)
         return str(super().expand(text, stripdot))
 
 
+_MACRO = re.compile(r"%\{[a-zA-Z](?:0*[1-9][0-9]*)?[rR]?[.+,/_=-]*\}")
 _PIECES = re.compile(r"%\{[^}]*\}|%.?|[^%]{1,100}")
+
+
+class Redirects(spf.query):
+    """RFC 7208 §4.6.4 limits the terms "during SPF evaluation"; pyspf counts a redirect= before it
+    has looked at the mechanisms, also when one of them matches."""
+
+    is_include = False
+
+    def check_lookups(self) -> None:
+        known = _locals_of_check0()
+        if "cidrlength" in known:  # of the loop over mechanisms, which comes second
+            self.is_include = known["m"] == "include"
+            super().check_lookups()
+
+    def dns_spf(self, domain: str) -> str | None:
+        if _locals_of_check0() and not self.is_include:
+            super().check_lookups()
+        self.is_include = False
+        record: str | None = super().dns_spf(domain)
+        return record
+
+
+def _locals_of_check0() -> dict[str, Any]:
+    """Of the record being evaluated; the first one is looked for before there is any."""
+    frame = sys._getframe(2)
+    while frame.f_code.co_name in ("check_lookups", "dns_spf") and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_locals if frame.f_code.co_name == "check0" else {}
 
 
 class LongNames(spf.query):
@@ -255,11 +270,11 @@ CORRECTIONS: tuple[type, ...] = (
     Recursion,
     Percents,
     Modifiers,
+    Redirects,
     LongNames,
-    Eager,
     Malformed,
     Postmaster,
-    NoZero,
+    MacroSyntax,
 )
 
 
@@ -271,7 +286,7 @@ def verdict(policy: Policy, *corrections: type) -> tuple[str, str]:
     result, _, explanation = query.check()
     if result != "fail" or explanation == DEFAULT_EXPLANATION:
         explanation = ""
-    return result, explanation
+    return result, explanation[:EXPLANATION_CHARACTERS_MAX]  # RFC 7208 §6.2 allows the limit
 
 
 def explain(policy: Policy, ours: tuple[str, str]) -> tuple[type, ...] | None:

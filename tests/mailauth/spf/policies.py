@@ -20,14 +20,20 @@ MACROS = (
     + ["%{p}", "%{ir}", "%{d2}", "%{d1r}", "%{l1r-}", "%{lr+}", "%{L-}", "%{l2r+-}", "%{o9}"]
     + ["%{d128}", "%%", "%_", "%-"]
 )
-BROKEN = [
+BROKEN_MACROS = [
     "%{d0}",
+    "%{d00r}",
     "%{a}",
     "%{c}",
     "%{dd}",
     "%{l1r999}",
+    "%{d!}",
     "%(d)",
+    "%{d",
     "%",
+]
+BROKEN = [
+    *BROKEN_MACROS,
     "moo",
     "all.",
     "all:b.example",
@@ -169,7 +175,7 @@ def _domain(chance: Random) -> str:
         return chance.choice(GONE)
     if choice < 0.82:
         return f"{chance.choice(NAMES)}."
-    macro = chance.choice(MACROS)
+    macro = chance.choice(MACROS if choice < 0.99 else BROKEN_MACROS)
     if choice < 0.86:
         return macro
     if choice < 0.88:

@@ -169,6 +169,11 @@ def test_nothing_is_asked_for_what_is_no_domain(domain: str) -> None:  # RFC 720
     assert outcome.domain.isascii() and outcome.reason.isascii()
 
 
+def test_a_reason_is_printable_whatever_the_domain_holds() -> None:
+    outcome = ask(Zone({"a\x1f.example": txt("v=spf1")}), domain="a\x1f.example")
+    assert outcome.reason == "no mechanism of a?.example matched"
+
+
 def test_what_is_no_address_gets_no_result() -> None:
     assert ask(Zone(BASE), ip="unix", domain="fail.example").result is R.NONE
 

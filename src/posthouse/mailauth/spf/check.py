@@ -15,6 +15,7 @@ import msgspec
 
 from posthouse.kernel.envelope import Address
 from posthouse.kernel.finding import Evidence
+from posthouse.kernel.reply import printable
 from posthouse.mailauth.questions import Answers, Question, Questions
 from posthouse.mailauth.results import Result, SpfIdentity, SpfOutcome
 from posthouse.mailauth.spf.evaluation import (
@@ -144,7 +145,7 @@ def _outcome(
         sender=cut(sender),
         mechanism=decision.mechanism[:TEXT_CHARACTERS_MAX],
         explanation=explanation,
-        reason=decision.reason[:REASON_CHARACTERS_MAX],
+        reason=printable(decision.reason[:REASON_CHARACTERS_MAX]),
         evidence=tuple(evidence),
     )
 
