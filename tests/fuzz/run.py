@@ -35,6 +35,7 @@ TRACED_EVERY = 16
 TRACED_OCTETS_MAX = 4096
 SWOLLEN_EVERY = 100
 """Runs until one with up to a mebibyte."""
+GROWN_OCTETS_MIN = 8 * 1024
 GROWN_EVERY = 300
 """Runs until n, 2n and 4n of an input are compared."""
 
@@ -147,7 +148,10 @@ class Fuzzer:
         made = shape(self._rng, octets, self._pool)
         self.result.runs += 1
         try:
-            found = growth(self._target.run, made.octets)
+            # What is repeated has to be most of the input, else its own cost looks like growth.
+            first = max(GROWN_OCTETS_MIN, 4 * (len(made.head) + len(made.tail)))
+            sizes = (first, max(first, INPUT_OCTETS_MAX // 4))
+            found = growth(self._target.run, made.octets, sizes=sizes)
         except Exception as error:
             self._note(Broken(made.octets(INPUT_OCTETS_MAX), story(error)))
             return
