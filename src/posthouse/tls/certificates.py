@@ -314,7 +314,11 @@ def _dns_names(leaf: x509.Certificate) -> tuple[str, ...]:
 
 def _warnings(leaf: x509.Certificate, files: CertificateFiles) -> tuple[str, ...]:
     found = []
-    if files.key.stat().st_mode & 0o077:
+    try:
+        mode = files.key.stat().st_mode
+    except OSError as error:
+        raise UserError(f"{files.key} changed while it was read: {error.strerror}") from error
+    if mode & 0o077:
         found.append(f"{files.key} can be read by other users: chmod 600 {files.key}")
     if not _dns_names(leaf):
         found.append(f"the certificate in {files.chain} names no host; clients will refuse it")
