@@ -202,9 +202,9 @@ BROKEN = [
         "tls-rpt",
         f"_smtp._tls.{DOMAIN}",
         "TXT",
-        ('"v=TLSRPTv1;"',),
+        ('"v=TLSRPTv1; ruf=mailto:a@b.example"',),
         State.WRONG,
-        "it names no address",
+        "no rua=",
     ),
     (
         "mta-sts",

@@ -16,7 +16,7 @@ from posthouse.config.schema import Config, Service
 from posthouse.kernel.ports import TlsaRecord
 from posthouse.mailauth.dmarc.grammar import parse
 from posthouse.relay.sts_policy import record_id
-from posthouse.zone.policy import own_policy_id, own_tlsa, wishes_for
+from posthouse.zone.policy import own_policy_id, wishes_for
 from posthouse.zone.records import Need, Record, Wishes, records, txt_strings, zone_file
 from tests.interop.programs import find_program, needs_program
 
@@ -166,7 +166,7 @@ def test_a_policy_that_is_served_is_announced_and_a_changed_one_anew() -> None:
 
 
 def test_without_a_certificate_there_is_no_tlsa_record() -> None:
-    assert own_tlsa(config()) == ()
+    assert wishes_for(config(), DOMAIN, ()).tlsa == ()
 
 
 # RFC 1035 §3.3

@@ -300,6 +300,7 @@ class Rotation:
         self._log = log
         self.updater = updater
         self._told: set[tuple[int, Step]] = set()
+        self._unpublished: set[int] = set()
 
     async def run(self) -> None:
         while True:
@@ -349,7 +350,20 @@ class Rotation:
                 elif seen.is_shown and is_needless(key, now, self.options):
                     await updater.remove_txt(key.record_name, (key.record,))
             except DnsUpdateFailed as error:
-                self._log.write(events.KEY_PUBLISH_FAILED, domain=domain, detail=str(error))
+                self._tell_unpublished(key, error)
+            else:
+                self._unpublished.discard(key.id)
+
+    def _tell_unpublished(self, key: DomainKey, error: DnsUpdateFailed) -> None:
+        """Once for each key: it is tried again at every look."""
+        if key.id not in self._unpublished:
+            self._unpublished.add(key.id)
+            self._log.write(
+                events.KEY_PUBLISH_FAILED,
+                domain=key.domain,
+                selector=key.selector,
+                detail=str(error),
+            )
 
     def _next_s(self, known: Sequence[DomainKey]) -> float:
         """Seconds until the next look: soon while somebody may be publishing, and when the wait

@@ -290,6 +290,9 @@ class Node:
             node_key=self.node_key,
             options=build_keys.rotation_options(config),
             log=self.log,
+            updater=build_acme.dns_updater(
+                config, network=world.network, resolver=self.resolver, chance=world.chance
+            ),
         )
 
     def _relay_options(self, config: Config) -> RelayOptions:

@@ -178,7 +178,7 @@ KEY_LOOK_FAILED: Final = _error(
 )
 KEY_PUBLISH_FAILED: Final = _warning(
     "key.publish_failed",
-    "The DNS could not be changed for a key; it is tried again: domain, detail.",
+    "The DNS could not be changed for a key; it is tried again: domain, selector, detail.",
 )
 KEY_UNUSABLE: Final = _error(
     "key.unusable", "A key cannot be used, so mail goes without it: domain, selector, detail."

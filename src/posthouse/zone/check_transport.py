@@ -17,6 +17,7 @@ from posthouse.kernel.ports import (
     SrvRecord,
     TlsaRecord,
 )
+from posthouse.mailauth import questions
 from posthouse.relay.sts_policy import (
     PATH,
     POLICY_OCTETS_MAX,
@@ -26,6 +27,7 @@ from posthouse.relay.sts_policy import (
     parse_policy,
     record_id,
 )
+from posthouse.reporting import tlsrpt_record
 from posthouse.web.mta_sts import policy_host, policy_text
 from posthouse.zone.checked import (
     Checked,
@@ -139,21 +141,13 @@ async def check_tls_reports(subject: Subject) -> list[Checked]:
     answer = await subject.ask(name, RecordType.TXT)
     if is_unanswered(answer):
         return [unanswered("tls-rpt", what, answer)]
-    records = [bytes(r) for r in answer.records if bytes(r).startswith(b"v=TLSRPTv1")]
     if not answer.records:
         state, words = State.ABSENT, "nobody tells you when TLS with you fails; publish the record"
-    elif len(records) != 1:
-        state, words = (
-            State.WRONG,
-            (
-                f"there are {len(records)} records that begin with v=TLSRPTv1, and reports are sent"
-                " for exactly one only (RFC 8460 §3)"
-            ),
-        )
-    elif b"rua=mailto:" not in records[0] and b"rua=https:" not in records[0]:
-        state, words = State.WRONG, "it names no address: rua=mailto:… is missing (RFC 8460 §3)"
     else:
-        state, words = State.RIGHT, ""
+        reporting = await questions.run(tlsrpt_record.find(subject.domain), subject.ports.resolver)
+        reason = reporting.reason or reporting.failure
+        state = State.WRONG if reason else State.RIGHT
+        words = f"{reason}, so nobody sends you reports (RFC 8460 §3)" if reason else ""
     return [
         Checked(
             subject="tls-rpt",
