@@ -139,17 +139,8 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
             raise AllFull(never_fits=never_fits)
         refused = _refused(self.each, full) if full else frozenset[AccountId]()
         later = received_at + DEFERRED_S * 10**6
-        recipients = [
-            _recipient(end, State.STORED, None)
-            if end.account in stored
-            else _recipient(end, State.QUEUED, later)
-            for end in local
-            if end.account not in refused
-        ]
-        recipients += [_remote_recipient(end) for end in self.remote]
         for report in reports:
             add_to_inbox(tx, blob=blob, queue_id=self.queue_id, address=report.address)
-            recipients.append(_report_recipient(report))
         queued = len(full) - len(refused) + len(self.remote)
         is_queued = queued > 0
         # The references that deliveries to full mailboxes would have had; one is the queue's.
@@ -161,7 +152,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
             SpoolAccepted(
                 queue_id=self.queue_id,
                 reverse_path=envelope.reverse_path,
-                recipients=tuple(recipients),
+                recipients=self._recipients(stored, refused, later),
                 size=len(self.octets) + len(self.local_prefix),
                 blob=blob if is_queued else None,
                 prefix=self.local_prefix if is_queued else b"",
@@ -188,6 +179,21 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
             stored=len(stored) + len(reports),
             queued=queued,
             refused=refused,
+        )
+
+    def _recipients(
+        self, stored: AbstractSet[AccountId], refused: AbstractSet[AccountId], later: int
+    ) -> tuple[AcceptedRecipient, ...]:
+        return (
+            *(
+                _recipient(end, State.STORED, None)
+                if end.account in stored
+                else _recipient(end, State.QUEUED, later)
+                for end in self.local
+                if end.account not in refused
+            ),
+            *(_remote_recipient(end) for end in self.remote),
+            *(_report_recipient(end) for end in self.reports),
         )
 
 
