@@ -40,10 +40,9 @@ def test_a_third_of_the_lifetime_is_left_at_renewal_more_or_less(chance: float, 
 
 def test_the_authority_s_wish_is_followed_but_not_to_the_last_day() -> None:  # RFC 9773 §4.2
     end = NOW + timedelta(days=90)
-    for wish, at in [(10, 10), (70, 70), (80, 75), (200, 75)]:
-        wished = schedule.wished_at(NOW, end, NOW + timedelta(days=wish))
+    for wish, at in [(10, 10), (70, 70), (80, 75), (200, 75), (0, 0.5), (-9, 0.5)]:
+        wished = schedule.wished_at(NOW, end, NOW + timedelta(days=wish), obtained_at=NOW)
         assert wished == NOW + timedelta(days=at)
-    assert schedule.wished_at(NOW, end, NOW - timedelta(days=1)) < NOW  # at once
 
 
 def test_retries_back_off_up_to_a_day_and_obey_the_authority() -> None:

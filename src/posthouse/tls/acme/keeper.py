@@ -135,7 +135,8 @@ class Keeper:
             if window is not None:
                 length_s = (window.end - window.start).total_seconds()
                 wish = window.start + timedelta(seconds=self._chance.uniform(0.0, length_s))
-                next_at = schedule.wished_at(before, after, wish)
+                obtained_at = held.about.obtained_at
+                next_at = schedule.wished_at(before, after, wish, obtained_at=obtained_at)
                 self._observer.wished(name, next_at, window.explanation)
         if (next_at, ask_at) != (status.next_at, status.ask_at):
             return self._change(name, next_at=next_at, ask_at=ask_at)

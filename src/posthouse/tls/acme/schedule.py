@@ -11,6 +11,8 @@ JITTER: Final = 1 / 10
 """Of that third, earlier, so that not everybody's renewals come at once."""
 LATEST: Final = 1 / 6
 """Of the lifetime: whatever the authority wishes, with that left we renew."""
+SOONEST: Final = timedelta(hours=12)
+"""After an order, before a wish can bring the next."""
 RETRY_FIRST_S: Final = 900.0
 RETRY_MAX_S: Final = 86_400.0
 ASK_S_MIN: Final = 60.0  # RFC 9773 §4.3.2
@@ -25,9 +27,13 @@ def renewal_at(not_before: datetime, not_after: datetime, *, chance: float) -> d
     return not_after - third * (1.0 + JITTER * chance)
 
 
-def wished_at(not_before: datetime, not_after: datetime, wish: datetime) -> datetime:
-    """The authority's wish (RFC 9773 §4.2), but never so late that no failure could be mended."""
-    return min(wish, not_after - (not_after - not_before) * LATEST)
+def wished_at(
+    not_before: datetime, not_after: datetime, wish: datetime, *, obtained_at: datetime
+) -> datetime:
+    """The authority's wish (RFC 9773 §4.2), but never so late that no failure could be mended, and
+    not so soon that an authority that wishes nonsense has us order for ever."""
+    latest = not_after - (not_after - not_before) * LATEST
+    return min(max(wish, obtained_at + SOONEST), latest)
 
 
 def retry_at(now: datetime, failures: int, *, chance: float, told_s: float | None) -> datetime:
