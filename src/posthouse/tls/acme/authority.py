@@ -46,6 +46,10 @@ NONCE_TRIES: Final = 5
 """The library tries a refused nonce twice; strict authorities refuse many (RFC 8555 §6.5)."""
 ASK_AGAIN_S: Final = 21_600.0  # RFC 9773 §4.3.3
 FINALIZE_S: Final = 90.0
+NONSENSE: Final = (
+    *(errors.Error, JoseError, ValueError, KeyError),
+    *(TypeError, AttributeError, RecursionError),  # JSON of another shape than the library expects
+)
 
 
 class TLSALPN01Response(challenges.KeyAuthorizationChallengeResponse):
@@ -363,7 +367,7 @@ class Authority:
                 raise self._unreachable(error) from error
             except Fault as error:
                 raise OrderFailed(f"the authority takes too long: {error}") from error
-            except (errors.Error, JoseError, ValueError, KeyError) as error:
+            except NONSENSE as error:
                 raise OrderFailed(
                     f"the authority's answer makes no sense: {cut(repr(error))}",
                     hint="is acme.directory the address of an ACME directory?",
