@@ -2,9 +2,11 @@
 
   auth_bench.py                        everything; some minutes
   auth_bench.py --quick                a look: the figures of such a run are not to be reported
-  auth_bench.py --only check           SPF + DKIM + ARC + DMARC + reverse DNS of whole messages
+  auth_bench.py --only check,asked     SPF + DKIM + ARC + DMARC + reverse DNS of whole messages
   auth_bench.py --only verify,sign     one signature, ours and dkimpy's (pip install dkimpy) in turns
 
+asked   as check, but the DNS is asked for everything, over loopback, 10 messages at a time: rate and CPU; the DNS
+        is another process
 check   read_section, all checks, the judgement and Authentication-Results, as reception does it, for
         messages signed by RSA 2048, by Ed25519 and by both; `hash` is SHA-256 of the octets alone
 verify  one RSA 2048 or Ed25519 signature of a message, the key record at hand
@@ -19,9 +21,11 @@ import argparse
 import asyncio
 import base64
 import hashlib
+import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -50,6 +54,7 @@ HELLO = f"mail.{DOMAIN}"
 HOST = "mx.bench.test"
 NOW = 1_790_000_000
 POOL = 64
+CONCURRENT = 10
 SIGNERS = {"rsa": (RSA,), "ed25519": (ED25519,), "both": (RSA, ED25519)}
 SELECTORS = {RSA: "rsa", ED25519: "ed"}
 CHECK_SIZES = (4096, 102_400)
@@ -76,17 +81,18 @@ class Keys:
         keys = [self.private[each] for each in algorithms]
         return sign(read_section(octets), keys, now_unix_s=NOW, expires_s=None) + octets
 
-    def zones(self) -> Zones:
-        zones = Zones()
-        zones.add(DOMAIN, "TXT", f'"v=spf1 ip4:{ADDRESS} -all"')
-        zones.add(HELLO, "A", ADDRESS)
-        zones.add(HELLO, "TXT", '"v=spf1 a -all"')
-        zones.add("7.100.51.198.in-addr.arpa", "PTR", f"{HELLO}.")
-        zones.add(f"_dmarc.{DOMAIN}", "TXT", '"v=DMARC1; p=reject; rua=mailto:d@signed.test"')
+    def zone(self) -> list[tuple[str, str, str]]:
+        found = [
+            (DOMAIN, "TXT", f'"v=spf1 ip4:{ADDRESS} -all"'),
+            (HELLO, "A", ADDRESS),
+            (HELLO, "TXT", '"v=spf1 a -all"'),
+            ("7.100.51.198.in-addr.arpa", "PTR", f"{HELLO}."),
+            (f"_dmarc.{DOMAIN}", "TXT", '"v=DMARC1; p=reject; rua=mailto:d@signed.test"'),
+        ]
         for selector, record in self.records.items():
             pieces = " ".join(f'"{record[at : at + 250]}"' for at in range(0, len(record), 250))
-            zones.add(f"{selector}._domainkey.{DOMAIN}", "TXT", pieces)
-        return zones
+            found.append((f"{selector}._domainkey.{DOMAIN}", "TXT", pieces))
+        return found
 
 
 def messages(octets: int) -> list[bytes]:
@@ -95,30 +101,58 @@ def messages(octets: int) -> list[bytes]:
 
 
 # ------------------------------------------------------------------ contenders
-def whole_checks(resolver: CachingResolver, octets: list[bytes]) -> tuple[Work, Work]:
-    options = check.Options(receiver=HOST)
-    path = Address("x", DOMAIN)
+OPTIONS = check.Options(receiver=HOST)
+PATH = Address("x", DOMAIN)
 
-    def begin(number: int) -> tuple[check.Mail, check.Checks]:
-        one = octets[number % POOL]
-        mail = check.Mail(octets=one, section=read_section(one), address=ADDRESS, hello=HELLO, reverse_path=path)
-        prepared = check.prepare(mail, options)
-        return mail, check.Checks(mail, prepared, options, now_unix_s=NOW, questions_max=100)
+
+def resolver_of(place: tuple[str, int], **more: float) -> CachingResolver:
+    options = DnsOptions(servers=(place,), **more)
+    return CachingResolver(options, network=SystemNetwork(), clock=SystemClock(), chance=SystemChance())
+
+
+def begin(octets: bytes) -> tuple[check.Mail, check.Checks]:
+    mail = check.Mail(octets=octets, section=read_section(octets), address=ADDRESS, hello=HELLO, reverse_path=PATH)
+    return mail, check.Checks(mail, check.prepare(mail, OPTIONS), OPTIONS, now_unix_s=NOW, questions_max=100)
+
+
+def end(mail: check.Mail, checked: check.Checked | None) -> bytes:
+    assert checked is not None and checked.counted.result is Result.PASS
+    policy.judge(policy.Rules(), address=mail.address, spf=checked.spf, arc=checked.arc, dmarc=checked.counted)
+    return authres.render(HOST, check.findings(checked, address=ADDRESS))
+
+
+def whole_checks(place: tuple[str, int], octets: list[bytes]) -> dict[str, Work]:
+    resolver = resolver_of(place, ttl_s_min=86_400.0)
 
     def ours(number: int) -> bytes:
-        mail, checks = begin(number)
-        checked = checks.start(resolver.known)
-        assert checked is not None and checked.counted.result is Result.PASS
-        policy.judge(policy.Rules(), address=mail.address, spf=checked.spf, arc=checked.arc, dmarc=checked.counted)
-        return authres.render(HOST, check.findings(checked, address=ADDRESS))
+        mail, checks = begin(octets[number % POOL])
+        return end(mail, checks.start(resolver.known))
 
     async def warm() -> None:
-        _, checks = begin(0)
+        _, checks = begin(octets[0])
         if checks.start(resolver.known) is None:
             await checks.finish(resolver, SystemClock().sleep)
 
-    asyncio.run(warm())
-    return ours, lambda number: hashlib.sha256(octets[number % POOL]).digest()
+    B.run(warm())
+    return {"posthouse": ours, "hash": lambda number: hashlib.sha256(octets[number % POOL]).digest()}
+
+
+async def asked_checks(place: tuple[str, int], octets: list[bytes], seconds: float) -> dict[str, float]:
+    """Every message asks for everything: its resolver knows nothing."""
+    until, done = time.perf_counter() + seconds, 0
+
+    async def one_after_another() -> None:
+        nonlocal done
+        while time.perf_counter() < until:
+            resolver = resolver_of(place)
+            mail, checks = begin(octets[done % POOL])
+            checked = checks.start(resolver.known) or await checks.finish(resolver, SystemClock().sleep)
+            end(mail, checked)
+            done += 1
+
+    began, cpu = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(one_after_another() for _ in range(CONCURRENT)))
+    return {"msgs_s": done / (time.perf_counter() - began), "cpu_us": (time.process_time() - cpu) / done * 1e6}
 
 
 def ours_verifies(keys: Keys, octets: list[bytes]) -> Work:
@@ -192,13 +226,10 @@ def in_turns(contenders: dict[str, Work], rounds: int, seconds: float) -> dict[s
 def cells(groups: list[str], keys: Keys, place: tuple[str, int]):
     """What, size, signature, and who is measured in turns."""
     if "check" in groups:
-        resolver = CachingResolver(DnsOptions(servers=(place,), ttl_s_min=86_400.0), network=SystemNetwork(),
-                                   clock=SystemClock(), chance=SystemChance())
         for octets in CHECK_SIZES:
             plain = messages(octets)
             for name, algorithms in SIGNERS.items():
-                ours, sha = whole_checks(resolver, [keys.signed(each, algorithms) for each in plain])
-                yield "check", octets, name, {"posthouse": ours, "hash": sha}
+                yield "check", octets, name, whole_checks(place, [keys.signed(each, algorithms) for each in plain])
     for octets in SIGN_SIZES:
         plain = messages(octets)
         for algorithm in SELECTORS:
@@ -215,43 +246,70 @@ def cells(groups: list[str], keys: Keys, place: tuple[str, int]):
                 yield "sign", octets, algorithm, work
 
 
-async def serve(keys: Keys, run: Callable[[tuple[str, int]], None]) -> None:
-    """The DNS answers on loopback while the cache fills; the measuring has a thread of its own."""
-    server = LabDns(keys.zones())
+def machine() -> dict[str, object]:
+    return {"cores": os.cpu_count(), "python": platform.python_version()}
+
+
+def measure_in_turns(groups: list[str], keys: Keys, place: tuple[str, int], rounds: int, seconds: float, out: str | None):
+    for what, octets, signature, contenders in cells(groups, keys, place):
+        us = in_turns(contenders, rounds, seconds)
+        record = {"bench": "auth", "what": what, "size": B.size_name(octets), "signature": signature,
+                  "cpu_us": us, "per_cpu_s": round(1e6 / us["posthouse"]), "rounds": rounds, **machine()}
+        if "dkimpy" in us:
+            record["times_dkimpy"] = round(us["dkimpy"] / us["posthouse"], 1)
+        if "hash" in us:
+            record["times_hash"] = round(us["posthouse"] / us["hash"], 2)
+        B.emit(record, out)
+
+
+def measure_asked(keys: Keys, place: tuple[str, int], rounds: int, seconds: float, out: str | None) -> None:
+    for octets in CHECK_SIZES:
+        signed = [keys.signed(each, SIGNERS["rsa"]) for each in messages(octets)]
+        found = [B.run(asked_checks(place, signed, seconds)) for _ in range(rounds)]
+        medians = {key: round(statistics.median(each[key] for each in found), 1) for key in found[0]}
+        B.emit({"bench": "auth", "what": "asked", "size": B.size_name(octets), "signature": "rsa", **medians,
+                "concurrent": CONCURRENT, "rounds": rounds, **machine()}, out)
+
+
+# ------------------------------------------------------------------ the DNS, in a process of its own
+async def serve() -> None:
+    """Zone in from stdin, address out to stdout, until stdin ends."""
+    zones = Zones()
+    for record in json.loads(sys.stdin.readline()):
+        zones.add(*record)
+    server = LabDns(zones)
     await server.serve_loopback()
-    try:
-        await asyncio.to_thread(run, server.address)
-    finally:
-        server.close()
+    print(json.dumps(server.address), flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    server.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="check,verify,sign")
+    parser.add_argument("--only", default="check,asked,verify,sign")
     parser.add_argument("--seconds", type=float, default=1.0, help="for each contender in each round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="as --seconds 0.02 --rounds 1")
     parser.add_argument("--out", help="append each record to this file")
+    parser.add_argument("--serve-dns", action="store_true", help=argparse.SUPPRESS)
     a = parser.parse_args()
+    if a.serve_dns:
+        asyncio.run(serve())
+        return
     seconds, rounds = (0.02, 1) if a.quick else (a.seconds, a.rounds)
-    keys = Keys()
+    keys, groups = Keys(), a.only.split(",")
     if not has_dkimpy():
         print("dkimpy is not installed: ours alone", file=sys.stderr)
-
-    def run(place: tuple[str, int]) -> None:
+    command = [sys.executable, __file__, "--serve-dns"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as dns:
+        dns.stdin.write(json.dumps(keys.zone()) + "\n")
+        dns.stdin.flush()
+        place = tuple(json.loads(dns.stdout.readline()))
         B.quiet_gc()
-        for what, octets, signature, contenders in cells(a.only.split(","), keys, place):
-            us = in_turns(contenders, rounds, seconds)
-            record = {"bench": "auth", "what": what, "size": B.size_name(octets), "signature": signature,
-                      "cpu_us": us, "per_cpu_s": round(1e6 / us["posthouse"]), "rounds": rounds,
-                      "cores": os.cpu_count(), "python": platform.python_version()}
-            if "dkimpy" in us:
-                record["times_dkimpy"] = round(us["dkimpy"] / us["posthouse"], 1)
-            if "hash" in us:
-                record["times_hash"] = round(us["posthouse"] / us["hash"], 2)
-            B.emit(record, a.out)
-
-    asyncio.run(serve(keys, run))
+        measure_in_turns(groups, keys, place, rounds, seconds, a.out)
+        if "asked" in groups:
+            measure_asked(keys, place, rounds, seconds, a.out)
+        dns.stdin.close()
 
 
 if __name__ == "__main__":
