@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from posthouse.message.fields import read_section
 from posthouse.sim.lab import Lab
 from posthouse.sim.talk import stuffed
 from tests.reception.house import ADA, greeted, simulated
-from tests.reception.test_authentication import bring, decision, from_bank, publish, signed
+from tests.reception.test_authentication import bring, decision, from_bank, publish, results, signed
 
 
 @simulated()
@@ -33,3 +34,18 @@ async def test_an_author_drawn_like_another_is_taken_with_a_finding(lab: Lab) ->
     assert reply.startswith(b"250 "), reply
     [found] = [one for one in (await decision(lab, reply)).findings if one.name == "homograph"]
     assert found.result == "fail"
+
+
+# H35: the first line of a message would continue the field that we put in front of it
+@simulated()
+async def test_a_message_that_begins_with_a_continuation_adds_nothing_to_our_results(
+    lab: Lab,
+) -> None:
+    publish(lab, "v=DMARC1; p=none")
+    reply = await bring(lab, b" ; dmarc=pass header.from=bank.example\r\n" + from_bank())
+    assert reply.startswith(b"250 "), reply
+    [message] = await lab.inbox(ADA, count=1)
+    said = results(message)
+    assert "dmarc=fail" in said and "dmarc=pass" not in said
+    verdict = read_section(message).first(b"x-posthouse-verdict")
+    assert verdict is not None and b"dmarc" not in verdict
