@@ -9,6 +9,7 @@ in the place of another.
 from __future__ import annotations
 
 import contextlib
+import hmac
 import os
 import stat
 from pathlib import Path
@@ -38,12 +39,13 @@ class SealBroken(UserError):
 class NodeKey:
     """The node key's file, read when it is first needed. It shows its path and nothing else."""
 
-    __slots__ = ("_chance", "_cipher", "path")
+    __slots__ = ("_chance", "_cipher", "_deriving", "path")
 
     def __init__(self, path: Path, chance: Chance) -> None:
         self.path = path
         self._chance = chance
         self._cipher: AESGCM | None = None
+        self._deriving: bytes | None = None
 
     def __repr__(self) -> str:
         return f"NodeKey({str(self.path)!r})"
@@ -105,6 +107,15 @@ class NodeKey:
                 hint=f"move that file away and {LOST_HINT}",
             ) from None
 
+    def derive(self, label: bytes) -> bytes:
+        """A key for one purpose, the same as long as the node key is; nothing leads back from it.
+
+        The file is made where there is none: nothing is sealed then. Raises UserError as `open`.
+        """
+        self.open(sealed=0)
+        assert self._deriving is not None
+        return hmac.digest(self._deriving, b"derive:" + label, "sha256")
+
     def _opened(self) -> AESGCM:
         if self._cipher is None:
             self._read()
@@ -138,7 +149,7 @@ class NodeKey:
                 f"the node key {self.path} is damaged: it has to have {KEY_OCTETS} octets",
                 hint=f"move that file away and {LOST_HINT}",
             )
-        self._cipher = AESGCM(octets)
+        self._cipher, self._deriving = AESGCM(octets), octets
 
     def _make(self) -> None:
         """Whole or not at all, and never in the place of one that another process just made."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from posthouse.accounts.signers import Signers
 from posthouse.config import build_mailauth
 from posthouse.config.schema import Config
 from posthouse.kernel.ports import Clock, Resolver
-from posthouse.mailauth.policy import Judgement
 from posthouse.mailauth.signer import MailSigner
 from posthouse.observe.metrics import Metrics
 from posthouse.reception.authentication import Examiner, Report
-from posthouse.reporting.collect import Collector
-from posthouse.reporting.rows import Override, OverrideType, dmarc_row
 
 
 class Authentication:
@@ -25,15 +24,14 @@ class Authentication:
         clock: Clock,
         metrics: Metrics,
         signers: Signers,
-        collector: Collector,
+        on_checked: Callable[[Report], None],
     ) -> None:
-        self._collector = collector
         self.examiner = Examiner(
             build_mailauth.authentication_options(config),
             resolver=resolver,
             clock=clock,
             metrics=metrics,
-            on_checked=self._count,
+            on_checked=on_checked,
         )
         self.signer = MailSigner(
             build_mailauth.signing_options(config), keys_for=signers.keys_for, clock=clock
@@ -43,27 +41,3 @@ class Authentication:
         """A reloaded config, for messages from now on."""
         self.examiner.set_options(build_mailauth.authentication_options(config))
         self.signer.set_options(build_mailauth.signing_options(config))
-
-    def _count(self, report: Report) -> None:
-        """For the aggregate reports that the authors' domains ask for."""
-        checked, judgement = report.checked, report.judgement
-        reverse_path = report.reverse_path
-        for outcome in checked.dmarc:
-            row = dmarc_row(
-                outcome,
-                source_ip=report.address,
-                envelope_from=reverse_path.domain if reverse_path is not None else "",
-                envelope_to=report.recipients[0].domain if report.recipients else "",
-                spf=checked.spf,
-                dkim=checked.dkim,
-                disposition=judgement.disposition,
-                overrides=_overrides(judgement),
-            )
-            if row is not None:
-                self._collector.add(row)
-
-
-def _overrides(judgement: Judgement) -> tuple[Override, ...]:
-    if judgement.override is None:
-        return ()
-    return (Override(OverrideType(judgement.override.value), judgement.override_why),)

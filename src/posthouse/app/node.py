@@ -23,9 +23,10 @@ from posthouse.accounts.signers import Signers
 from posthouse.app import housekeeping
 from posthouse.app.authentication import Authentication
 from posthouse.app.certificates import OwnCertificates
+from posthouse.app.reports import Reports
 from posthouse.app.restart import kept_until_restart
 from posthouse.app.world import Room, World
-from posthouse.config import build, build_acme, build_keys, build_reports, limits
+from posthouse.config import build, build_acme, build_keys, limits
 from posthouse.config.schema import Config, Service
 from posthouse.delivery.agent import Dispatch, LocalAgent
 from posthouse.guard.admission import Admission
@@ -53,7 +54,6 @@ from posthouse.relay.mta_sts import StsPolicies
 from posthouse.relay.options import Options as RelayOptions
 from posthouse.relay.options import tls_contexts
 from posthouse.relay.pool import Relay
-from posthouse.reporting.collect import Collector
 from posthouse.store.sqlite.engine import SqliteStore
 from posthouse.tls.certificates import Certificates
 from posthouse.web.metrics import MetricsServer
@@ -222,28 +222,33 @@ class Node:
         config, world, store = self.config, self.world, self.store
         schedule = build.schedule_options(config)
         self.resolver = world.resolver(config)
-        self.collector = Collector(
-            build_reports.reporting_options(config),
-            store=store,
-            clock=world.clock,
-            log=self.log,
-            limits=self.limits,
-        )
+        self.fetch = world.fetch(config, self.resolver)
         self.authentication = Authentication(
             config,
             resolver=self.resolver,
             clock=world.clock,
             metrics=self.metrics,
             signers=self.signers,
-            collector=self.collector,
+            on_checked=lambda report: self.reports.checked(report),
         )
+        self.reports = Reports(
+            config,
+            world=world,
+            store=store,
+            resolver=self.resolver,
+            fetch=self.fetch,
+            signer=self.authentication.signer,
+            node_key=self.node_key,
+            log=self.log,
+            limits=self.limits,
+        )
+        self._exit.push_async_callback(self.reports.close)
         self.notices = Notices(
             build.dsn_options(config),
             accept=to_queue(schedule),
             chance=world.chance,
             sign=self.authentication.signer.sign_now,
         )
-        self.fetch = world.fetch(config, self.resolver)
         self.sts_policies = StsPolicies(
             build.mta_sts_options(config),
             resolver=self.resolver,
@@ -252,6 +257,7 @@ class Node:
             store=store,
             log=self.log,
             leisure=world.leisure,
+            on_tls=self.reports.tls_ended,
         )
         self.relay = Relay(
             self._relay_options(config),
@@ -263,6 +269,7 @@ class Node:
             contexts=tls_contexts(world.ca_file),
             trace_ids=self._trace_ids,
             policies=self.sts_policies,
+            on_tls=self.reports.tls_ended,
             log=self.log,
             reach=world.reach,
         )
@@ -412,8 +419,8 @@ class Node:
         self._background.append(self._tasks.create_task(relay))
         policies = self._guarded("mta-sts", self.sts_policies.run)
         self._background.append(self._tasks.create_task(policies))
-        collector = self._guarded("results for reports", self.collector.run)
-        self._background.append(self._tasks.create_task(collector))
+        for name, job in self.reports.jobs():
+            self._background.append(self._tasks.create_task(self._guarded(name, job)))
         rotation = self._guarded("key rotation", self.rotation.run)
         self._background.append(self._tasks.create_task(rotation))
         self._runner_task = self._tasks.create_task(self._guarded("queue", self._run_queue))
@@ -468,7 +475,7 @@ class Node:
         self.notices.set_options(dsn, accept=to_queue(runner.schedule))
         self.admission.set_options(build.admission_options(config))
         self.authentication.set_options(config)
-        self.collector.set_options(build_reports.reporting_options(config))
+        self.reports.set_options(config)
         self.rotation.options = build_keys.rotation_options(config)
         self.process.connections_max = config.net.connections_max
         self.config = config

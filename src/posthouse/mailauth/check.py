@@ -141,7 +141,13 @@ class Checks:
         self._waiting: dict[str, Suspended[Any]] = {}
         self._done: dict[str, Any] = {}
         self._begin(
-            spf=spf.verify(mail.address, mail.hello, mail.reverse_path, receiver=options.receiver),
+            spf=spf.verify(
+                mail.address,
+                mail.hello,
+                mail.reverse_path,
+                receiver=options.receiver,
+                at_unix_s=now_unix_s,
+            ),
             dkim=dkim.verify(prepared.signatures, now_unix_s),
             arc=arc.verify(prepared.chain, now_unix_s),
             iprev=iprev.check(mail.address),

@@ -25,6 +25,7 @@ from posthouse.mailauth.results import (
     Result,
     SpfOutcome,
 )
+from posthouse.mailauth.spf.refusal import refusal
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -197,9 +198,7 @@ def _judge_nobody(rules: Rules, dmarc: DmarcOutcome) -> Judgement:
 def _judge_spf(rules: Rules, spf: SpfOutcome) -> Judgement:
     why = f"SPF fails: {spf.domain} does not send from that address"
     if rules.spf is SpfAction.REFUSE:
-        said = f": {spf.explanation}" if spf.explanation else ""
-        text = f"{spf.domain} says that this host may not send its mail (SPF){said}"
-        return Judgement(verdict=Verdict.REFUSE, why=why, reply=Reply(550, "5.7.23", text))
+        return Judgement(verdict=Verdict.REFUSE, why=why, reply=refusal(spf))
     if rules.spf is SpfAction.JUNK:
         return Judgement(verdict=Verdict.JUNK, why=why)
     return PLAIN

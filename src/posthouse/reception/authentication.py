@@ -17,7 +17,7 @@ from posthouse.mailauth import authres, check, policy
 from posthouse.mailauth.check import Checked, Checks, Mail, Prepared
 from posthouse.mailauth.policy import Judgement, Rules
 from posthouse.mailauth.spf.received_spf import received_spf
-from posthouse.message.fields import read_section, without
+from posthouse.message.fields import HeaderSection, read_section, without
 from posthouse.observe.metrics import Metrics
 
 VERDICT_FIELD: Final = b"x-posthouse-verdict"
@@ -45,6 +45,8 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
     """Of the message, without fields that claim to be ours."""
     fields: bytes = b""
     """To be put in front of it."""
+    authentication_results: bytes = b""
+    """One of them."""
     checked: Checked | None = None
     """None for mail that is not checked."""
 
@@ -57,8 +59,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     reverse_path: Address | None
     recipients: tuple[Address, ...]
-    section_octets: bytes
-    """The header section, for a failure report."""
+    section: HeaderSection
+    """For a failure report, which tells of it after redaction."""
+    authentication_results: bytes
+    """Our field about it."""
+    queue_id: str
+    arrived_at: int
+    """Microseconds since 1970."""
 
 
 class Examiner:
@@ -115,8 +122,8 @@ class Examiner:
             self._results[f"{one.name} {one.result}"].add()
         if judgement.override is not None:
             findings += (_override(judgement),)
-        fields = authres.render(options.host, findings)
-        fields += _verdict_field(judgement)
+        told = authres.render(options.host, findings)
+        fields = told + _verdict_field(judgement)
         if options.adds_received_spf:
             fields += received_spf(
                 checked.spf, ip=mail.address, helo=mail.hello, receiver=options.host
@@ -126,6 +133,7 @@ class Examiner:
             findings=findings,
             octets=self.without_forged(mail),
             fields=fields,
+            authentication_results=told,
             checked=checked,
         )
 

@@ -128,7 +128,10 @@ def conclude(session: Session, mail: Mail, checked: Checked) -> Examined | None:
             address=mail.address,
             reverse_path=mail.reverse_path,
             recipients=tuple(one.path.address for one in session.accepted),
-            section_octets=mail.octets[mail.section.start : mail.section.end],
+            section=mail.section,
+            authentication_results=examined.authentication_results,
+            queue_id=next_queue_id(session),
+            arrived_at=session.service.clock.unix_us(),
         )
     )
     if judgement.reply is not None:

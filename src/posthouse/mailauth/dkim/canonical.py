@@ -31,7 +31,6 @@ _EMPTY_LINES: Final = tuple(CRLF * (size // 2) for size in (65_536, 4096, 256, 1
 _LONG_EMPTY: Final = _EMPTY_LINES[0]
 _TABS: Final = bytes.maketrans(b"\t", b" ")
 _RUN: Final = re.compile(b"  +")
-_ENDS_A_LINE_OR_DOUBLES: Final = re.compile(b"  | \r\n")
 _HALVINGS: Final = 5
 """Times that blanks are replaced two by one before the expression does the rest: that is several
 times quicker for short runs, and the expression for long ones."""
@@ -66,9 +65,10 @@ def _one_blank(octets: bytes) -> bytes:
     if b"\t" in octets:
         octets = octets.translate(_TABS)
     for _ in range(_HALVINGS):
-        if b"  " not in octets:
+        shorter = octets.replace(b"  ", b" ")
+        if len(shorter) == len(octets):
             return octets
-        octets = octets.replace(b"  ", b" ")
+        octets = shorter
     return _RUN.sub(b" ", octets)
 
 
@@ -91,9 +91,9 @@ def without_b(value: bytes) -> bytes:
 
 class Fields:
     """The fields of a header section as signatures choose them; each is put into canonical form
-    once, however many signatures cover it."""
+    once, however many signatures cover it. `places` has the indexes of the fields of each name."""
 
-    __slots__ = ("_canonical", "_is_plain", "_places", "octets", "section")
+    __slots__ = ("_is_plain", "_relaxed", "_simple", "octets", "places", "section")
 
     def __init__(self, section: HeaderSection) -> None:
         self.section = section
@@ -101,14 +101,10 @@ class Fields:
         places: dict[bytes, list[int]] = {}
         for at, field in enumerate(section.fields):
             places.setdefault(field.name, []).append(at)
-        self._places = places
+        self.places = places
         self._is_plain = is_plain(section.octets, section.start, section.end)
-        self._canonical: dict[Canonicalization, dict[int, bytes]] = {
-            how: {} for how in Canonicalization
-        }
-
-    def count(self, name: bytes) -> int:
-        return len(self._places.get(name, ()))
+        self._relaxed: dict[int, bytes] = {}
+        self._simple: dict[int, bytes] = {}
 
     def canonical(self, field: Field, how: Canonicalization) -> bytes:
         """One field with the CRLF behind it."""
@@ -132,7 +128,8 @@ class Fields:
     def chosen(self, names: Iterable[bytes], how: Canonicalization) -> list[bytes]:
         """What `h=` covers, in its order: of several fields of a name the last one first, and
         nothing for names that stand no more (RFC 6376 §5.4.2). Names are in lower case."""
-        fields, places, canonical = self.section.fields, self._places, self._canonical[how]
+        fields, places = self.section.fields, self.places
+        canonical = self._relaxed if how is Canonicalization.RELAXED else self._simple
         used: dict[bytes, int] = {}
         chosen = []
         for name in names:
@@ -173,10 +170,14 @@ def _is_reduced(octets: bytes, start: int) -> bool:
     """Whether white space is as relaxed canonicalization leaves it."""
     if octets.find(b"\t", start) >= 0:
         return False
-    first = octets.find(b" ", start)
-    if first < 0:
+    if octets.find(b" ", start) < 0:
         return True
-    return not octets.endswith(b" ") and _ENDS_A_LINE_OR_DOUBLES.search(octets, first) is None
+    # From the end, which takes half the time here.
+    return (
+        octets.rfind(b"  ", start) < 0
+        and octets.rfind(b" \r\n", start) < 0
+        and not octets.endswith(b" ")
+    )
 
 
 def _reduced(octets: bytes) -> bytes:

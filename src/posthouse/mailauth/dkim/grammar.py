@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from binascii import a2b_base64
+from collections.abc import Callable
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -27,10 +29,13 @@ NAMES_MAX: Final = 2000
 IDENTITY_MAX: Final = 512
 NUMBER_DIGITS_MAX: Final = 12
 LENGTH_DIGITS_MAX: Final = 76
+_CACHED_NAMES_MAX: Final = 1024
 DIGEST_OCTETS: Final = 32
 _DNS_NAME_MAX: Final = 253
 _SHOWN_MAX: Final = 40
 
+_TAG_NAMES: Final = frozenset(("v", "a", "b", "bh", "c", "d", "h", "i", "l", "q", "s", "t", "x"))
+"""The usual ones, which need no expression."""
 _TAG: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _HEX_OCTET: Final = re.compile(rb"=(?:([0-9A-F]{2}))?")
@@ -85,7 +90,7 @@ def read_tags(octets: bytes, *, octets_max: int = FIELD_OCTETS_MAX) -> dict[str,
     for spec in specs:
         name, equals, value = spec.partition("=")
         name = name.strip(" ")
-        if not equals or not ((name.isalpha() and name.isascii()) or _TAG.fullmatch(name)):
+        if not equals or (name not in _TAG_NAMES and not _TAG.fullmatch(name)):
             raise DkimSyntaxError(f'"{shown(spec.strip(" "))}" is no tag')
         if name in tags:
             raise DkimSyntaxError(f"{shown(name)}= stands twice")
@@ -265,6 +270,10 @@ def _name(tag: str, value: str) -> str:
 
 
 def _names(value: str) -> tuple[bytes, ...]:
+    return _read_names(value) if len(value) > _CACHED_NAMES_MAX else _cached_names(value)
+
+
+def _read_names(value: str) -> tuple[bytes, ...]:
     names = ":".join(words(value)) if " " in value else value
     if not names:
         raise DkimSyntaxError("h= is empty")
@@ -276,6 +285,10 @@ def _names(value: str) -> tuple[bytes, ...]:
     if b"from" not in found:
         raise DkimSyntaxError("h= does not cover From")
     return found
+
+
+_cached_names: Final[Callable[[str], tuple[bytes, ...]]] = lru_cache(maxsize=1024)(_read_names)
+"""Whoever signs has the same h= in all its mail, or nearly."""
 
 
 def _identity(value: str, domain: str) -> tuple[str, str]:

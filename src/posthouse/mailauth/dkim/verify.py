@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from binascii import b2a_base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -43,6 +43,7 @@ from posthouse.message.fields import (
 )
 
 FIELD: Final = b"dkim-signature"
+RELAXED: Final = Canonicalization.RELAXED
 RECORDS_MAX: Final = 4
 """Key records tried where a name has several."""
 EVIDENCE_MAX: Final = 1024
@@ -112,29 +113,25 @@ def prepare(
         author_domains: of the From field, A-labels in lower case: signatures of theirs are checked
             before others when there are too many.
     """
-    places = [field for field in section.fields if field.name == FIELD]
-    if not places:
+    if FIELD not in section:
         return Prepared((), 0, options)
+    places = [field for field in section.fields if field.name == FIELD]
     chosen = _chosen(octets, places, author_domains, options.signatures_max)
     fault = section_fault(section)
-    read: list[tuple[Field, Signature] | DkimOutcome] = []
+    outcomes: list[Ready | DkimOutcome | None] = []
+    read: list[tuple[Field, Signature]] = []
     for field in chosen:
         value = octets[field.value_start : field.end]
         try:
             if fault:
                 raise DkimSyntaxError(fault)
             read.append((field, read_signature(canonical.without_line_end(value))))
+            outcomes.append(None)
         except DkimSyntaxError as error:
-            read.append(_unreadable(octets, field, error))
-    bodies = body_hashes(
-        octets, section.body, [each[1] for each in read if isinstance(each, tuple)]
-    )
-    fields = Fields(section)
+            outcomes.append(_unreadable(octets, field, error))
+    ready = _hashed(section, read)
     return Prepared(
-        tuple(
-            each if isinstance(each, DkimOutcome) else _ready(fields, *each, bodies)
-            for each in read
-        ),
+        tuple(next(ready) if outcome is None else outcome for outcome in outcomes),
         len(places) - len(chosen),
         options,
     )
@@ -149,32 +146,28 @@ def section_fault(section: HeaderSection) -> str:
     return ""
 
 
-def body_hashes(
-    octets: bytes, start: int, signatures: Sequence[Signature]
-) -> dict[tuple[Canonicalization, int | None], BodyHash]:
-    """Each canonicalization is done once, whatever the limits (l=) are."""
-    wanted: dict[Canonicalization, set[int | None]] = {}
-    for each in signatures:
-        wanted.setdefault(each.body_how, set()).add(each.body_limit)
-    return {
-        (how, limit): found
-        for how, limits in wanted.items()
-        for limit, found in canonical.hash_body(octets, start, how, tuple(limits)).items()
-    }
+def _hashed(section: HeaderSection, read: list[tuple[Field, Signature]]) -> Iterator[Ready]:
+    if not read:
+        return
+    fields = Fields(section)
+    bodies = body_hashes(section, [signature for _, signature in read])
+    for (field, signature), body in zip(read, bodies, strict=True):
+        hashed = header_hash(fields, field, signature)
+        yield Ready(signature, body, hashed, *_unsigned(fields, signature.names))
 
 
-def _ready(
-    fields: Fields,
-    field: Field,
-    signature: Signature,
-    bodies: dict[tuple[Canonicalization, int | None], BodyHash],
-) -> Ready:
-    return Ready(
-        signature,
-        bodies[signature.body_how, signature.body_limit],
-        header_hash(fields, field, signature),
-        *_unsigned(fields, signature.names),
-    )
+def body_hashes(section: HeaderSection, signatures: Sequence[Signature]) -> list[BodyHash]:
+    """Of each signature; each canonicalization is done once, whatever the limits (l=) are."""
+    octets, start = section.octets, section.body
+    found: dict[bool, dict[int | None, BodyHash]] = {}
+    for is_relaxed in (True, False):
+        limits = {
+            each.body_limit for each in signatures if (each.body_how is RELAXED) is is_relaxed
+        }
+        if limits:
+            how = RELAXED if is_relaxed else Canonicalization.SIMPLE
+            found[is_relaxed] = canonical.hash_body(octets, start, how, tuple(limits))
+    return [found[each.body_how is RELAXED][each.body_limit] for each in signatures]
 
 
 def header_hash(fields: Fields, field: Field, signature: Signature) -> bytes:
@@ -189,8 +182,8 @@ def _unsigned(fields: Fields, names: tuple[bytes, ...]) -> tuple[tuple[str, ...]
     doubled: tuple[str, ...] = ()
     uncovered: tuple[str, ...] = ()
     for lower, name in MISLEADING.items():
-        stands = fields.count(lower)
-        if stands and (covered := names.count(lower)) < stands:
+        stands = fields.places.get(lower)
+        if stands is not None and (covered := names.count(lower)) < len(stands):
             if covered:
                 doubled = (*doubled, name)
             else:
