@@ -1,0 +1,246 @@
+"""What a whole node does about its certificates and its web ports, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import ssl
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+import trustme
+from cryptography import x509
+
+from posthouse.accounts import admin
+from posthouse.config import build_acme, schema
+from posthouse.config.schema import Config, Service
+from posthouse.kernel.errors import UserError
+from posthouse.sim.lab import Lab, LabNode
+from posthouse.tls.acme.folder import About
+from posthouse.tls.acme.trouble import OrderFailed
+from posthouse.tls.certificates import CertificateFiles
+from posthouse.tls.self_signed import make_self_signed
+from posthouse.tls.tlsa import tlsa_3_1_1
+from tests.interop.knot import free_port
+
+HOST = "mail.north.example"
+DOMAINS = {"north.example": ("ada",)}
+
+
+def told(node: LabNode, event: str) -> list[dict[str, str]]:
+    lines = [msgspec.json.decode(line) for line in node.log_lines]
+    return [line for line in lines if line["event"] == event]
+
+
+async def served(node: LabNode, name: str = HOST, port: int = 0) -> x509.Certificate:
+    def shake() -> x509.Certificate:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        place = (node.address, port or node.place(Service.IMAPS)[1])
+        with (
+            socket.create_connection(place, 10) as raw,
+            context.wrap_socket(raw, server_hostname=name) as tls,
+        ):
+            der = tls.getpeercert(binary_form=True)
+            assert der is not None
+            return x509.load_der_x509_certificate(der)
+
+    return await asyncio.to_thread(shake)
+
+
+def with_files(files: CertificateFiles) -> Callable[[Config], Config]:
+    tls = schema.Tls(certificate=str(files.chain), key=str(files.key))
+    return lambda config: msgspec.structs.replace(config, tls=tls)
+
+
+# F35: replaced, half written, expired, with a wrong key; connections go on, and it is in the log
+async def test_certificate_files_that_change_under_a_running_node(tmp_path: Path) -> None:
+    authority, now = trustme.CA(), datetime.now(UTC)
+    files = CertificateFiles(chain=tmp_path / "c.pem", key=tmp_path / "k.pem")
+
+    def issue() -> tuple[bytes, bytes]:
+        leaf = authority.issue_cert(HOST)
+        return leaf.cert_chain_pems[0].bytes(), leaf.private_key_pem.bytes()
+
+    def put(chain: bytes, key: bytes) -> None:
+        files.chain.write_bytes(chain)
+        files.key.write_bytes(key)
+        files.key.chmod(0o600)
+
+    put(*issue())
+    async with Lab(domains=DOMAINS, change=with_files(files)) as lab:
+        node = lab.node("north")
+        first = await served(node)
+        chain, key = issue()
+        expired = make_self_signed([HOST], now - timedelta(days=9), valid_days=1)
+        bad = [
+            (chain[: len(chain) // 2], key, "no complete certificate"),
+            (chain, key[: len(key) // 2], "no complete private key"),
+            (b"", b"", "no complete certificate"),
+            (chain, issue()[1], "does not belong"),
+            (*expired, "expired"),
+        ]
+        for refused, (bad_chain, bad_key, words) in enumerate(bad, 1):
+            put(bad_chain, bad_key)
+            node.node.reload_certificates()
+            node.node.reload_certificates()
+            alarms = told(node, "certificate.refused")
+            assert len(alarms) == refused and words in alarms[-1]["detail"]
+            assert alarms[-1]["path"] == str(files.chain)
+            assert await served(node) == first
+            assert await lab.send("ada@north.example", "ada@north.example", subject=words)
+        files.key.unlink()
+        node.node.reload_certificates()
+        assert await served(node) == first
+        put(chain, key)
+        node.node.reload_certificates()
+        new = await served(node)
+        assert new == x509.load_pem_x509_certificate(chain) != first
+        assert told(node, "certificate.loaded")[-1]["path"] == str(files.chain)
+        await lab.inbox("ada@north.example", count=5)
+
+
+# F35, F36: a config that names a bad certificate changes nothing at all
+async def test_a_reload_with_a_bad_certificate_applies_nothing(tmp_path: Path) -> None:
+    chain, key = make_self_signed([HOST], datetime.now(UTC) - timedelta(days=9), valid_days=1)
+    files = CertificateFiles(chain=tmp_path / "c.pem", key=tmp_path / "k.pem")
+    files.chain.write_bytes(chain)
+    files.key.write_bytes(key)
+    async with Lab(domains=DOMAINS) as lab:
+        node = lab.node("north")
+        before, config = await served(node), node.node.config
+        wanted = with_files(files)(config)
+        wanted = msgspec.structs.replace(wanted, imap=schema.Imap(sessions_max=1))
+        with pytest.raises(UserError, match="expired"):
+            node.node.reload(wanted)
+        assert node.node.config is config and node.node.imap.options.sessions_max == 50
+        assert await served(node) == before
+
+
+def about() -> About:
+    now = datetime.now(UTC)
+    return About(
+        directory="https://127.0.0.1:1/", challenge="http-01", obtained_at=now, key_made_at=now
+    )
+
+
+def with_acme(config: Config) -> Config:
+    """Port 1 is nobody's: every order fails at once."""
+    acme = schema.Acme(
+        is_enabled=True, accepts_terms=True, directory="https://127.0.0.1:1/", order_s=10.0
+    )
+    web = schema.Web(addresses=config.listener[0].addresses)
+    listeners = tuple(
+        schema.Listener(service=service, addresses=web.addresses, port=free_port())
+        for service in (Service.HTTP, Service.HTTPS)
+    )
+    return msgspec.structs.replace(
+        config, acme=acme, web=web, listener=(*config.listener, *listeners)
+    )
+
+
+async def test_what_acme_obtained_is_served_from_the_start_even_when_expired() -> None:
+    async with Lab(domains=DOMAINS, change=with_acme) as lab:
+        node = lab.node("north")
+        self_signed = await served(node)
+        await node.stop()
+        folder = build_acme.acme_folder(node.config)
+        now = datetime.now(UTC)
+        old = make_self_signed([HOST], now - timedelta(days=9), valid_days=1)
+        other = make_self_signed(["mta-sts.north.example"], now, valid_days=9)
+        folder.put(HOST, *old, about())
+        folder.put("mta-sts.north.example", *other, about())
+        await node.start()
+        assert await served(node) == x509.load_pem_x509_certificate(old[0]) != self_signed
+        seen = await served(node, "mta-sts.north.example")
+        assert seen == x509.load_pem_x509_certificate(other[0])
+
+        fresh = make_self_signed([HOST], now, valid_days=90)
+        files = folder.put(HOST, *fresh, about())  # as another process does it
+        node.node.own_certificates.obtained(HOST, files, not_after=now)
+        assert await served(node) == x509.load_pem_x509_certificate(fresh[0])
+        assert await served(node, "unknown.example") == x509.load_pem_x509_certificate(fresh[0])
+        [record] = build_acme.own_tlsa(node.config)
+        assert record.data == tlsa_3_1_1(x509.load_pem_x509_certificate(fresh[0]))
+
+
+# F35: at start
+async def test_damaged_files_of_acme_do_not_keep_a_node_from_starting() -> None:
+    async with Lab(domains=DOMAINS, change=with_acme) as lab:
+        node = lab.node("north")
+        self_signed = await served(node)
+        await node.stop()
+        folder = build_acme.acme_folder(node.config)
+        files = folder.put(HOST, *make_self_signed([HOST], datetime.now(UTC)), about())
+        files.key.write_bytes(b"half")
+        await node.start()
+        assert await served(node) == self_signed
+        assert "no complete private key" in told(node, "certificate.refused")[-1]["detail"]
+        shutil.rmtree(folder.root / ".versions")
+        await node.stop()
+        await node.start()
+        assert await served(node) == self_signed
+
+
+async def test_postmaster_gets_mail_when_a_certificate_is_about_to_expire() -> None:
+    async with Lab(domains=DOMAINS, change=with_acme) as lab:
+        node = lab.node("north")
+        failure = OrderFailed(f"{HOST}: no way", hint="open port 80")
+        not_after = datetime(2026, 6, 1, tzinfo=UTC)
+        await node.node.own_certificates.expiring(HOST, not_after, failure)
+        [message] = await lab.inbox("ada@north.example", count=1)
+        assert f"Subject: The certificate for {HOST} cannot be renewed".encode() in message
+        for words in (b"2026-06-01 00:00 UTC", b"no way", b"open port 80", b"certificate renew"):
+            assert words in message
+        assert b"Auto-Submitted: auto-generated" in message and b"Return-Path: <>" in message
+        assert told(node, "certificate.expiring")[0]["name"] == HOST
+
+
+async def test_failures_and_expiry_are_in_the_metrics_and_the_log() -> None:
+    async with Lab(domains=DOMAINS, change=with_acme) as lab:
+        node = lab.node("north")
+        async with asyncio.timeout(20):
+            while not (failed := told(node, "certificate.failed")):
+                await asyncio.sleep(0.02)
+        assert failed[0]["name"] == HOST and "does not answer" in failed[0]["detail"]
+        text = node.node.metrics.exposition().decode()
+        assert 'posthouse_certificate_orders_total{outcome="failed"} 1.0' in text
+        line = next(x for x in text.splitlines() if x.startswith("posthouse_certificate_expiry"))
+        assert float(line.split()[1]) > 3e8, "the self-signed one is all there is"
+        chain, key = make_self_signed(["other.example"], datetime.now(UTC), valid_days=2)
+        folder = build_acme.acme_folder(node.config)
+        folder.put("other.example", chain, key, about())
+        await node.node.own_certificates._look()
+
+
+async def test_the_web_ports_follow_the_domains_and_the_limits_are_counted() -> None:
+    async with Lab(domains=DOMAINS, change=with_acme) as lab:
+        node = lab.node("north")
+        port = node.node.address(Service.HTTP)[1]
+
+        async def get(host: str, flood: bytes = b"") -> bytes:
+            reader, writer = await asyncio.open_connection(node.address, port)
+            writer.write(
+                f"GET /.well-known/mta-sts.txt HTTP/1.1\r\nHost: {host}\r\n".encode()
+                + flood
+                + b"Connection: close\r\n\r\n"
+            )
+            try:
+                return await reader.read()
+            finally:
+                writer.close()
+
+        async def is_known(host: str) -> bool:
+            return (await get(host)).startswith(b"HTTP/1.1 301")
+
+        await lab.until(lambda: is_known("mta-sts.north.example"))
+        assert not await is_known("mta-sts.other.example")
+        await node.write(lambda tx: admin.add_domain(tx, "other.example"))
+        await lab.until(lambda: is_known("mta-sts.other.example"))
+        flood = b"X: aaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n" * 1000
+        assert (await get("mta-sts.north.example", flood))[:12] in {b"", b"HTTP/1.1 400"}
+        assert node.node.metrics.limits["web.header_octets_max"].total == 1
