@@ -289,8 +289,12 @@ class Node:
             recorder=Recorder(schedule, notices=self.notices, chance=world.chance),
             log=self.log,
         )
-        self.rotation = Rotation(
-            store,
+        self.rotation = self._rotation()
+
+    def _rotation(self) -> Rotation:
+        config, world = self.config, self.world
+        return Rotation(
+            self.store,
             clock=world.clock,
             resolver=self.resolver,
             workers=world.workers,
