@@ -416,7 +416,7 @@ async def check_srv(subject: Subject) -> list[Checked]:
 def judge_srv(records: Sequence[SrvRecord], wanted: str) -> tuple[State, str]:
     """Priority and weight are the administrator's to choose (RFC 2782); host and port are not."""
     if not records:
-        return State.ABSENT, "mail clients cannot find this by themselves (RFC 6186)"
+        return State.ABSENT, "mail clients cannot find this by themselves (RFC 6186 §3)"
     _, _, port, host = wanted.split()
     if any(f"{record.target}." == host and record.port == int(port) for record in records):
         return State.RIGHT, ""

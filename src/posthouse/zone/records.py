@@ -255,7 +255,7 @@ def _authority(config: Config) -> str:
     return f"<the name that the authority at {host} gives for CAA>"
 
 
-# --- how mail clients find it (RFC 6186) ---
+# --- how mail clients find it (RFC 6186 §3) ---
 
 _SRV: Final = (
     (Service.SUBMISSIONS, "_submissions._tcp", 0, "sending, TLS from the start"),
