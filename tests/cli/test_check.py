@@ -382,3 +382,15 @@ async def test_a_domain_without_a_policy_is_told(cli: Cli, place: str) -> None:
         said["words"][0] == "nothing is asked for mail from nothing.test: no DMARC policy"
         " applies to it"
     )
+
+
+async def test_signatures_that_cannot_be_read_or_were_not_checked_say_so(
+    cli: Cli, place: str
+) -> None:
+    junk = b"".join(b"DKIM-Signature: v=%d\r\n" % number for number in range(20))
+    code, out, _ = await check(cli, place, "dkim", saved(junk + signed()))
+    assert code == ExitCode.OK
+    told = [line for line in out.splitlines() if not line.startswith(" ")]
+    assert told[0].startswith("dkim: permerror: the signature field cannot be used: ")
+    assert told[-2].startswith("dkim: pass: signed by example.net")
+    assert told[-1] == "dkim: neutral: 13 more signatures were not checked, 8 are at most"

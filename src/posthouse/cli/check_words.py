@@ -62,17 +62,16 @@ def spf_words(outcome: SpfOutcome, *, address: str) -> str:
 
 
 def dkim_words(outcome: DkimOutcome) -> str:
-    key = f"selector {outcome.selector}, {outcome.algorithm}" if outcome.selector else ""
+    why = outcome.reason or outcome.result.value
+    if not outcome.domain:  # a field that cannot be read, or those that were not checked
+        return why
     is_rsa = outcome.algorithm == RSA
     size = f", {outcome.key_bits} bits" if outcome.key_bits and is_rsa else ""
-    who = f"{outcome.domain} ({key}{size})" if outcome.domain else "somebody"
+    who = f"{outcome.domain} (selector {outcome.selector}, {outcome.algorithm}{size})"
     testing = "; its key is marked as a test (t=y)" if outcome.is_testing else ""
     if outcome.result is Result.PASS:
-        part = "; but l= leaves a part of the body unsigned" if outcome.is_partial else ""
-        return f"signed by {who}, and what is signed was not changed since{part}{testing}"
-    why = outcome.reason or outcome.result.value
-    if outcome.result is Result.NONE:
-        return "nobody signed it"
+        but = f"; but {outcome.reason}" if outcome.reason else ""
+        return f"signed by {who}, and what is signed was not changed since{but}{testing}"
     return f"the signature of {who} counts for nothing: {why}{testing}"
 
 
