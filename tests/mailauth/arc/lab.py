@@ -61,7 +61,7 @@ def seal(
         f" i={instance}; {place}; c=relaxed/relaxed; {tags}"
         f" h={names}; bh={b64encode(body).decode()}; b="
     )
-    covered = Fields(section).chosen(names.lower().encode().split(b":"), RELAXED)
+    covered, _ = Fields(section).chosen(names.lower().encode().split(b":"), RELAXED)
     ams = signed(b"ARC-Message-Signature", value.encode(), covered, signer)
     earlier = []
     for number in range(1, last + 1):

@@ -53,7 +53,8 @@ def by_hand(
         f" h={names}; bh={b64encode(body).decode()}; {tags} b="
     ).encode()
     chosen = names.lower().encode().split(b":")
-    hashed = sha256(b"".join(Fields(section).chosen(chosen, Canonicalization.RELAXED)))
+    covered, _ = Fields(section).chosen(chosen, Canonicalization.RELAXED)
+    hashed = sha256(b"".join(covered))
     hashed.update(b"dkim-signature:" + relaxed_value(value))
     signature = b64encode(signer.signature(hashed.digest()))
     return b"DKIM-Signature:" + value + signature + b"\r\n" + message

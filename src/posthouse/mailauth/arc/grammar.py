@@ -67,10 +67,10 @@ def read_seal(value: bytes) -> Seal:
     status = required(tags, "cv")
     if status not in ("none", "pass", "fail"):
         raise DkimSyntaxError(f'cv= is "{shown(status)}"')
-    domain, selector = read_key_place(tags)
+    domain, selector = read_key_place(required(tags, "d"), required(tags, "s"))
     return Seal(
         instance=_instance(tags),
-        algorithm=read_algorithm(tags),
+        algorithm=read_algorithm(required(tags, "a")),
         domain=domain,
         selector=selector,
         signature=base64("b", required(tags, "b")),

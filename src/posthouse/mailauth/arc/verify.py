@@ -119,7 +119,7 @@ def _prepared(octets: bytes, section: HeaderSection, options: Options) -> Prepar
         raise _Broken(f"{MESSAGE_SIGNATURE.decode()} i={last} cannot be used: {error}") from None
     limit = signature.body_limit
     body = hash_body(octets, section.body, signature.body_how, (limit,))[limit]
-    header_hash = dkim.header_hash(fields, place, signature)
+    header_hash, _ = dkim.header_hash(fields, place, signature)
     return Prepared(options, "", tuple(sets), signature, body, header_hash)
 
 

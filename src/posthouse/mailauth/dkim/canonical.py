@@ -125,27 +125,30 @@ class Fields:
             return b"%b:%b" % (field.name, b" ".join(value.split()))
         return b"%b:%b" % (field.name, relaxed_value(value))
 
-    def chosen(self, names: Iterable[bytes], how: Canonicalization) -> list[bytes]:
+    def chosen(
+        self, names: Iterable[bytes], how: Canonicalization
+    ) -> tuple[list[bytes], dict[bytes, int]]:
         """What `h=` covers, in its order: of several fields of a name the last one first, and
-        nothing for names that stand no more (RFC 6376 §5.4.2). Names are in lower case."""
+        nothing for names that stand no more (RFC 6376 §5.4.2). And of each name it covers, how many
+        fields are left over. Names are in lower case."""
         fields, places = self.section.fields, self.places
         canonical = self._relaxed if how is Canonicalization.RELAXED else self._simple
-        used: dict[bytes, int] = {}
+        left: dict[bytes, int] = {}
         chosen = []
         for name in names:
             stands = places.get(name)
             if stands is None:
                 continue
-            left = used.get(name, len(stands)) - 1
-            if left < 0:
+            place = left.get(name, len(stands)) - 1
+            if place < 0:
                 continue
-            used[name] = left
-            at = stands[left]
+            left[name] = place
+            at = stands[place]
             form = canonical.get(at)
             if form is None:
                 form = canonical[at] = self.canonical(fields[at], how)
             chosen.append(form)
-        return chosen
+        return chosen, left
 
 
 # --- bodies ---

@@ -165,6 +165,10 @@ def key_name(selector: str, domain: str) -> str:
     return f"{selector}._domainkey.{domain}"
 
 
+_REQUIRED: Final = {
+    Kind.DKIM: frozenset({"v", "a", "b", "bh", "d", "h", "s"}),
+    Kind.ARC_MESSAGE: frozenset({"a", "b", "bh", "d", "h", "s"}),
+}
 _CANONICALIZATIONS: Final = {
     "relaxed/relaxed": (Canonicalization.RELAXED, Canonicalization.RELAXED),
     "relaxed/simple": (Canonicalization.RELAXED, Canonicalization.SIMPLE),
@@ -186,13 +190,14 @@ def read_signature(value: bytes, kind: Kind = Kind.DKIM) -> Signature:
 
 
 def signature_of(tags: dict[str, str], kind: Kind = Kind.DKIM) -> Signature:
-    if kind is Kind.DKIM and (version := required(tags, "v")) != "1":
-        raise DkimSyntaxError(f'v= is "{shown(version)}" and not 1')
-    algorithm = read_algorithm(tags)
-    domain, selector = read_key_place(tags)
-    written = required(tags, "b")
-    signature = base64("b", written)
-    body_hash = base64("bh", required(tags, "bh"))
+    if not tags.keys() >= _REQUIRED[kind]:
+        raise DkimSyntaxError(f"{min(_REQUIRED[kind].difference(tags))}= is missing")
+    if kind is Kind.DKIM and tags["v"] != "1":
+        raise DkimSyntaxError(f'v= is "{shown(tags["v"])}" and not 1')
+    algorithm = read_algorithm(tags["a"])
+    domain, selector = read_key_place(tags["d"], tags["s"])
+    signature = base64("b", tags["b"])
+    body_hash = base64("bh", tags["bh"])
     if len(body_hash) != DIGEST_OCTETS:
         raise DkimSyntaxError(f"bh= has {len(body_hash)} octets, a SHA-256 hash {DIGEST_OCTETS}")
     how = tags.get("c", "simple/simple")
@@ -219,13 +224,13 @@ def signature_of(tags: dict[str, str], kind: Kind = Kind.DKIM) -> Signature:
         body_hash=body_hash,
         header_how=header_how,
         body_how=body_how,
-        names=_names(required(tags, "h")),
+        names=_names(tags["h"]),
         identity=identity,
         identity_domain=identity_domain,
         body_limit=limit,
         signed_at=signed_at,
         expires_at=expires_at,
-        start_of_b=start_of_b(written),
+        start_of_b=start_of_b(tags["b"]),
     )
 
 
@@ -241,8 +246,8 @@ def required(tags: dict[str, str], name: str) -> str:
         raise DkimSyntaxError(f"{name}= is missing") from None
 
 
-def read_algorithm(tags: dict[str, str]) -> str:
-    algorithm = required(tags, "a")
+def read_algorithm(algorithm: str) -> str:
+    """a=, as it is."""
     if algorithm in ALGORITHMS:
         return algorithm
     if algorithm == "rsa-sha1":
@@ -252,9 +257,9 @@ def read_algorithm(tags: dict[str, str]) -> str:
     )
 
 
-def read_key_place(tags: dict[str, str]) -> tuple[str, str]:
+def read_key_place(domain: str, selector: str) -> tuple[str, str]:
     """d= and s= in A-labels."""
-    domain, selector = _name("d", required(tags, "d")), _name("s", required(tags, "s"))
+    domain, selector = _name("d", domain), _name("s", selector)
     if "." not in domain:  # RFC 6376 §3.5: two labels at least
         raise DkimSyntaxError(f'd= is "{shown(domain)}", which is no domain that can sign')
     if len(domain) + len(selector) + len("._domainkey.") > _DNS_NAME_MAX:

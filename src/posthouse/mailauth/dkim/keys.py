@@ -32,6 +32,7 @@ _KEY_OCTETS_MAX: Final = 4096
 """Of a public key, so that nothing huge is given to OpenSSL; RSA of 16,384 bits has 2,100."""
 _EXPONENT_BITS_MAX: Final = 64
 """A larger one only makes verifying dear; OpenSSL has the same bound for large keys."""
+SHOWN_OCTETS_MAX: Final = 1024
 _CACHED_OCTETS_MAX: Final = 4096
 _CACHE_RECORDS: Final = 2048
 _ALGORITHMS: Final = {"rsa": RSA, "ed25519": ED25519}
@@ -155,6 +156,20 @@ def _rsa(octets: bytes) -> tuple[RSAPublicKey, int]:
     if numbers.e.bit_length() > _EXPONENT_BITS_MAX:
         raise DkimSyntaxError(f"the exponent of the RSA key has over {_EXPONENT_BITS_MAX} bits")
     return public, public.key_size
+
+
+def _printable(record: bytes) -> str:
+    cut = record[: SHOWN_OCTETS_MAX + 1].decode("utf-8", "replace")
+    text = "".join(each if each.isprintable() else "?" for each in cut)
+    return text if len(text) <= SHOWN_OCTETS_MAX else f"{text[:SHOWN_OCTETS_MAX]}…"
+
+
+_cached_text: Final[Callable[[bytes], str]] = lru_cache(maxsize=_CACHE_RECORDS)(_printable)
+
+
+def record_text(record: bytes) -> str:
+    """A record as evidence: printable, and cut."""
+    return _printable(record) if len(record) > _CACHED_OCTETS_MAX else _cached_text(record)
 
 
 def key_record(

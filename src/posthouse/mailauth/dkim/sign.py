@@ -133,7 +133,8 @@ def sign(
     """
     names, listed = _names_of(section)
     how = options.header_how
-    covered = sha256(b"".join(Fields(section).chosen(names, how)))
+    chosen, _ = Fields(section).chosen(names, how)
+    covered = sha256(b"".join(chosen))
     body = hash_body(section.octets, section.body, options.body_how)[None].digest
     middle = b"\r\n\tt=%d;" % now_unix_s
     if expires_s is not None:

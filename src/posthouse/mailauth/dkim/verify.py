@@ -31,7 +31,14 @@ from posthouse.mailauth.dkim.grammar import (
     read_signature,
     shown,
 )
-from posthouse.mailauth.dkim.keys import RECORD_OCTETS_MAX, Key, Unusable, read_key
+from posthouse.mailauth.dkim.keys import (
+    RECORD_OCTETS_MAX,
+    SHOWN_OCTETS_MAX,
+    Key,
+    Unusable,
+    read_key,
+    record_text,
+)
 from posthouse.mailauth.questions import Question, Questions
 from posthouse.mailauth.results import DkimOutcome, Result
 from posthouse.message.fields import (
@@ -46,8 +53,6 @@ FIELD: Final = b"dkim-signature"
 RELAXED: Final = Canonicalization.RELAXED
 RECORDS_MAX: Final = 4
 """Key records tried where a name has several."""
-EVIDENCE_MAX: Final = 1024
-"""Characters of a record that are kept."""
 
 # What readers are shown or judged by; one more of these, unsigned, misleads (RFC 6376 §8.15).
 MISLEADING: Final = {
@@ -57,6 +62,7 @@ MISLEADING: Final = {
         *("MIME-Version", "Content-Type", "Content-Transfer-Encoding"),
     )
 }
+_MISLEADING_NAMES: Final = frozenset(MISLEADING)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,13 +158,16 @@ def _hashed(section: HeaderSection, read: list[tuple[Field, Signature]]) -> Iter
     fields = Fields(section)
     bodies = body_hashes(section, [signature for _, signature in read])
     for (field, signature), body in zip(read, bodies, strict=True):
-        hashed = header_hash(fields, field, signature)
-        yield Ready(signature, body, hashed, *_unsigned(fields, signature.names))
+        hashed, left = header_hash(fields, field, signature)
+        yield Ready(signature, body, hashed, *_unsigned(fields, left))
 
 
 def body_hashes(section: HeaderSection, signatures: Sequence[Signature]) -> list[BodyHash]:
     """Of each signature; each canonicalization is done once, whatever the limits (l=) are."""
     octets, start = section.octets, section.body
+    if len(signatures) == 1:
+        how, limit = signatures[0].body_how, signatures[0].body_limit
+        return [canonical.hash_body(octets, start, how, (limit,))[limit]]
     found: dict[bool, dict[int | None, BodyHash]] = {}
     for is_relaxed in (True, False):
         limits = {
@@ -170,25 +179,26 @@ def body_hashes(section: HeaderSection, signatures: Sequence[Signature]) -> list
     return [found[each.body_how is RELAXED][each.body_limit] for each in signatures]
 
 
-def header_hash(fields: Fields, field: Field, signature: Signature) -> bytes:
-    """SHA-256 of what h= covers and of the signature field itself (RFC 6376 §3.7)."""
+def header_hash(
+    fields: Fields, field: Field, signature: Signature
+) -> tuple[bytes, dict[bytes, int]]:
+    """SHA-256 of what h= covers and of the signature field itself (RFC 6376 §3.7), and how many
+    fields of each of its names h= leaves over."""
     how = signature.header_how
-    pieces = fields.chosen(signature.names, how)
+    pieces, left = fields.chosen(signature.names, how)
     pieces.append(fields.own(field, how))
-    return sha256(b"".join(pieces)).digest()
+    return sha256(b"".join(pieces)).digest(), left
 
 
-def _unsigned(fields: Fields, names: tuple[bytes, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    doubled: tuple[str, ...] = ()
-    uncovered: tuple[str, ...] = ()
-    for lower, name in MISLEADING.items():
-        stands = fields.places.get(lower)
-        if stands is not None and (covered := names.count(lower)) < len(stands):
-            if covered:
-                doubled = (*doubled, name)
-            else:
-                uncovered = (*uncovered, name)
-    return doubled, uncovered
+def _unsigned(fields: Fields, left: dict[bytes, int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """`Ready.doubled` and `Ready.uncovered`."""
+    doubled = tuple(
+        [MISLEADING[name] for name, count in left.items() if count and name in MISLEADING]
+    )
+    missing = _MISLEADING_NAMES.intersection(fields.places).difference(left)
+    if not missing:
+        return doubled, ()
+    return doubled, tuple(name for lower, name in MISLEADING.items() if lower in missing)
 
 
 _D_TAG: Final = re.compile(rb"[:;][ \t\r\n]*+d[ \t\r\n]*+=[ \t\r\n]*+([^; \t\r\n]{1,253})")
@@ -408,21 +418,14 @@ def hash_evidence(ready: Ready) -> tuple[Evidence, ...]:
     return tuple(found)
 
 
-def answer_words(answer: DnsAnswer, characters_max: int = EVIDENCE_MAX) -> str:
+def answer_words(answer: DnsAnswer, characters_max: int = SHOWN_OCTETS_MAX) -> str:
     """What the DNS said, printable and cut."""
     if answer.status is not DnsStatus.FOUND:
         return f"{answer.status.value}: {answer.detail}" if answer.detail else answer.status.value
-    texts = [
-        record[: characters_max + 1].decode("utf-8", "replace")
-        for record in answer.records[:RECORDS_MAX]
-    ]
-    return _cut(_printable(" | ".join(texts)), characters_max)
-
-
-def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else "?" for each in text)
+    if len(answer.records) == 1:
+        return _cut(record_text(answer.records[0]), characters_max)
+    texts = [record_text(record) for record in answer.records[:RECORDS_MAX]]
+    return _cut(" | ".join(texts), characters_max)
 
 
 def _cut(text: str, characters_max: int) -> str:
