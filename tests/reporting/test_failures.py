@@ -208,6 +208,16 @@ def test_the_same_person_is_the_same_word_and_another_one_another() -> None:
     assert one.text("for <bob@here.example>;") == f"for <{one.local_part('bob')}@here.example>;"
 
 
+def test_copies_of_fields_in_a_signature_are_not_told() -> None:
+    """z= of RFC 6376 §3.5 has the subject in it, and addresses that are encoded."""
+    signature = b"DKIM-Signature: v=1; d=a.example;%bz%b=Subject:secret|To:bob=40b.example; b=aGk=;"
+    for before, behind in ((b"", b""), (b"\r\n\t", b""), (b"\r\n  ", b" ")):
+        section = read_section(signature % (before, behind) + b"\r\n\r\n")
+        redacted = Redactor(b"k").section(section)
+        assert b"secret" not in redacted and b"bob" not in redacted
+        assert b"d=a.example;" in redacted and b"b=aGk=;" in redacted
+
+
 @given(st.binary(max_size=4_000))
 def test_whatever_a_stranger_sends_stays_ascii_bounded_and_inside_its_fields(octets: bytes) -> None:
     section = read_section(octets + b"\r\n\r\n")

@@ -42,6 +42,9 @@ _ADDRESSES: Final = frozenset(
 # What stands in front of an "@": bounded, as it is tried at every octet.
 _LOCAL_PART: Final = re.compile(r'("(?:[^"\\\r\n]|\\.){0,64}"|[^\s<>@"(),;:\[\]]{1,128})(?=@)')
 
+# z= of a signature holds whole header fields, the subject among them (RFC 6376 §3.5).
+_COPIES: Final = re.compile(r"((?:\A|;) *+)z *+=[^;]*+")
+
 
 class Redactor:
     """Hashes local-parts under one key: the same one always becomes the same word."""
@@ -76,8 +79,9 @@ class Redactor:
 
     def _value(self, name: bytes, value: bytes) -> str:
         if name in _AS_IT_IS:
-            text = "".join(c if " " <= c <= "~" else "?" for c in value.decode("ascii", "replace"))
-            return _folded(self.text(text))
+            plain = value.replace(b"\t", b" ").decode("ascii", "replace")
+            text = "".join(c if " " <= c <= "~" else "?" for c in plain)
+            return _folded(self.text(_COPIES.sub(rf"\1z={HIDDEN}", text)))
         if name in _ADDRESSES:
             found = parse_address_list(value, addresses_max=ADDRESSES_MAX).items
             shown = [
