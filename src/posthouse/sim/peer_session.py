@@ -45,6 +45,7 @@ class PeerSession(asyncio.Protocol):
         self._chunk_octets: int | None = None  # of BDAT, still to come
         self._is_last_chunk = False
         self._is_lost = False
+        self._is_aborting = False
         self._client = ""
         self._helo = b""
         self._messages = 0
@@ -69,6 +70,9 @@ class PeerSession(asyncio.Protocol):
             self._answer(Stage.CONNECT, f"220 {hostname} ESMTP\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
+        if self._is_aborting:
+            self.abort()
+            return
         if self._tls is not None:
             try:
                 data = self._tls.receive(data)
@@ -237,8 +241,7 @@ class PeerSession(asyncio.Protocol):
 
     def _expect_abort(self) -> None:
         """Cut the line as soon as the ClientHello comes."""
-        self._is_busy = True
-        self.data_received = lambda data: self.abort()  # type: ignore[method-assign]
+        self._is_busy = self._is_aborting = True
 
     def _send_garbage(self) -> None:
         self._is_busy = True
