@@ -1,12 +1,12 @@
 #!/bin/bash
 # Posthouse beside Postfix and Dovecot, in turns, in one run; prints the table of docs/performance.md.
-#   WORKDIR=/some/dir ROUNDS=3 bench/compare.sh [accept] [deliver] [relay] [imap] [idle] [tls]
+#   WORKDIR=/some/dir ROUNDS=3 bench/compare.sh [accept] [deliver] [relay] [imap] [idle] [tls] [verify]
 # Needs postfix, postfix-pcre and Dovecot installed (bench/README.md), root, and a quiet machine.
 # Every cell is measured peer, Posthouse, peer, Posthouse … ROUNDS times; medians and ratios are shown.
 set -u
 cd "$(dirname "$0")"
 export WORKDIR=${WORKDIR:-${TMPDIR:-/tmp}/mailbench} PY=${PY:-python3} ROUNDS=${ROUNDS:-3} SECS=${SECS:-3}
-OUT=${OUT:-$WORKDIR/compare.jsonl}; PARTS=${*:-accept deliver relay imap idle tls}
+OUT=${OUT:-$WORKDIR/compare.jsonl}; PARTS=${*:-accept deliver relay imap idle tls verify}
 mkdir -p "$WORKDIR/tls"; : > "$OUT"
 [ -f "$WORKDIR/tls/cert.pem" ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 \
   -nodes -keyout "$WORKDIR/tls/key.pem" -out "$WORKDIR/tls/cert.pem" -days 30 -subj /CN=localhost 2>/dev/null
@@ -70,6 +70,23 @@ tls() {
     run tls_bench.py 127.0.0.1:13093 --label posthouse --proto tls --conns 10 --server-pids "$(ph)"
   done
   peers/dovecot.sh stop; peers/posthouse.sh stop
+}
+verify() {  # the same with every check of who it is from: SPF, DKIM, DMARC, ARC; mail signed by signed.test from outside
+  $PY signed_corpus.py keys "$WORKDIR/signed" >/dev/null
+  for round in $(seq "$ROUNDS"); do for modules in auth all; do
+    DC_FORMAT=maildir peers/dovecot.sh start >/dev/null
+    RS_MODULES=$modules RS_ZONE=$WORKDIR/signed/records.conf peers/rspamd.sh start >/dev/null
+    PF_LMTP=127.0.0.1:12024 PF_MILTER=inet:127.0.0.1:12732 peers/postfix.sh start >/dev/null
+    run smtp_deliver.py 127.0.0.1:12527 --proxy-from 198.51.100.7 --label "postfix+rspamd-$modules+dovecot" --bench smtp_deliver_verified \
+      --size 4K --conns 10 --count 1000 --users 50 --messages "$WORKDIR/signed/4K" --from x@signed.test \
+      --imap 127.0.0.1:12143 --server-pids "$(pf) $(dc) $(peers/rspamd.sh pid)"
+    peers/postfix.sh stop >/dev/null; peers/dovecot.sh stop; rm -rf "$WORKDIR/dovecot/mail"
+    PH_DNS=127.0.0.1:12753 peers/posthouse.sh start >/dev/null
+    run smtp_deliver.py 127.0.0.1:13027 --proxy-from 198.51.100.7 --label posthouse --bench smtp_deliver_verified \
+      --size 4K --conns 10 --count 5000 --users 50 --messages "$WORKDIR/signed/4K" --from x@signed.test \
+      --imap 127.0.0.1:13043 --imap-login 'u{n}@bench.test:bench-password' --server-pids "$(ph)"
+    peers/posthouse.sh stop; peers/rspamd.sh stop; rm -rf "$WORKDIR/posthouse/data"
+  done; done
 }
 for part in $PARTS; do "$part"; done
 $PY compare.py "$OUT"

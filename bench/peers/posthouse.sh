@@ -2,7 +2,8 @@
 # Posthouse as the server under test: start|stop|pid|reset|clean, all state under $WORKDIR/posthouse.
 #   WORKDIR=/some/dir peers/posthouse.sh start
 # Needs: the project installed ($POSTHOUSE, default: posthouse on the PATH).
-# Ports (loopback, base $PH_BASE, default 13000): +25 mx (relays for 127.0.0.0/8), +87 submission,
+# Ports (loopback, base $PH_BASE, default 13000): +25 mx (relays for 127.0.0.0/8), +27 mx with a PROXY
+# line (so mail comes from outside and is checked; PH_DNS=host:port set at start is asked), +87 submission,
 # +65 submissions, +43 imap, +93 imaps, +10 pop3. Users u0..u199@bench.test, password
 # "bench-password"; d<N>.sink.test goes to 127.0.1.<N+1>:$SINK_PORT.
 set -eu
@@ -38,6 +39,8 @@ file = "$D/posthouse.log"
 port = $((B+80))
 EOF
   [ -f "$TLS_DIR/cert.pem" ] && printf '[tls]\ncertificate = "%s"\nkey = "%s"\n' "$TLS_DIR/cert.pem" "$TLS_DIR/key.pem"
+  [ -n "${PH_DNS:-}" ] && printf '[dns]\nservers = ["%s"]\n' "$PH_DNS"
+  printf '[[listener]]\nservice = "mx"\naddresses = ["127.0.0.1"]\nport = %s\nproxy_networks = ["127.0.0.0/8"]\n' $((B+27))
   for s in mx:25 submission:87 submissions:65 imap:43 imaps:93 pop3:10; do
     printf '[[listener]]\nservice = "%s"\naddresses = ["127.0.0.1"]\nport = %s\n' "${s%%:*}" $((B+${s##*:}))
   done
