@@ -42,6 +42,8 @@ from posthouse.mailauth.spf.grammar import (
     parse_record,
 )
 from posthouse.mailauth.spf.names import NAME_CHARACTERS_MAX, question_name
+from posthouse.mailauth.spf.received_spf import received_spf
+from posthouse.mailauth.spf.refusal import refusal
 from posthouse.message.address import domain_to_ascii
 from posthouse.message.fields import HeaderSection, exceeded, read_section
 from posthouse.protocol.dns.grammar import TYPES, Answered, encode_question, read_response
@@ -191,6 +193,11 @@ def spf_check(octets: bytes) -> Hashable:
     assert lines.asked <= 2 * spf.QUESTIONS_MAX
     for outcome in (by_helo, by_sender):
         assert is_told_safely(outcome.explanation)
+        field = received_spf(outcome, ADDRESS, hello, SERVER)
+        assert field.isascii() and len(read_section(field).fields) == 1
+        if outcome.result in (Result.FAIL, Result.TEMPERROR, Result.PERMERROR):
+            lines_said = refusal(outcome).encode().split(b"\r\n")
+            assert len(lines_said) <= 4 and all(len(line) <= 510 for line in lines_said)
         assert len(outcome.evidence) <= EVIDENCE_MAX + 1
     return by_helo.result, by_sender.result, by_sender.reason[:20], bool(by_sender.explanation)
 
