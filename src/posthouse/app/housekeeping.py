@@ -105,6 +105,10 @@ def measure_outside(node: Node) -> None:
     metrics.dsns.total = node.runner.counts.notices
     metrics.relay_sessions.value = node.relay.sessions
     metrics.relay_handshakes["failed"].total = node.relay.counts.handshakes_failed
+    for by, count in node.relay.counts.secured.items():
+        metrics.relay_secured[by].total = count
+    for result, count in node.relay.counts.tls_failures.items():
+        metrics.relay_tls_failures[result].total = count
     metrics.duplicates.total = node.relay.counts.unknown + node.runner.counts.reclaimed
     if isinstance(node.resolver, CachingResolver):
         metrics.dns_questions.total = node.resolver.counts.questions

@@ -132,10 +132,10 @@ LEASE_LOST: Final = _warning("lease.lost", "An outcome came after its lease: rec
 DESTINATION_DEAD: Final = _warning("destination.dead", "Only probes go there: destination.")
 DESTINATION_ALIVE: Final = _info("destination.alive", "A dead destination answers: destination.")
 MTA_STS_FAILED: Final = _info(
-    "mta-sts.failed", "A policy that the DNS announces cannot be had: domain, detail."
+    "mta_sts.failed", "A policy that the DNS announces cannot be had: domain, detail."
 )
 MTA_STS_NOT_REFRESHED: Final = _warning(
-    "mta-sts.not-refreshed",
+    "mta_sts.not_refreshed",
     "A policy in use cannot be fetched anew; it counts for some days more: domain, days, detail.",
 )
 

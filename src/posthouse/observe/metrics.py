@@ -33,6 +33,21 @@ ENDS: Final = ("delivered", "relayed", "failed", "expired", "dropped")
 ATTEMPTS: Final = ("relayed", "deferred", "failed")
 QUEUE_STATES: Final = ("waiting", "leased", "held")
 HANDSHAKES: Final = ("failed",)
+SECURED: Final = ("dane", "mta-sts", "verified", "unverified", "plaintext")
+TLS_RESULTS: Final = (
+    "starttls-not-supported",
+    "certificate-host-mismatch",
+    "certificate-expired",
+    "certificate-not-trusted",
+    "validation-failure",
+    "tlsa-invalid",
+    "dnssec-invalid",
+    "dane-required",
+    "sts-policy-fetch-error",
+    "sts-policy-invalid",
+    "sts-webpki-invalid",
+)
+"""RFC 8460 §4.3."""
 LOGINS: Final = ("accepted", "refused", "banned", "unavailable")
 CERTIFICATE_ORDERS: Final = ("obtained", "failed")
 FAULTS: Final = ("disk", "full", "busy", "lost", "dns", "worker", "bug")
@@ -212,6 +227,18 @@ class Metrics:
             "TLS handshakes that failed with other hosts.",
             "outcome",
             HANDSHAKES,
+        )
+        self.relay_secured = self._counters(
+            "relay_secured",
+            "Sessions opened with other hosts, by what their TLS was worth.",
+            "by",
+            SECURED,
+        )
+        self.relay_tls_failures = self._counters(
+            "relay_tls_failures",
+            "What TLS with other hosts failed of, whether mail was held back for it or not.",
+            "result",
+            TLS_RESULTS,
         )
         self.duplicates = self._counter(
             "duplicates_possible", "Recipients tried again though an attempt's end is not known."

@@ -27,6 +27,7 @@ from posthouse.kernel.ports import (
     Resolver,
 )
 from posthouse.observe import events
+from posthouse.observe.limits import LimitWatch
 from posthouse.observe.log import Log
 from posthouse.relay.reports import trouble_result
 from posthouse.relay.sts_policy import (
@@ -106,6 +107,7 @@ class StsPolicies:
         clock: Clock,
         store: Store | None = None,
         log: Log | None = None,
+        limits: LimitWatch | None = None,
         on_tls: Callable[[TlsResult], None] = lambda result: None,
         leisure: float = 1.0,
     ) -> None:
@@ -121,6 +123,7 @@ class StsPolicies:
         self._clock = clock
         self._store = store
         self._log = log
+        self._limits = limits
         self._leisure = leisure
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._failed: OrderedDict[tuple[str, str], tuple[float, StsTrouble]] = OrderedDict()
@@ -211,12 +214,29 @@ class StsPolicies:
         if task is not None:
             await asyncio.wait({task}, timeout=self._options.wait_s)
             is_done = task.done() and not task.cancelled()
-            return task.result() if is_done else StsFound(trouble=LATE)
+            return task.result() if is_done else self._late(domain)
         try:
             async with asyncio.timeout(self._options.wait_s):
                 return await self._fetch(domain, record)
         except TimeoutError:
-            return StsFound(trouble=LATE)
+            return self._late(domain)
+
+    def _late(self, domain: str) -> StsFound:
+        if self._limits is not None:
+            wait_s = self._options.wait_s
+            self._limits.reached("fetch.mail_waits_s", value=wait_s, observed=wait_s, peer=domain)
+        return StsFound(trouble=LATE)
+
+    def _note_limit(self, kind: FetchTrouble, domain: str) -> None:
+        options, limits = self._options, self._limits
+        if limits is None:
+            return
+        if kind is FetchTrouble.TOO_BIG:
+            most = options.octets_max
+            limits.reached("fetch.octets_max", value=most, observed=most + 1, peer=domain)
+        elif kind is FetchTrouble.TIMEOUT:
+            most_s = options.fetch_s
+            limits.reached("fetch.timeout_s", value=most_s, observed=most_s, peer=domain)
 
     async def _fetch(self, domain: str, record: str, *, used_at: int | None = None) -> StsFound:
         options = self._options
@@ -228,6 +248,7 @@ class StsPolicies:
                 )
             policy = _read(fetched)
         except FetchFailed as error:
+            self._note_limit(error.kind, domain)
             result = _RESULTS.get(error.kind, ResultType.STS_POLICY_FETCH_ERROR)
             return self._note_failure(domain, record, result, str(error))
         except BadPolicy as error:
