@@ -385,10 +385,7 @@ class Rotation:
             if (key.id, step) in self._told:
                 return
             self._told.add((key.id, step))
-        self._log.write(
-            _EVENTS[step],
-            domain=key.domain,
-            selector=key.selector,
-            algorithm=key.algorithm,
-            detail=transition.detail,
-        )
+        fields = {"domain": key.domain, "selector": key.selector, "algorithm": key.algorithm}
+        if transition.detail:
+            fields["detail"] = transition.detail
+        self._log.write(_EVENTS[step], **fields)

@@ -33,6 +33,7 @@ from posthouse.guard.admission import Admission
 from posthouse.guard.auth_failures import AuthFailures
 from posthouse.guard.login_guard import LoginGuard
 from posthouse.kernel.errors import Fault, StorageLost, UserError
+from posthouse.kernel.ports import DnsUpdater
 from posthouse.mailbox.changes import ChangesHub
 from posthouse.net.deadlines import Deadlines
 from posthouse.net.limits import Connections, WholeProcess
@@ -256,6 +257,7 @@ class Node:
             clock=world.clock,
             store=store,
             log=self.log,
+            limits=self.limits,
             leisure=world.leisure,
             on_tls=self.reports.tls_ended,
         )
@@ -301,9 +303,13 @@ class Node:
             node_key=self.node_key,
             options=build_keys.rotation_options(config),
             log=self.log,
-            updater=build_acme.dns_updater(
-                config, network=world.network, resolver=self.resolver, chance=world.chance
-            ),
+            updater=self._dns_updater(config),
+        )
+
+    def _dns_updater(self, config: Config) -> DnsUpdater | None:
+        world = self.world
+        return build_acme.dns_updater(
+            config, network=world.network, resolver=self.resolver, chance=world.chance
         )
 
     def _relay_options(self, config: Config) -> RelayOptions:
@@ -468,6 +474,7 @@ class Node:
         imap, pop3 = build.imap_options(config), build.pop3_options(config)
         relay = self._relay_options(config)
         runner, dsn = build.runner_options(config), build.dsn_options(config)
+        rotation, updater = build_keys.rotation_options(config), self._dns_updater(config)
         if config.tls != self.config.tls:
             self.certificates = self.own_certificates.load(config)
         for made, options in zip(self.smtp_services, smtp, strict=True):
@@ -480,7 +487,7 @@ class Node:
         self.admission.set_options(build.admission_options(config))
         self.authentication.set_options(config)
         self.reports.set_options(config)
-        self.rotation.options = build_keys.rotation_options(config)
+        self.rotation.options, self.rotation.updater = rotation, updater
         self.process.connections_max = config.net.connections_max
         self.config = config
         if kept:

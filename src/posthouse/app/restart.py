@@ -24,6 +24,7 @@ UNTIL_RESTART: Final = (
     "tls.handshake_s",
     "acme.is_enabled",
     "web",
+    "dkim.key_file",
     "auth.cache_s",
     "auth.failures",
     "route",

@@ -198,7 +198,7 @@ def _show(report: Report) -> None:
     bad = counts[State.MISSING] + counts[State.WRONG]
     if bad:
         say(f"{bad} thing{'s' * (bad != 1)} to mend")
-    else:
+    elif not _is_silent(report):
         say("nothing to mend")
     if counts[State.ADVICE] or counts[State.ABSENT]:
         say(f"{counts[State.ADVICE] + counts[State.ABSENT]} could be better")
@@ -213,7 +213,7 @@ def _show_checked(checked: Checked) -> None:
     show_text(f"{MARKS[checked.state]:<{STATE_COLUMNS}}{checked.what}")
     if checked.state is not State.RIGHT:
         _show_values("there", checked.found)
-        _show_values("wanted", checked.wanted)
+        _show_values("wanted", tuple(v for v in checked.wanted if v not in checked.found))
     elif len(checked.found) == 1 and len(checked.found[0]) <= COLUMNS:
         _show_values("there", checked.found)
     for line in textwrap.wrap(checked.words, COLUMNS - STATE_COLUMNS):
@@ -229,5 +229,9 @@ def _show_values(label: str, values: tuple[str, ...]) -> None:
 def _exit_code(report: Report) -> int:
     if not report.is_good:
         return ExitCode.FAILED
-    is_silent = any(each.subject == "mx" and each.state is State.UNKNOWN for each in report.checked)
-    return ExitCode.TEMPORARY if is_silent else ExitCode.OK
+    return ExitCode.TEMPORARY if _is_silent(report) else ExitCode.OK
+
+
+def _is_silent(report: Report) -> bool:
+    """The DNS said nothing of the domain."""
+    return any(each.subject == "mx" and each.state is State.UNKNOWN for each in report.checked)

@@ -33,10 +33,8 @@ from posthouse.dns import options as dns
 from posthouse.kernel.ports import (
     DnsAnswer,
     DnsStatus,
-    MxRecord,
     RecordType,
     Resolver,
-    TlsaRecord,
 )
 from posthouse.net.fetch import HttpsFetch
 from posthouse.net.world import SystemChance, SystemClock
@@ -46,6 +44,7 @@ from posthouse.relay.route import explain_route
 from posthouse.store import accounts as rows
 from posthouse.tls.contexts import verifying_client_context
 from posthouse.tls.dane import shown as shown_tlsa
+from posthouse.zone.checked import record_text
 
 TYPES: Final = {record_type.value.lower(): record_type for record_type in RecordType}
 
@@ -136,7 +135,7 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command()
-@click.argument("kind", type=TypeChoice(list(TYPES)), metavar="[mx|a|aaaa|txt|tlsa|ptr|cname]")
+@click.argument("kind", type=TypeChoice(list(TYPES)), metavar=f"[{'|'.join(TYPES)}]")
 @click.argument("name")
 @resolver_option
 @json_option
@@ -284,15 +283,9 @@ def _answer(answer: DnsAnswer, record_type: RecordType, name: str) -> Answer:
 
 
 def _record(record: Any) -> str:
-    match record:
-        case MxRecord():
-            return f"{record.preference} {record.host}."
-        case TlsaRecord():
-            fields = f"{record.usage} {record.selector} {record.matching}"
-            return f"{fields} {record.data.hex()}"
-        case bytes():
-            return record.decode("utf-8", "backslashreplace")
-    return str(record)
+    if isinstance(record, bytes):
+        return record.decode("utf-8", "backslashreplace")
+    return record_text(record)
 
 
 def _show(found: Resolved) -> None:

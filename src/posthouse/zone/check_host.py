@@ -100,9 +100,13 @@ async def check_ports(subject: Subject) -> list[Checked]:
         services = [each for each in PORTS if _has_listener(subject, each)]
     tasks = [(address, service) for address in addresses for service in services]
     probes = await asyncio.gather(*(_probe(subject, *each) for each in tasks))
-    found = []
+    found: list[Checked] = []
+    shown: set[tuple[str, bytes]] = set()
     for (address, service), probed in zip(tasks, probes, strict=True):
         found += judge_probe(subject, address, service, probed)
+        if probed.chain and (address, probed.chain[0]) not in shown:
+            shown.add((address, probed.chain[0]))
+            found.append(_judge_certificate(subject, address, service, probed))
     return found
 
 
@@ -158,8 +162,6 @@ def judge_probe(subject: Subject, address: str, service: Service, probed: Probed
     if service is Service.MX and not probed.has_starttls:
         words = "it offers no STARTTLS, so all mail comes in the clear"
         found.append(Checked(subject="port", what=what, state=State.WRONG, words=words))
-    if probed.tls_version and service in (Service.MX, Service.IMAPS, Service.SUBMISSIONS):
-        found.append(_judge_certificate(subject, address, service, probed))
     return found
 
 

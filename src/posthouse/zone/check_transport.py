@@ -12,6 +12,7 @@ from posthouse.kernel.ports import (
     DnsAnswer,
     Fetched,
     FetchFailed,
+    FetchTrouble,
     MxRecord,
     RecordType,
     SrvRecord,
@@ -221,12 +222,16 @@ async def _check_policy(subject: Subject) -> Checked:
         )
         policy = _policy(fetched)
     except FetchFailed as error:
+        advice = (
+            f"a certificate for {host} is needed, which [acme] obtains by itself"
+            if error.kind is FetchTrouble.TLS
+            else f"{host} has to lead to this server, with port 443 open"
+        )
         return Checked(
             subject="mta-sts",
             what=what,
             state=State.WRONG,
-            words=f"others cannot fetch it: {error}; until they can, the policy does not count for"
-            " who has no copy",
+            words=f"others cannot fetch it, so it does not count: {error}; {advice}",
         )
     except BadPolicy as error:
         return Checked(subject="mta-sts", what=what, state=State.WRONG, words=f"{error}")
