@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from posthouse.message.fields import read_section
+from posthouse.sim.dns import DnsFault
 from posthouse.sim.lab import Lab
 from posthouse.sim.talk import stuffed
 from tests.reception.house import ADA, greeted, simulated
-from tests.reception.test_authentication import bring, decision, from_bank, publish, results, signed
+from tests.reception.test_authentication import (
+    bring,
+    decision,
+    from_bank,
+    publish,
+    results,
+    signed,
+    with_mailauth,
+)
 
 
 @simulated()
@@ -49,3 +58,18 @@ async def test_a_message_that_begins_with_a_continuation_adds_nothing_to_our_res
     assert "dmarc=fail" in said and "dmarc=pass" not in said
     verdict = read_section(message).first(b"x-posthouse-verdict")
     assert verdict is not None and b"dmarc" not in verdict
+
+
+@simulated(change=with_mailauth(adds_received_spf=True))
+async def test_a_message_does_not_tell_which_name_servers_failed(lab: Lab) -> None:
+    publish(lab, "v=DMARC1; p=none")
+    lab.zones.fault("broken.example", DnsFault.SERVFAIL)
+    reply = await bring(lab, from_bank(), sender="x@broken.example")
+    [message] = await lab.inbox(ADA, count=1)
+    [spf] = [each for each in results(message).split("; ") if "smtp.mailfrom" in each]
+    assert spf == "spf=temperror smtp.mailfrom=broken.example"
+    assert (
+        read_section(message).first(b"received-spf").endswith(b'problem="the DNS did not answer";')
+    )
+    found = [one for one in (await decision(lab, reply)).findings if one.result == "temperror"]
+    assert found and all(one.reason for one in found)  # we are told

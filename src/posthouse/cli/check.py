@@ -527,7 +527,7 @@ def _verdict(config: Config, mail: checks.Mail, checked: checks.Checked) -> Verd
 
 
 def _results_field(config: Config, checked: checks.Checked, address: str) -> str:
-    found = checks.findings(checked, address=address)
+    found = findings.for_readers(checks.findings(checked, address=address))
     field = authres.render(config.node.hostname, found).decode("ascii")
     return field.replace("\r\n", "\n").rstrip("\n")
 

@@ -4,6 +4,10 @@ of RFC 8601: the one place for it. `authres.render` writes them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import msgspec
+
 from posthouse.kernel.finding import Finding, Property
 from posthouse.mailauth.results import (
     ArcOutcome,
@@ -91,4 +95,15 @@ def auth_finding(identity: str) -> Finding:
     """A client that logged in (RFC 8601 §2.7.4). Args: identity: whom it may send as."""
     return Finding(
         name="auth", result=Result.PASS.value, properties=_properties(("smtp", "auth", identity))
+    )
+
+
+def for_readers(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """As a message may carry them, which may go on to other hosts: why the DNS failed names our own
+    servers, and stays in the decision record."""
+    return tuple(
+        msgspec.structs.replace(each, reason="")
+        if each.result == Result.TEMPERROR.value and each.reason
+        else each
+        for each in found
     )

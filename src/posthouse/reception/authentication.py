@@ -15,6 +15,7 @@ from posthouse.kernel.finding import Finding
 from posthouse.kernel.ports import Clock, Resolver
 from posthouse.mailauth import authres, check, policy
 from posthouse.mailauth.check import Checked, Checks, Mail, Prepared
+from posthouse.mailauth.findings import for_readers
 from posthouse.mailauth.policy import Judgement, Rules
 from posthouse.mailauth.spf.received_spf import received_spf
 from posthouse.message.fields import HeaderSection, read_section, without
@@ -122,7 +123,7 @@ class Examiner:
             self._results[f"{one.name} {one.result}"].add()
         if judgement.override is not None:
             findings += (_override(judgement),)
-        told = authres.render(options.host, findings)
+        told = authres.render(options.host, for_readers(findings))
         fields = told + _verdict_field(judgement)
         if options.adds_received_spf:
             fields += received_spf(

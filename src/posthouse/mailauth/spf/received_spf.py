@@ -42,8 +42,10 @@ def received_spf(outcome: SpfOutcome, ip: str, helo: str, receiver: str) -> byte
     if outcome.identity is SpfIdentity.MAIL_FROM:
         pairs.append(("envelope-from", outcome.sender))
     pairs += [("helo", helo), ("receiver", receiver), ("identity", outcome.identity.value)]
-    if outcome.result in (Result.TEMPERROR, Result.PERMERROR):
+    if outcome.result is Result.PERMERROR:
         pairs.append(("problem", outcome.reason))
+    elif outcome.result is Result.TEMPERROR:  # the reason names our own name servers
+        pairs.append(("problem", "the DNS did not answer"))
     elif outcome.result is not Result.NONE:
         pairs.append(("mechanism", outcome.mechanism or "default"))
     words = [outcome.result.value, *f"({_word(receiver)}: {comment})".split(" ")]
