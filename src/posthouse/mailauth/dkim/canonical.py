@@ -31,6 +31,8 @@ _EMPTY_LINES: Final = tuple(CRLF * (size // 2) for size in (65_536, 4096, 256, 1
 _LONG_EMPTY: Final = _EMPTY_LINES[0]
 _TABS: Final = bytes.maketrans(b"\t", b" ")
 _RUN: Final = re.compile(b"  +")
+_COPIED_OCTETS_MAX: Final = 8192
+"""Up to here a copy costs less than not making one."""
 _HALVINGS: Final = 5
 """Times that blanks are replaced two by one before the expression does the rest: that is several
 times quicker for short runs, and the expression for long ones."""
@@ -45,16 +47,18 @@ class Canonicalization(Enum):
 
 
 def relaxed_value(value: bytes) -> bytes:
-    """A value of a header field, without its line end (RFC 6376 §3.4.2)."""
+    """A value of a header field, with or without its line end (RFC 6376 §3.4.2)."""
     if b"\n" in value:
-        # Any LF in here is part of a fold, by the rule of `message.fields`.
+        # Any LF in here is part of a fold or ends the field, by the rule of `message.fields`.
         value = value.replace(CRLF, b"").replace(b"\n", b"")
-    return _one_blank(value).strip(b" ")
+    if b"\t" in value or b"  " in value:
+        value = _one_blank(value)
+    return value.strip(b" ")
 
 
-def is_plain(octets: bytes, start: int, end: int) -> bool:
-    """Whether all white space in these fields is blanks and line ends, so that splitting at white
-    space, the quickest way to relax a value, is right."""
+def _is_plain(octets: bytes, start: int, end: int) -> bool:
+    """Whether all white space in these fields is blanks and line ends, so that `bytes.split`, the
+    quickest way to relax a value by far, is right."""
     if octets.find(b"\x0b", start, end) >= 0 or octets.find(b"\x0c", start, end) >= 0:
         return False
     return octets.count(b"\r", start, end) == octets.count(CRLF, start, end)
@@ -102,7 +106,7 @@ class Fields:
         for at, field in enumerate(section.fields):
             places.setdefault(field.name, []).append(at)
         self.places = places
-        self._is_plain = is_plain(section.octets, section.start, section.end)
+        self._is_plain = _is_plain(section.octets, section.start, section.end)
         self._relaxed: dict[int, bytes] = {}
         self._simple: dict[int, bytes] = {}
 
@@ -110,20 +114,20 @@ class Fields:
         """One field with the CRLF behind it."""
         if how is Canonicalization.SIMPLE:
             return without_line_end(self.octets[field.start : field.end]) + CRLF
-        value = self.octets[field.value_start : field.end]
+        return self._relaxed_field(field, self.octets[field.value_start : field.end]) + CRLF
+
+    def _relaxed_field(self, field: Field, value: bytes) -> bytes:
         if self._is_plain:
-            return b"%b:%b\r\n" % (field.name, b" ".join(value.split()))
-        return b"%b:%b\r\n" % (field.name, relaxed_value(without_line_end(value)))
+            return b"%b:%b" % (field.name, b" ".join(value.split()))
+        return b"%b:%b" % (field.name, relaxed_value(value))
 
     def own(self, field: Field, how: Canonicalization) -> bytes:
         """A signature field as its own signature covers it (RFC 6376 §3.7): without the value of b=
         and without a line end."""
-        value = without_b(without_line_end(self.octets[field.value_start : field.end]))
+        value = without_b(self.octets[field.value_start : field.end])
         if how is Canonicalization.SIMPLE:
-            return self.octets[field.start : field.value_start] + value
-        if self._is_plain:
-            return b"%b:%b" % (field.name, b" ".join(value.split()))
-        return b"%b:%b" % (field.name, relaxed_value(value))
+            return self.octets[field.start : field.value_start] + without_line_end(value)
+        return self._relaxed_field(field, value)
 
     def chosen(
         self, names: Iterable[bytes], how: Canonicalization
@@ -131,8 +135,10 @@ class Fields:
         """What `h=` covers, in its order: of several fields of a name the last one first, and
         nothing for names that stand no more (RFC 6376 §5.4.2). And of each name it covers, how many
         fields are left over. Names are in lower case."""
-        fields, places = self.section.fields, self.places
-        canonical = self._relaxed if how is Canonicalization.RELAXED else self._simple
+        octets, fields, places = self.octets, self.section.fields, self.places
+        is_relaxed = how is Canonicalization.RELAXED
+        is_quick = is_relaxed and self._is_plain
+        canonical = self._relaxed if is_relaxed else self._simple
         left: dict[bytes, int] = {}
         chosen = []
         for name in names:
@@ -146,7 +152,13 @@ class Fields:
             at = stands[place]
             form = canonical.get(at)
             if form is None:
-                form = canonical[at] = self.canonical(fields[at], how)
+                field = fields[at]
+                if is_quick:  # as `canonical`, without a call for each field of all mail
+                    value = b" ".join(octets[field.value_start : field.end].split())
+                    form = b"%b:%b\r\n" % (name, value)
+                else:
+                    form = self.canonical(field, how)
+                canonical[at] = form
             chosen.append(form)
         return chosen, left
 
@@ -202,9 +214,14 @@ def hash_body(
     last = CRLF if end > start or how is Canonicalization.SIMPLE else b""
     size = end - start + len(last)
     if limits == (None,):
-        with memoryview(octets) as view:
-            state = sha256(view[start:end])
-        state.update(last)
+        if last and octets.startswith(CRLF, end):  # where it lies already, as nearly always
+            end, last = end + 2, b""
+        if size < _COPIED_OCTETS_MAX:
+            state = sha256(octets[start:end] + last)
+        else:
+            with memoryview(octets) as view:
+                state = sha256(view[start:end])
+            state.update(last)
         return {None: BodyHash(state.digest(), size)}
     return _hash_to_limits(octets[start:end], last, limits)
 

@@ -86,16 +86,23 @@ def read_tags(octets: bytes, *, octets_max: int = FIELD_OCTETS_MAX) -> dict[str,
         specs.pop()
     if len(specs) > TAGS_MAX:
         raise DkimSyntaxError(f"more than {TAGS_MAX} tags")
-    tags: dict[str, str] = {}
-    for spec in specs:
-        name, equals, value = spec.partition("=")
-        name = name.strip(" ")
-        if not equals or (name not in _TAG_NAMES and not _TAG.fullmatch(name)):
-            raise DkimSyntaxError(f'"{shown(spec.strip(" "))}" is no tag')
-        if name in tags:
-            raise DkimSyntaxError(f"{shown(name)}= stands twice")
-        tags[name] = value.strip(" ")
+    tags = {}
+    for name, equals, value in [spec.partition("=") for spec in specs]:
+        if not equals:
+            raise DkimSyntaxError(f'"{shown(name.strip(" "))}" is no tag')
+        tags[name.strip(" ")] = value.strip(" ")
+    if len(tags) < len(specs):
+        raise DkimSyntaxError(f"{_twice(specs)}= stands twice")
+    if not tags.keys() <= _TAG_NAMES:
+        for name in tags:
+            if not _TAG.fullmatch(name):
+                raise DkimSyntaxError(f'"{shown(name)}" is no name of a tag')
     return tags
+
+
+def _twice(specs: list[str]) -> str:
+    names = [spec.partition("=")[0].strip(" ") for spec in specs]
+    return shown(next(name for at, name in enumerate(names) if name in names[:at]))
 
 
 def base64(name: str, value: str) -> bytes:

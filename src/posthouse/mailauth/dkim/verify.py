@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from binascii import b2a_base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -124,23 +124,24 @@ def prepare(
     places = [field for field in section.fields if field.name == FIELD]
     chosen = _chosen(octets, places, author_domains, options.signatures_max)
     fault = section_fault(section)
-    outcomes: list[Ready | DkimOutcome | None] = []
-    read: list[tuple[Field, Signature]] = []
-    for field in chosen:
+    signatures: list[Ready | DkimOutcome] = []
+    read: list[tuple[int, Field, Signature]] = []
+    for at, field in enumerate(chosen):
         value = octets[field.value_start : field.end]
         try:
             if fault:
                 raise DkimSyntaxError(fault)
-            read.append((field, read_signature(canonical.without_line_end(value))))
-            outcomes.append(None)
+            read.append((at, field, read_signature(canonical.without_line_end(value))))
         except DkimSyntaxError as error:
-            outcomes.append(_unreadable(octets, field, error))
-    ready = _hashed(section, read)
-    return Prepared(
-        tuple(next(ready) if outcome is None else outcome for outcome in outcomes),
-        len(places) - len(chosen),
-        options,
-    )
+            signatures.append(_unreadable(octets, field, error))
+    if read:
+        fields = Fields(section)
+        bodies = body_hashes(section, [signature for _, _, signature in read])
+        for (at, field, signature), body in zip(read, bodies, strict=True):
+            hashed, left = header_hash(fields, field, signature)
+            ready = Ready(signature, body, hashed, *_unsigned(fields, left))
+            signatures.insert(at, ready)
+    return Prepared(tuple(signatures), len(places) - len(chosen), options)
 
 
 def section_fault(section: HeaderSection) -> str:
@@ -150,16 +151,6 @@ def section_fault(section: HeaderSection) -> str:
         if limit is not None:
             return f"the header section is beyond {limit.limit.value}"
     return ""
-
-
-def _hashed(section: HeaderSection, read: list[tuple[Field, Signature]]) -> Iterator[Ready]:
-    if not read:
-        return
-    fields = Fields(section)
-    bodies = body_hashes(section, [signature for _, signature in read])
-    for (field, signature), body in zip(read, bodies, strict=True):
-        hashed, left = header_hash(fields, field, signature)
-        yield Ready(signature, body, hashed, *_unsigned(fields, left))
 
 
 def body_hashes(section: HeaderSection, signatures: Sequence[Signature]) -> list[BodyHash]:
@@ -255,25 +246,24 @@ def _unreadable(octets: bytes, field: Field, error: DkimSyntaxError) -> DkimOutc
 def verify(prepared: Prepared, now_unix_s: int) -> Questions[tuple[DkimOutcome, ...]]:
     """The outcome of each signature, in the order of the fields, and one more (neutral) for all
     that were not checked."""
-    outcomes: dict[int, DkimOutcome] = {}
-    waiting: list[tuple[int, Ready]] = []
-    places: dict[str, int] = {}
+    outcomes: list[DkimOutcome] = []
+    waiting: list[tuple[int, Ready, str]] = []
     for at, each in enumerate(prepared.signatures):
         if isinstance(each, DkimOutcome):
-            outcomes[at] = each
+            outcomes.append(each)
         elif reason := _fault_before_key(each, now_unix_s, prepared.options):
-            outcomes[at] = _outcome(each, Result.PERMERROR, reason)
+            outcomes.append(_outcome(each, Result.PERMERROR, reason))
         else:
-            waiting.append((at, each))
-            places.setdefault(each.signature.key_name, len(places))
+            waiting.append((at, each, each.signature.key_name))
     if waiting:
-        answers = yield tuple(Question(name, RecordType.TXT) for name in places)
-        for at, each in waiting:
-            answer = answers[places[each.signature.key_name]]
-            outcomes[at] = _judged(each, answer, prepared.options)
+        wanted = list(dict.fromkeys([name for _, _, name in waiting]))
+        answers = yield tuple([Question(name, RecordType.TXT) for name in wanted])
+        for at, each, name in waiting:
+            answer = answers[wanted.index(name)]
+            outcomes.insert(at, _judged(each, name, answer, prepared.options))
     if prepared.unchecked:
-        outcomes[len(outcomes)] = _not_checked(prepared)
-    return tuple(outcomes[at] for at in range(len(outcomes)))
+        outcomes.append(_not_checked(prepared))
+    return tuple(outcomes)
 
 
 def _not_checked(prepared: Prepared) -> DkimOutcome:
@@ -323,14 +313,13 @@ def usable_key(record: bytes, algorithm: str, options: Options) -> Key | Unusabl
     return key
 
 
-def _judged(ready: Ready, answer: DnsAnswer, options: Options) -> DkimOutcome:
-    signature = ready.signature
-    asked = (Evidence(f"TXT {signature.key_name}", answer_words(answer)),)
+def _judged(ready: Ready, name: str, answer: DnsAnswer, options: Options) -> DkimOutcome:
+    asked = (Evidence(f"TXT {name}", answer_words(answer)),)
     if answer.status is DnsStatus.TEMPFAIL:
         reason = f"its key cannot be had now: {answer.detail or 'the DNS does not answer'}"
         return _outcome(ready, Result.TEMPERROR, reason, evidence=asked)
     if answer.status is not DnsStatus.FOUND or not answer.records:
-        reason = f"there is no key at {signature.key_name}"
+        reason = f"there is no key at {name}"
         return _outcome(ready, Result.PERMERROR, reason, evidence=asked)
     outcome = None
     for record in answer.records[:RECORDS_MAX]:
@@ -391,6 +380,8 @@ def _tail(ready: Ready) -> int:
 
 def _weakness(ready: Ready) -> str:
     """What a signature that passes leaves open."""
+    if not (ready.is_partial or ready.doubled):
+        return ""
     words = []
     if ready.is_partial:
         words.append(f"l= leaves {_tail(ready)} octets of the body unsigned")
