@@ -162,6 +162,20 @@ def test_what_an_authority_allows_is_allowed() -> None:
     assert judged([record(2, 0, 1, ROOT)], leaf.chain).is_authenticated
 
 
+# RFC 6698 §2.1.1: an anchor is trusted for as long as the DNS names it
+def test_an_anchor_may_be_of_any_date() -> None:
+    old = root("Old", days=(-90, -10))
+    assert judged([record(2, 0, 1, old)], old.issue("mx.there.example").chain).is_authenticated
+
+
+# RFC 7671 §5.2.3: a certificate with the key goes before the bare key
+def test_the_constraints_of_an_anchor_count_though_only_its_key_is_named() -> None:
+    short = root("Short", path_length=0)
+    long = make("Between", issuer=short, is_ca=True).issue("mx.there.example")
+    assert not judged([record(2, 1, 0, short)], long.chain).is_authenticated
+    assert judged([record(2, 1, 0, short)], long.chain[:2]).is_authenticated
+
+
 # RFC 7671 §5.2.1
 def test_the_anchors_own_path_length_holds() -> None:
     short = root("Short", path_length=0)

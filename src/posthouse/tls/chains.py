@@ -130,8 +130,10 @@ def _hash(digest: HashAlgorithm | None) -> HashAlgorithm:
 
 
 def _judged(path: list[x509.Certificate], anchor: Issuer, now: datetime) -> Path:
-    """RFC 5280 §6.1, as far as it concerns a server of one DNS name."""
-    for certificate in path:
+    """RFC 5280 §6.1, as far as it concerns a server of one DNS name. An anchor's own dates do not
+    count: the DNS says that it is trusted now."""
+    dated = path if anchor.certificate is None else path[:-1]
+    for certificate in dated:
         if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
             until = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
             what = "the host's certificate" if certificate is path[0] else "a certificate above it"

@@ -151,14 +151,14 @@ def _issuers(records: Sequence[TlsaRecord], sent: Sequence[bytes]) -> list[Issue
     found: list[Issuer] = []
     for record in records:
         words = _brief(record)
-        for der in sent:
-            if _is_match(record, der):
-                certificate = x509.load_der_x509_certificate(der)
-                found.append(Issuer(certificate=certificate, words=words))
+        matching = [der for der in sent if _is_match(record, der)]
+        for der in matching:
+            certificate = x509.load_der_x509_certificate(der)
+            found.append(Issuer(certificate=certificate, words=words))
         if record.matching == FULL and record.selector == CERTIFICATE:
             certificate = x509.load_der_x509_certificate(record.data)
             found.append(Issuer(certificate=certificate, words=words))
-        elif record.matching == FULL:
+        elif record.matching == FULL and not matching:
             found.append(Issuer(key=load_der_public_key(record.data), words=words))
     return found
 
