@@ -54,6 +54,8 @@ TTL_WAIT_MIN_S: Final = 3_600.0
 """At least: the answer may have lain in a cache, and that there was no such record is often kept
 longer than the record itself."""
 TTL_WAIT_MAX_S: Final = 86_400.0
+FOUND_OCTETS_MAX: Final = 1_000
+"""Of a record that is shown to people."""
 TTL_S: Final = 3_600
 """Of the records we publish ourselves."""
 US: Final = 1_000_000
@@ -130,7 +132,8 @@ def sight(key: DomainKey, answer: DnsAnswer) -> Sight:
     if len(texts) > 1:
         return Sight(is_shown=False, ttl_s=answer.ttl_s, found=f"{len(texts)} TXT records, not one")
     is_shown = shows(texts[0], key)
-    return Sight(is_shown=is_shown, ttl_s=answer.ttl_s, found=texts[0].decode("ascii", "replace"))
+    found = texts[0][:FOUND_OCTETS_MAX].decode("ascii", "replace")
+    return Sight(is_shown=is_shown, ttl_s=answer.ttl_s, found=found)
 
 
 # --- what follows from it ---

@@ -229,7 +229,7 @@ def _certificate_texts(chain: Sequence[bytes]) -> tuple[str, ...]:
         leaf = x509.load_der_x509_certificate(chain[0])
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         text = listed(map(str, names.get_values_for_type(x509.DNSName)))
-    except (ValueError, x509.ExtensionNotFound):
+    except Exception:  # the parser's errors have no common class
         return ("it cannot be read",)
     return (f"for {text}, until {leaf.not_valid_after_utc:%Y-%m-%d}",)
 
