@@ -76,7 +76,9 @@ def read_tags(octets: bytes, *, octets_max: int = FIELD_OCTETS_MAX) -> dict[str,
     except UnicodeDecodeError:
         raise DkimSyntaxError("8-bit octets that are not UTF-8") from None
     if "\n" in text:
-        text = text.replace("\r\n", "").replace("\n", "")
+        text = "".join(text.split("\r\n"))
+        if "\n" in text:
+            text = text.replace("\n", "")
     if "\t" in text:
         text = text.replace("\t", " ")
     if not text.isprintable() and _CONTROL.search(text):
@@ -86,12 +88,12 @@ def read_tags(octets: bytes, *, octets_max: int = FIELD_OCTETS_MAX) -> dict[str,
         specs.pop()
     if len(specs) > TAGS_MAX:
         raise DkimSyntaxError(f"more than {TAGS_MAX} tags")
-    tags = {}
-    for name, equals, value in [spec.partition("=") for spec in specs]:
+    parts = [spec.partition("=") for spec in specs]
+    tags = {name.strip(" "): value.strip(" ") for name, _, value in parts}
+    for name, equals, _ in parts:
         if not equals:
             raise DkimSyntaxError(f'"{shown(name.strip(" "))}" is no tag')
-        tags[name.strip(" ")] = value.strip(" ")
-    if len(tags) < len(specs):
+    if len(tags) < len(parts):
         raise DkimSyntaxError(f"{_twice(specs)}= stands twice")
     if not tags.keys() <= _TAG_NAMES:
         for name in tags:
