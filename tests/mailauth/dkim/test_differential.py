@@ -38,7 +38,7 @@ from tests.mailauth.dkim.letters import CHANGES, Letter, letter
 
 pytestmark = [
     needs_program("opendkim", package="opendkim"),
-    needs_program("perl", package="libmail-dkim-perl", perl=("Mail::DKIM::Verifier",)),
+    needs_program("perl", package="libmail-dkim-perl", perl=("Mail::DKIM",)),
 ]
 
 NOW = int(time.time())
