@@ -151,7 +151,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, zones: Zones) -> Iterator[S
 
 # --- messages ---
 
-PLAIN = b"From: a@%b\r\nTo: u0@guarded.test\r\nSubject: x\r\nMessage-ID: <%d@x.test>\r\n"
+PLAIN = b"From: %b\r\nTo: u0@guarded.test\r\nSubject: x\r\nMessage-ID: <%d@x.test>\r\n"
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -163,16 +163,25 @@ class Sent(msgspec.Struct, frozen=True):
 _numbers = iter(range(1, 1_000_000))
 
 
-def bring(server: Server, sender: str, fields: bytes = b"", *, author: str = "") -> Sent:
+def bring(
+    server: Server,
+    sender: str,
+    fields: bytes = b"",
+    *,
+    author: str = "",
+    author_field: bytes = b"",
+) -> Sent:
     """A message of `sender` from the world: the reply behind its final dot.
 
     Args:
         fields: in front of the usual ones.
         author: domain in From; that of `sender` if it is not given.
+        author_field: the whole value of From.
     """
     number = next(_numbers)
     domain = author or sender.rpartition("@")[2]
-    octets = fields + PLAIN % (domain.encode(), number) + b"\r\nhi\r\n.\r\n"
+    author_field = author_field or f"a@{domain}".encode()
+    octets = fields + PLAIN % (author_field, number) + b"\r\nhi\r\n.\r\n"
     with Line(server, "mx") as line:
         for command, mark in SMTP_OPENING:
             line.ask(command, mark)
@@ -351,3 +360,27 @@ def test_a_header_section_of_a_mebibyte_is_refused_unread(server: Server, field:
     found = watched(server, lambda: bring(server, "a@b.example", field * (MIB // len(field))))
     assert found.sent[0].reply == b"552 5.3.4 The header section is too big\r\n"
     assert_others_are_served(found, peak_octets_max=24 * MIB)
+
+
+# --- authors ---
+
+AUTHORS = {
+    "at signs": b"b@",
+    "brackets": b"<a@b>",
+    "addresses": b"a@b.example,",
+    "comments": b"(a)",
+    "encoded-words": b"=?utf-8?q?a=40b.example?= ",
+    "labels": b"a.",
+}
+
+
+@pytest.mark.parametrize("name", AUTHORS)
+def test_an_author_field_of_96_kib_costs_nobody_else(server: Server, name: str) -> None:
+    # H26, H33, P10
+    value = AUTHORS[name] * (96 * KIB // len(AUTHORS[name]))
+    fields = b"Reply-To: x@b.example\r\n"
+    found = watched(
+        server, lambda: bring(server, "a@b.example", fields, author_field=value), times=4
+    )
+    assert {each.reply[:1] for each in found.sent} <= {b"2", b"5"}, found.sent
+    assert_others_are_served(found, peak_octets_max=32 * MIB)

@@ -100,6 +100,16 @@ def test_no_more_than_the_bound_is_read() -> None:  # H26
     assert open_group.is_truncated and open_group.items[-1] == Listed(None, None, None)
 
 
+def test_one_address_may_not_take_what_two_thousand_do() -> None:  # H26, P10
+    for piece in (b"b@", b"(a)", b"<", b"a "):
+        found = parse_address_list(piece * (100_000 // len(piece)))
+        assert found.is_truncated
+    name = b"a much longer name than people have " * 20
+    assert parse_address_list(b"(c) " + name + b"<a@b.example>").addresses() == [
+        Address("a", "b.example")
+    ]
+
+
 @pytest.mark.parametrize(
     "piece", [b"a@b, ", b'"', b"(", b")", b"a: ", b"<", b'\\"', b"a@", b"x ", b"[", b",", b"a. "]
 )

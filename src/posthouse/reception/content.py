@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from posthouse.reception.session import Session
 
 PREPARE_INLINE_OCTETS: Final = 256 * 1024
-"""Larger messages are scanned by a worker, so that others are served meanwhile (P10)."""
+HEADER_INLINE_OCTETS: Final = 16 * 1024
+"""Larger messages, and larger header sections, are scanned by a worker, so that others are served
+meanwhile (P10)."""
 SHORT_OCTETS: Final = 16 * 1024
 SHORT_RECIPIENTS: Final = 10
 """Up to here accepting a message is a short unit of work."""
@@ -65,7 +67,7 @@ def received(session: Session, event: MessageReceived) -> None:
             take(session, section, Examined(octets=octets))
         return
     mail = mail_of(session, section)
-    if len(octets) > PREPARE_INLINE_OCTETS:
+    if not is_quick(section):
         session.wait(examine_large(session, mail))
         return
     examiner = service.examiner
@@ -75,6 +77,12 @@ def received(session: Session, event: MessageReceived) -> None:
         session.wait(examine(session, mail, checks))
     elif (examined := conclude(session, mail, checked)) is not None:
         take(session, section, examined)
+
+
+def is_quick(section: HeaderSection) -> bool:
+    """Whether scanning the message takes so little that no worker need do it."""
+    header_octets = section.end - section.start
+    return header_octets <= HEADER_INLINE_OCTETS and len(section.octets) <= PREPARE_INLINE_OCTETS
 
 
 def mail_of(session: Session, section: HeaderSection) -> Mail:
@@ -237,7 +245,7 @@ def acceptance_of(session: Session, section: HeaderSection, examined: Examined) 
     queue_id = next_queue_id(session)
     session.transactions += 1
     prepared = None
-    if local and len(octets) <= PREPARE_INLINE_OCTETS:
+    if local and is_quick(section):
         prepared = prepare(octets, section if section.octets is octets else None)
     only = session.accepted[0].path.address if len(session.accepted) == 1 else None
     received_field = trace.received(
