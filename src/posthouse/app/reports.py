@@ -58,7 +58,9 @@ class Reports:
             return signer.sign_now(octets)
 
         self.collector = Collector(options, store=store, clock=clock, log=log, limits=limits)
-        self.intake = Intake(options, store=store, clock=clock, workers=workers, log=log)
+        self.intake = Intake(
+            options, store=store, clock=clock, workers=workers, log=log, leisure=world.leisure
+        )
         self.sender = Sender(
             options,
             store=store,
@@ -69,6 +71,7 @@ class Reports:
             fetch=fetch,
             sign=sign,
             log=log,
+            leisure=world.leisure,
         )
         self.failures = FailureReporter(
             options,

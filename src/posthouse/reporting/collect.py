@@ -6,6 +6,7 @@ most a minute of statistics, which nobody was promised. No mail depends on it.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from functools import partial
@@ -48,6 +49,7 @@ class Collector:
         self.lost = 0
         """Messages and sessions that found no room since the start."""
         self._lost_since_flush = 0
+        self._is_filled = asyncio.Event()
 
     def set_options(self, options: Options) -> None:
         """A reloaded config."""
@@ -69,6 +71,7 @@ class Collector:
             self._add(self._tls, row, sessions)
 
     def _add(self, sums: dict[tuple[int, Key], int], row: Key, count: int) -> None:
+        self._is_filled.set()
         key = (self._begin_at(), row)
         known = sums.get(key)
         if known is not None:
@@ -84,9 +87,11 @@ class Collector:
         return now - now % interval
 
     async def run(self) -> None:
-        """Flush about once a minute, for ever."""
+        """Flush a minute after something came, for ever."""
         while True:
+            await self._is_filled.wait()
             await self._clock.sleep(FLUSH_S)
+            self._is_filled.clear()
             await self.flush()
 
     async def flush(self) -> None:
@@ -124,11 +129,13 @@ class Collector:
         for key, count in self._dmarc.items():
             sums[key] = sums.get(key, 0) + count
         self._dmarc = sums
+        self._is_filled.set()
 
     def _tls_again(self, sums: dict[tuple[int, TlsRow], int]) -> None:
         for key, count in self._tls.items():
             sums[key] = sums.get(key, 0) + count
         self._tls = sums
+        self._is_filled.set()
 
     def _tell_lost(self, name: str, value: int, lost: int) -> None:
         self.lost += lost

@@ -57,7 +57,6 @@ WAITING_MAX: Final = 100
 KINDS_MAX: Final = 2_000
 """Alike incidents that are told apart."""
 HOUR_S: Final = 3600.0
-LOOK_S: Final = 5.0
 RECIPIENTS_MAX: Final = 10
 TEXT_CHARACTERS_MAX: Final = 500
 SPF_RECORDS_MAX: Final = 10
@@ -142,6 +141,7 @@ class FailureReporter:
         self._log = log
         self._redactor = Redactor(redaction_key)
         self._waiting: deque[_Incident] = deque()
+        self._has_some = asyncio.Event()
         self._sent: OrderedDict[str, tuple[float, int]] = OrderedDict()
         """Of a policy domain: when its hour began, and reports in it."""
         self._alike: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()
@@ -166,6 +166,7 @@ class FailureReporter:
             and self._may_send(policy.domain, now_s)
         )
         if is_sent:
+            self._has_some.set()
             self._waiting.append(self._incident(failed, policy, untold + 1))
         self._alike[key] = (now_s, 0) if is_sent else (told_s, untold + 1)
         while len(self._alike) > KINDS_MAX:
@@ -245,12 +246,13 @@ class FailureReporter:
     async def run(self) -> None:
         """Send what waits, for ever."""
         while True:
+            await self._has_some.wait()
+            self._has_some.clear()
             try:
                 await self.send_waiting()
             except Fault as fault:
                 if self._log is not None:
                     self._log.write(events.FAULT_MET, kind=type(fault).__name__, detail=str(fault))
-            await self._clock.sleep(LOOK_S)
 
     async def send_waiting(self) -> int:
         """How many were sent. Raises Fault when the store fails; that one report is lost."""

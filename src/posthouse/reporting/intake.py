@@ -56,13 +56,24 @@ class Intake:
     """One for each process. `run` is for a server; `read_all` for whoever wants it done now."""
 
     def __init__(
-        self, options: Options, *, store: Store, clock: Clock, workers: Workers, log: Log | None
+        self,
+        options: Options,
+        *,
+        store: Store,
+        clock: Clock,
+        workers: Workers,
+        log: Log | None,
+        leisure: float = 1.0,
     ) -> None:
+        """Args:
+        leisure: how many times longer than usual to wait between looks.
+        """
         self._options = options
         self._store = store
         self._clock = clock
         self._workers = workers
         self._log = log
+        self._leisure = leisure
         self._tries: dict[int, int] = {}
 
     def set_options(self, options: Options) -> None:
@@ -82,7 +93,7 @@ class Intake:
             except Fault as fault:
                 if self._log is not None:
                     self._log.write(events.FAULT_MET, kind=type(fault).__name__, detail=str(fault))
-            await self._clock.sleep(LOOK_S)
+            await self._clock.sleep(LOOK_S * self._leisure)
 
     async def read_all(self) -> int:
         """Read what is in the inbox; how many mails. Raises Fault when the store fails."""

@@ -122,7 +122,11 @@ class Sender:
         fetch: Fetch,
         sign: Sign,
         log: Log | None = None,
+        leisure: float = 1.0,
     ) -> None:
+        """Args:
+        leisure: how many times longer than usual to wait between looks.
+        """
         self._options = options
         self._store = store
         self._resolver = resolver
@@ -132,6 +136,7 @@ class Sender:
         self._fetch = fetch
         self._sign = sign
         self._log = log
+        self._leisure = leisure
         self._waits: dict[tuple[ResultKind, str, int], tuple[int, int]] = {}
         """Of reports that failed: tries so far, and when the next one may be."""
 
@@ -147,7 +152,7 @@ class Sender:
             except Fault as fault:
                 if self._log is not None:
                     self._log.write(events.FAULT_MET, kind=type(fault).__name__, detail=str(fault))
-            await self._clock.sleep(LOOK_S)
+            await self._clock.sleep(LOOK_S * self._leisure)
 
     # --- what is due ---
 
