@@ -201,11 +201,15 @@ def test_domains_are_added_listed_and_removed(house: Cli) -> None:
     assert (code, err.splitlines()) == (
         0,
         [
-            "mail for xn--bcher-kva.example is taken from now on;"
-            " next: posthouse account add you@xn--bcher-kva.example",
+            (
+                "mail for xn--bcher-kva.example is taken from now on;"
+                " next: posthouse account add you@xn--bcher-kva.example"
+            ),
             "then publish what this prints: posthouse dns records xn--bcher-kva.example",
-            "what xn--bcher-kva.example sends is signed (DKIM) once the DNS shows its keys, until"
-            " then it is not",
+            (
+                "what xn--bcher-kva.example sends is signed (DKIM) once the DNS shows its keys,"
+                " until then it is not"
+            ),
         ],
     )
     assert house("domain", "list")[1].splitlines() == [

@@ -15,6 +15,7 @@ from posthouse.cli.data import open_store
 from posthouse.cli.explain import _way
 from posthouse.cli.output import ExitCode
 from posthouse.cli.queue import span
+from posthouse.kernel.finding import Evidence, Finding, Property
 from posthouse.kernel.ids import MessageId, QueueId
 from posthouse.message.address import parse_mailbox
 from posthouse.queue.item import Move, Reason, State, move
@@ -22,7 +23,6 @@ from posthouse.queue.spool import Accepted, AcceptedRecipient, accept
 from posthouse.queue.work import AttemptRecord, Exchange
 from posthouse.reception.decision import (
     DecisionRecord,
-    Finding,
     RecipientDecision,
     SessionFacts,
     encode,
@@ -49,7 +49,14 @@ DECISION = encode(
                 via=("team@example.org",),
             ),
         ),
-        findings=(Finding(name="spf", result="pass", evidence="192.0.2.1"),),
+        findings=(
+            Finding(
+                name="spf",
+                result="pass",
+                properties=(Property("smtp", "mailfrom", "example.org"),),
+                evidence=(Evidence("TXT example.org", "v=spf1 mx -all"),),
+            ),
+        ),
     )
 )
 
@@ -307,7 +314,8 @@ def test_the_story_is_in_order_of_time_with_the_words_of_the_other_side(house: C
         "accepted by mx from 192.0.2.1, which calls itself h\\x1b[31m.example",
         "trace trace1, no TLS",
         "a@one.example: 250 2.1.5, leads to a@one.example elsewhere by way of team@example.org",
-        "spf: pass (192.0.2.1)",
+        "spf: pass smtp.mailfrom=example.org",
+        "  TXT example.org: v=spf1 mx -all",
         "verdict: accept",
         "a@one.example: accepted; waits for its first attempt",
         "a@one.example: deferred, to be tried again (450 4.2.0 grey)",
