@@ -9,7 +9,7 @@ import pytest
 
 from posthouse.kernel.envelope import TlsDemand
 from posthouse.queue.item import State
-from posthouse.relay.plan import Tls, TlsOptions, TlsPolicy
+from posthouse.relay.plan import SmartHost, Tls, TlsOptions, TlsPolicy
 from posthouse.relay.tls_result import PolicyType, ResultType
 from posthouse.sim import personality as p
 from posthouse.sim.dns import DnsFault
@@ -468,6 +468,26 @@ def test_names_that_a_person_gives_are_looked_for(tmp_path, names):
         assert house.states(message) == [State.RELAYED]
 
     held(tmp_path, story, routes=policies(Tls.VERIFIED, names=names))
+
+
+# RFC 8460 §1.1
+def test_a_smart_host_is_told_of_itself_and_an_address_of_nothing(tmp_path):
+    async def story(house):
+        await house.host(WITH_TLS, tls=serving(GOOD))
+        house.accept("bob@far.example")
+        await house.run_for(10)
+        assert [(one.domain, one.result) for one in house.told] == [(MX, OK)]
+
+    smart = SmartHost(host=MX, port=25, tls=Tls.VERIFIED)
+    held(tmp_path / "1", story, routes=msgspec.structs.replace(ROUTES, smart_host=smart))
+
+    async def to_an_address(house):
+        peer = await house.host(WITH_TLS, tls=serving(GOOD))
+        house.accept(f"bob@[{peer.address[0]}]")
+        await house.run_for(10)
+        assert len(peer.messages) == 1 and not house.told
+
+    held(tmp_path / "2", to_an_address)
 
 
 # --- what senders demand (RFC 8689) ---

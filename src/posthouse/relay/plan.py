@@ -188,6 +188,11 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     """The name behind CNAMEs; "" where it is `name`."""
     policy: HostPolicy = OPPORTUNISTIC
 
+    @property
+    def is_address(self) -> bool:
+        """Nobody named it."""
+        return self.addresses == (self.name,)
+
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """Why there is no host to try."""
@@ -212,7 +217,9 @@ class RoutePlan(msgspec.Struct, frozen=True, kw_only=True):
     canonical: str = ""
     """The domain's name behind CNAMEs; "" where it is `domain`."""
     sts_trouble: StsTrouble | None = None
-    """The domain's MTA-STS policy could not be had; hosts may have an older one."""
+    """An MTA-STS policy that is announced could not be had; hosts may have an older one."""
+    sts_domain: str = ""
+    """Whose: the domain's, or that of a host that a person named."""
 
     @property
     def sts(self) -> StsPolicy | None:

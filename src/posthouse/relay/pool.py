@@ -270,7 +270,7 @@ class Relay:
             policies=self._policies,
         )
         if plan.sts_trouble is not None:
-            self._tell(trouble_result(plan.domain, plan.sts_trouble, plan.sts))
+            self._tell(trouble_result(plan.sts_domain, plan.sts_trouble, plan.sts))
         if plan.failure is not None:
             self.session_gone()
             destination.no_route(plan.failure)
@@ -359,7 +359,8 @@ class Relay:
         for result in results:
             if result.result is not ResultType.SUCCESS:
                 self.counts.tls_failures[result.result.value] += 1
-            self.on_tls(result)
+            if result.domain:
+                self.on_tls(result)
 
     def _count_secured(self, session: RelaySession) -> None:
         verdict, policy = session.verdict, session.policy

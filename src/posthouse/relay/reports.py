@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from posthouse.relay.plan import Host, RoutePlan
+from posthouse.relay.plan import Host, Kind, RoutePlan
 from posthouse.relay.sts_policy import StsPolicy
 from posthouse.relay.tls_result import PolicyType, ResultType, StsTrouble, TlsResult
 from posthouse.tls.dane import shown
@@ -21,17 +21,17 @@ def host_result(
     sending_ip: str = "",
 ) -> TlsResult:
     """Of one host, under the policy of that kind."""
-    policy = host.policy
+    policy, domain = host.policy, reported_domain(plan, host)
     strings: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
-    owner = plan.domain
+    owner = domain
     if kind is PolicyType.TLSA:
         owner = policy.tlsa_base or host.name
         strings = tuple(shown(record) for record in policy.tlsa)
     elif kind is PolicyType.STS and policy.sts is not None:
         strings, patterns = policy.sts.lines, policy.sts.mx
     return TlsResult(
-        domain=plan.domain,
+        domain=domain,
         policy_type=kind,
         policy_domain=owner,
         policy_strings=strings,
@@ -43,6 +43,14 @@ def host_result(
         result=result,
         reason=reason,
     )
+
+
+def reported_domain(plan: RoutePlan, host: Host) -> str:
+    """Who is told: the domain mail goes to, or a host that a person named in its place (RFC 8460
+    §1.1); "" for an address, which nobody publishes anything for."""
+    if plan.kind in (Kind.MX, Kind.IMPLICIT_MX):
+        return plan.domain
+    return "" if host.is_address else host.name
 
 
 def trouble_result(domain: str, trouble: StsTrouble, policy: StsPolicy | None) -> TlsResult:

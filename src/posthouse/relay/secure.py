@@ -31,8 +31,6 @@ from posthouse.relay.sts_policy import Mode
 from posthouse.relay.tls_result import PolicyType, ResultType
 
 _BY_DNS: Final = frozenset({Kind.MX, Kind.IMPLICIT_MX})
-_BY_US: Final = frozenset({Kind.ROUTE, Kind.SMART_HOST, Kind.REROUTED})
-"""Hosts that a person named; their TLS is what the route says."""
 _STRENGTH: Final = {
     Tls.OFF: 0,
     Tls.OPPORTUNISTIC: 1,
@@ -84,8 +82,12 @@ async def secure(
         msgspec.structs.replace(host, policy=_policy(plan, host, asked, dane, sts))
         for host, dane, sts in zip(plan.hosts, danes, found)
     )
-    trouble = next((sts.trouble for sts in found if sts.trouble is not None), None)
-    return msgspec.structs.replace(plan, hosts=hosts, sts_trouble=trouble)
+    plan = msgspec.structs.replace(plan, hosts=hosts)
+    for host, sts in zip(hosts, found):
+        if sts.trouble is not None:
+            owner = plan.domain if plan.kind in _BY_DNS else host.name
+            return msgspec.structs.replace(plan, sts_trouble=sts.trouble, sts_domain=owner)
+    return plan
 
 
 def policy_of(domain: str, options: RouteOptions) -> TlsPolicy | None:
@@ -127,19 +129,15 @@ async def _sts(plan: RoutePlan, asked: _Asked, policies: Policies | None) -> Seq
 
 
 async def _sts_of_named(host: Host, policies: Policies) -> StsFound:
-    return NOTHING if _is_address(host) else await policies.policy_for(host.name)
+    return NOTHING if host.is_address else await policies.policy_for(host.name)
 
 
 async def _dane(plan: RoutePlan, host: Host, asked: _Asked, resolver: Resolver) -> Dane:
-    if not asked.has_dane or _is_address(host):
+    if not asked.has_dane or host.is_address:
         return NOT_APPLICABLE
     if plan.kind in _BY_DNS and not plan.is_authenticated:
         return NOT_APPLICABLE
     return await look_up(host, resolver)
-
-
-def _is_address(host: Host) -> bool:
-    return host.addresses == (host.name,)
 
 
 # --- one host ---
@@ -167,7 +165,7 @@ def _policy(plan: RoutePlan, host: Host, asked: _Asked, dane: Dane, found: StsFo
     return HostPolicy(
         tls=tls,
         names=_names(host, asked, is_enforced=is_enforced, has_dane=bool(dane.records)),
-        sni="" if _is_address(host) else dane.base or host.name,  # RFC 7672 §8.1
+        sni="" if host.is_address else dane.base or host.name,  # RFC 7672 §8.1
         tlsa=dane.records,
         tlsa_base=dane.base,
         tlsa_names=_reference_names(plan, dane.base) if dane.base else (),
@@ -217,7 +215,7 @@ def _refusal(
         return _refused(words, ResultType.CERTIFICATE_HOST_MISMATCH, PolicyType.STS)
     if asked.demand is not Demand.REQUIRETLS:
         return None
-    if _is_address(host):
+    if host.is_address:
         return _unverifiable("a host that is known by its address only cannot be verified")
     if plan.kind is not Kind.MX or plan.is_authenticated:
         return None
