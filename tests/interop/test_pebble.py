@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -18,9 +19,12 @@ from cryptography import x509
 
 from posthouse.config import build_acme, schema
 from posthouse.config.schema import Config, Service
+from posthouse.sim.dns import Zones
+from posthouse.sim.dns_server import LabDns
 from posthouse.sim.ground import Loopback
 from posthouse.sim.lab import Lab, LabNode
 from posthouse.tls.tlsa import tlsa_3_1_1
+from tests.crash.server import ROOT, Server, free_port_base
 from tests.interop.knot import SECRET, free_port, running_knot
 from tests.interop.pebble import Pebble, running_pebble
 from tests.interop.programs import needs_program
@@ -370,3 +374,116 @@ async def test_dns_01_by_dynamic_updates_and_by_a_command_also_for_wildcards(
                 assert knot.texts("_acme-challenge.example.test") == set()
                 certificates = node.node.certificates
                 assert certificates.for_name("other.example.test").names == ("*.example.test",)
+
+
+# --- the command line ---
+
+CLI_HOST = "mail.cli.example"
+
+ACME_CONFIG = """
+[dns]
+servers = ["{dns}"]
+[acme]
+is_enabled = true
+accepts_terms = true
+directory = "{directory}"
+ca_file = "{ca_file}"
+challenge = "{challenge}"
+rotates_key_days = 90
+[web]
+addresses = "127.0.0.1"
+[mta_sts]
+is_published = false
+"""
+
+
+class Shell(msgspec.Struct, frozen=True):
+    """Commands on a configured house."""
+
+    server: Server
+
+    async def __call__(self, *words: str) -> tuple[int, str, str]:
+        def run() -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-m", "posthouse", *words, "--config"]
+            return subprocess.run(
+                [*command, str(self.server.config)], capture_output=True, text=True, cwd=ROOT
+            )
+
+        done = await asyncio.to_thread(run)
+        return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("kind", ["http-01", "tls-alpn-01"])
+async def test_certificates_are_obtained_renewed_and_listed_by_command(
+    tmp_path: Path, kind: str
+) -> None:
+    zones = Zones()
+    zones.add(CLI_HOST, "A", "127.0.0.1", ttl_s=0)
+    dns = LabDns(zones)
+    await dns.serve_loopback()
+    place = f"{dns.address[0]}:{dns.address[1]}"
+    base = free_port_base()
+    with running_pebble(tmp_path, place, http_port=base + 81, tls_port=base + 443) as authority:
+        more = ACME_CONFIG.format(
+            dns=place, directory=authority.directory, ca_file=authority.ca_file, challenge=kind
+        )
+        server = Server(tmp_path / "house", host=CLI_HOST, more=more, base=base)
+        shell = Shell(server)
+        await asyncio.to_thread(server.add, "cli.example", ["ada"])
+        try:
+            await _without_a_server(shell, zones, authority)
+            await asyncio.to_thread(server.start)
+            await _with_a_server(shell, zones, authority, kind)
+        finally:
+            if server.pid:
+                server.kill()
+            dns.close()
+
+
+async def _without_a_server(shell: Shell, zones: Zones, authority: Pebble) -> None:
+    code, out, err = await shell("certificate", "list")
+    assert (code, "not obtained yet" in out) == (0, True), err
+    code, out, err = await shell("certificate", "renew")
+    assert code == 4 and "posthouse certificate obtain" in err
+    code, out, err = await shell("certificate", "obtain", "other.example")
+    assert code == 4 and "add it to acme.names" in err
+
+    zones.remove(CLI_HOST, "A")  # what a newcomer forgets
+    code, out, err = await shell("certificate", "obtain")
+    assert code == 1 and err.startswith(f"error: {CLI_HOST}: the authority says: "), err
+    assert "hint: " in err and CLI_HOST in err.splitlines()[1]
+    zones.add(CLI_HOST, "A", "127.0.0.1", ttl_s=0)
+    code, out, err = await shell("certificate", "obtain", "--json")
+    assert code == 0, (out, err, authority.said())
+    assert msgspec.json.decode(out)[0]["ok"] is True
+    code, out, err = await shell("certificate", "obtain")
+    assert code == 0 and "every name has a certificate" in err
+
+
+async def _with_a_server(shell: Shell, zones: Zones, authority: Pebble, kind: str) -> None:
+    code, out, err = await shell("certificate", "list", "--json")
+    [shown] = msgspec.json.decode(out)
+    assert shown["how"] == kind and shown["state"] == "in use"
+    assert "Pebble" in shown["issuer"] and shown["next_at"] < shown["expires"]
+    assert shown["tlsa"].startswith("3 1 1 ") and shown["next_tlsa"] != shown["tlsa"]
+    before = await asyncio.to_thread(_serial, shell.server, authority)
+    code, out, err = await shell("certificate", "renew", CLI_HOST)
+    assert code == 0 and f"{CLI_HOST}: obtained, good until" in out, (out, err)
+    assert "asking the running server" in err
+    assert await asyncio.to_thread(_serial, shell.server, authority) != before
+    zones.remove(CLI_HOST, "A")
+    code, out, err = await shell("certificate", "renew")
+    assert code == 1 and f"error: {CLI_HOST}: the authority says: " in err and "hint:" in err
+    code, out, err = await shell("certificate", "list")
+    assert code == 0 and "failed once: " in out and "hint: " in err
+
+
+def _serial(server: Server, authority: Pebble) -> int:
+    context = ssl.create_default_context(cadata=authority.root().decode())
+    with (
+        socket.create_connection(("127.0.0.1", server.port("imaps")), WITHIN_S) as raw,
+        context.wrap_socket(raw, server_hostname=CLI_HOST) as tls,
+    ):
+        der = tls.getpeercert(binary_form=True)
+        assert der is not None
+        return x509.load_der_x509_certificate(der).serial_number

@@ -221,7 +221,7 @@ def test_tlsa_records_bind_the_key(tmp_path: Path) -> None:  # RFC 7671 §8.1
         ("unauthorized", "dns-01", "_acme-challenge.a.example shows another text"),
         ("caa", "http-01", "CAA records of a.example"),
         ("rateLimited", "http-01", "by itself"),
-        ("nothing known", "http-01", ""),
+        ("malformed", "tls-alpn-01", "port 443 of every address a.example"),
         (None, "", ""),
     ],
 )

@@ -62,7 +62,7 @@ def hint_for(code: str | None, name: str, challenge: str) -> str:
     """What to do about an error of RFC 8555 §6.7 for a name proved in that way."""
     if code in _HINTS:
         return _HINTS[code].get(challenge, "").format(name=name)
-    return _PLAIN.get(code or "", "").format(name=name)
+    return _PLAIN.get(code or "", _REACH.get(challenge, "")).format(name=name)
 
 
 def cut(text: str) -> str:
