@@ -91,7 +91,7 @@ $(VENV)/.made:
 # Without build isolation, so that the build backend is pinned too.
 $(VENV)/.with-posthouse: $(VENV)/.made pyproject.toml constraints.txt
 	@$(PIP) hatchling editables
-	@$(PIP) --no-build-isolation -e .
+	@$(PIP) --no-build-isolation -e '.[server]'
 	@touch $@
 
 $(VENV)/.with-dev: $(VENV)/.with-posthouse
