@@ -244,3 +244,26 @@ async def test_the_web_ports_follow_the_domains_and_the_limits_are_counted() -> 
         flood = b"X: aaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n" * 1000
         assert (await get("mta-sts.north.example", flood))[:12] in {b"", b"HTTP/1.1 400"}
         assert node.node.metrics.limits["web.header_octets_max"].total == 1
+
+
+# F36: key files that a changed config names
+async def test_a_reload_with_a_key_that_is_not_there_applies_nothing(tmp_path: Path) -> None:
+    async with Lab(domains=DOMAINS, change=with_acme) as lab:
+        node = lab.node("north")
+        config = node.node.config
+        bound = msgspec.structs.replace(
+            config.acme, eab_key_id="k1", eab_key_file=str(tmp_path / "none")
+        )
+        update = schema.DnsUpdate(
+            server="192.0.2.53", key_name="k.example", key_file=str(tmp_path / "none")
+        )
+        for changed in (
+            msgspec.structs.replace(config, acme=bound),
+            msgspec.structs.replace(config, dns_update=update),
+        ):
+            with pytest.raises(UserError, match=f"{tmp_path}/none"):
+                node.node.reload(changed)
+            assert node.node.config is config
+        longer = msgspec.structs.replace(config.acme, warns_days=20)
+        node.node.reload(msgspec.structs.replace(config, acme=longer))
+        assert node.node.own_certificates.keeper().options.warns_days == 20

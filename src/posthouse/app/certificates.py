@@ -68,8 +68,10 @@ class OwnCertificates:
         """The configured certificate, or a self-signed one, and all that ACME has obtained.
 
         Raises:
-            UserError: the configured one cannot be used, or a self-signed one not be made.
+            UserError: the configured one cannot be used, a self-signed one not be made, or a key
+                of [acme] or [dns_update] not be read.
         """
+        build_acme.check_files(config)
         world = self._node.world
         if config.tls.certificate:
             files = CertificateFiles(chain=Path(config.tls.certificate), key=Path(config.tls.key))

@@ -474,6 +474,7 @@ class Node:
         imap, pop3 = build.imap_options(config), build.pop3_options(config)
         relay = self._relay_options(config)
         runner, dsn = build.runner_options(config), build.dsn_options(config)
+        build_acme.check_files(config)
         rotation, updater = build_keys.rotation_options(config), self._dns_updater(config)
         if config.tls != self.config.tls:
             self.certificates = self.own_certificates.load(config)

@@ -55,6 +55,15 @@ def _eab_key(path: str) -> Secret:
         raise UserError(f"acme.eab_key_file: {path} cannot be read: {error}") from None
 
 
+def check_files(config: Config) -> None:
+    """Raises UserError when a key that [acme] or [dns_update] names cannot be read."""
+    acme_options(config)
+    if config.dns_update.server:
+        from posthouse.dns.update import read_key
+
+        read_key(Path(config.dns_update.key_file))
+
+
 def acme_folder(config: Config) -> AcmeFolder:
     return AcmeFolder(Path(config.node.data_folder, "tls", "acme"))
 
