@@ -92,13 +92,20 @@ def paste(command: str, stdin: str = "") -> str:
 
 @needs_program("swaks", package="swaks", perl=("IO::Socket::SSL",))
 def test_the_swaks_command_sends(demo: Demo) -> None:
-    assert "250 2.0.0" in paste(demo.command("swaks"))
+    assert "250 2.0.0" in paste(demo.command("swaks", holding="--auth PLAIN"))
+
+
+@needs_program("swaks", package="swaks", perl=("IO::Socket::SSL",))
+def test_the_forged_message_is_refused(demo: Demo) -> None:
+    forged = demo.command("swaks", holding="--from bob@south.example")
+    assert "550 5.7.26 south.example" in paste(f"{forged} || true")
 
 
 @needs_program("curl", package="curl")
 def test_the_curl_commands_send_and_read(demo: Demo) -> None:
     paste(demo.command("curl", holding="smtp://"))
-    assert "Subject: Greetings from the north" in paste(demo.command("curl", holding="MAILINDEX"))
+    shown = paste(demo.command("curl", holding="MAILINDEX"))
+    assert "Subject: Greetings from the north" in shown and "dmarc=pass" in shown
     listing = paste(demo.command("curl", holding="FETCH"))
     assert "Re: Greetings from the north" in listing
     assert "Minutes" in listing

@@ -92,6 +92,8 @@ async def _run(folder: Path, port_base: int, put: Put | None, exit_after: float 
     except (UserError, OSError) as error:
         raise _cannot_start(error) from error
     try:
+        for node in lab.nodes.values():
+            lab.zones.add(f"_dmarc.{node.domain}", "TXT", '"v=DMARC1; p=reject"')
         bounced = await _exchange(lab)
         for node in lab.nodes.values():
             _config_file(node).write_text(_config_text(lab, node), encoding="utf-8")
@@ -217,6 +219,11 @@ def advices(lab: Lab, bounced: str) -> list[Advice]:
             "openssl s_client -quiet -crlf -starttls smtp"
             f" -connect {south.address}:{ports[Service.MX]}",
         ),
+        Advice(
+            "Forge a message from Bob: the north asks the DNS of his domain and refuses it",
+            f"swaks --server {north.address} --port {ports[Service.MX]} --from {BOB} --to {ADA}"
+            f" --header 'From: {BOB}'",
+        ),
         *_own_commands(lab, north, bounced),
     ]
 
@@ -231,6 +238,10 @@ def _own_commands(lab: Lab, node: LabNode, bounced: str) -> list[Advice]:
             f" --password-stdin --from {ADA} --to {BOB} --subject 'by Posthouse'",
         ),
         Advice("Why Ada's last message came back", f"{own} explain {bounced} {config}"),
+        Advice(
+            "What the domain of the south asks for, and how that was found",
+            f"{own} check dmarc --domain south.example {config}",
+        ),
         Advice("The accounts of the north", f"{own} account list {config}"),
         Advice("Proof that the north lost nothing it accepted", f"{own} ledger check {config}"),
     ]
