@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from posthouse.relay.sts_policy import (
     parse_policy,
     record_id,
 )
+from tests.fuzz.oracle import Shape, growth
 
 GOOD = (
     b"version: STSv1\r\nmode: enforce\r\n"
@@ -173,3 +176,25 @@ def test_octets_of_any_kind_never_raise_anything_else(octets: bytes) -> None:
             parse_policy(text)
         except BadPolicy as error:
             assert str(error)
+
+
+SHAPES = [
+    Shape(b"version: STSv1\n", b"mx: a.example\n", b"mode: none\nmax_age: 1\n"),
+    Shape(b"version: STSv1\n", b"x: y\n", b"mode: none\nmax_age: 1\n"),
+    Shape(b"version: STSv1\n", b"\r\n", b"mode: none\nmax_age: 1\n"),
+    Shape(b"version: STSv1\nx:", b" ", b"y\n"),
+    Shape(b"version: STSv1\nmx: ", b"a.", b"example\n"),
+    Shape(b"version: STSv1\nmx: ", b"a-", b"example\n"),
+    Shape(b"", b"version: STSv1\r", b"\n"),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_reading_takes_linear_time(shape: Shape) -> None:  # H47
+    def judge(octets: bytes) -> None:
+        with contextlib.suppress(BadPolicy):
+            parse_policy(octets)
+        record_id([b"v=STSv1; id=1;" + octets])
+
+    found = growth(judge, shape.octets, sizes=(8 * 1024, 60 * 1024))
+    assert found is None or not found.is_too_fast, f"{found}"

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from posthouse.kernel.ports import TlsaRecord
 from posthouse.tls.dane import Mismatch, shown, usable, verify
 from posthouse.tls.der import BadDer, public_key_info
+from tests.fuzz.oracle import Shape, growth
 from tests.tls.authority import CLIENTS, NOW, SERVERS, Made, make, root
 
 ROOT = root()
@@ -236,6 +237,18 @@ def test_of_many_records_a_few_are_used_and_always_the_same() -> None:
     began = time.perf_counter()
     assert not judged(flood, LEAF.chain * 30).is_authenticated
     assert time.perf_counter() - began < 1.0
+
+
+# H48
+def test_looking_at_records_takes_linear_time() -> None:
+    def judge(octets: bytes) -> None:
+        pieces = [octets[at : at + 32] for at in range(0, len(octets), 32)]
+        records = [TlsaRecord(2 + n % 2, n % 2, n % 3, piece) for n, piece in enumerate(pieces)]
+        verify(usable(records), LEAF.chain, NAMES, NOW)
+
+    counting = Shape(b"", b"".join(sha256(bytes((n,))) for n in range(256)), b"")
+    found = growth(judge, counting.octets, sizes=(16 * 1024, 256 * 1024))
+    assert found is None or not found.is_too_fast, f"{found}"
 
 
 # RFC 7671 §9
