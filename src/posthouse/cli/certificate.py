@@ -98,14 +98,17 @@ def list_(config_path: str | None, as_json: bool) -> None:
 @config_option
 @json_option
 def obtain(names: tuple[str, ...], config_path: str | None, as_json: bool) -> int:
-    """Order certificates for NAMES now; without any, for every name that has none.
+    """Order certificates for NAMES now; without any, for every name that has none or whose last
+    order failed.
 
     The running server does it, as ports 80 and 443 are its own; where none runs, this command opens
     them for the while. What failed is told for each name, with what to do about it.
     """
     config = load_config(config_path).config
     folder, wanted = build_acme.acme_folder(config), _wanted_or_told(config)
-    chosen = _chosen(names, wanted) or [n for n in wanted if folder.files(n) is None]
+    chosen = _chosen(names, wanted) or [
+        name for name in wanted if folder.files(name) is None or folder.status(name).failures
+    ]
     if not chosen:
         say("every name has a certificate; `posthouse certificate renew` orders new ones")
         return ExitCode.OK

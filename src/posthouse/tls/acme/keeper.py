@@ -234,6 +234,11 @@ class Keeper:
     ) -> tuple[CertificateFiles, x509.Certificate]:
         key, made_at = self._key_for(name, held, now, rotates=rotates)
         solver = self._solver(name)
+        if solver.kind is not Kind.DNS_01 and not await self._has_address(name):
+            raise OrderFailed(
+                f"{name}: the DNS has no address for it",
+                hint=f"publish an A or AAAA record that leads {name} to this server",
+            )
         authority = open_authority(self.options, self.folder, self._workers)
         await authority.open()
         replaces = self.folder.pem(held.files.chain) if held is not None else None
