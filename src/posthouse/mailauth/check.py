@@ -256,7 +256,11 @@ class _Remembering:
 
     def known(self, name: str, record_type: RecordType) -> DnsAnswer | None:
         answer = self._answers.get((name, record_type))
-        return answer if answer is not None else self._resolver.known(name, record_type)
+        if answer is None:
+            answer = self._resolver.known(name, record_type)
+            if answer is not None:  # its time may be over before the slowest check is
+                self._answers[name, record_type] = answer
+        return answer
 
 
 def findings(checked: Checked, *, address: str = "") -> tuple[Finding, ...]:
