@@ -238,6 +238,27 @@ async def test_a_command_that_fails_is_told_with_its_own_words(tmp_path: Path) -
             await hook(tmp_path, failing).put_txt(name, ["x"], 60)
 
 
+# Errors of a command are logged and shown.
+@pytest.mark.parametrize("before", [0, 1_990, 1_999, 2_000])
+async def test_no_argument_of_a_command_is_in_its_errors(tmp_path: Path, before: int) -> None:
+    source = (
+        f"import sys; sys.stderr.write('x' * {before} + ' '.join(sys.argv)"
+        " + '\\x1b[2J\\x07\\u202e'); sys.exit(1)"
+    )
+    script = tmp_path / "hook.py"
+    script.write_text(source)
+    arguments = [sys.executable, "-X", "utf8", str(script), "--token=s3cr3t-of-ours", "pa55word"]
+    with pytest.raises(DnsUpdateFailed) as caught:
+        await HookUpdater(arguments, timeout_s=10).put_txt(NAME, ["x"], 60)
+    text, hint = str(caught.value), caught.value.hint
+    for part in ("s3cr3t", "pa55w", "token"):
+        assert part not in text and part not in hint
+    assert text.isprintable() and len(text) < 2_200
+    assert hint.endswith(f"{sys.executable} … put {NAME} 60")
+    if not before:
+        assert f"... ... ... put {NAME} 60\\x1b[2J\\x07\\x202e" in text
+
+
 async def test_a_command_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     source = (

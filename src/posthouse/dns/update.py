@@ -49,6 +49,8 @@ TEXT_OCTETS_MAX: Final = 255
 VALUES_MAX: Final = 64
 KEY_FILE_OCTETS_MAX: Final = 16_384
 STDERR_OCTETS_SHOWN: Final = 2_000
+ARGUMENT_OCTETS_HIDDEN_MIN: Final = 4
+"""Shorter arguments are options and the like, and would hide half of what a command says."""
 ENVIRONMENT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ")
 """All that a command sees of our environment."""
 _SECRET: Final = re.compile(rb"secret\s*:?\s*\"?([A-Za-z0-9+/]+={0,2})")
@@ -203,12 +205,14 @@ class HookUpdater:
     """The administrator's own command makes the change.
 
     It runs without a shell: `argv… put NAME TTL` or `argv… remove NAME 0`, the texts on its
-    standard input, a line each. Ending with 0 says that it is done.
+    standard input, a line each. Ending with 0 says that it is done. Errors hold what it says on
+    standard error, in bounds, and none of its arguments.
     """
 
     def __init__(self, argv: Sequence[str], *, timeout_s: float) -> None:
         self._argv = tuple(argv)
         self._timeout_s = timeout_s
+        self._hidden = _argument_values(self._argv[1:])
 
     async def put_txt(self, name: str, values: Sequence[str], ttl_s: int) -> None:
         await self._run("put", name, values, ttl_s)
@@ -220,7 +224,8 @@ class HookUpdater:
         if _NAME.fullmatch(name) is None:  # no option, no path
             raise DnsUpdateFailed(f"{name!r} is no name for a command")
         lines = "".join(f"{value}\n" for value in _checked(values)).encode()
-        hint = "try it by hand: " + " ".join((*self._argv, action, name, str(ttl_s)))
+        # Errors reach the log, and an argument may be a token: only the program is named.
+        hint = f"try by hand what dns_update.hook says: {self._argv[0]} … {action} {name} {ttl_s}"
         try:
             process = await asyncio.create_subprocess_exec(
                 *(*self._argv, action, name, str(ttl_s)),
@@ -237,7 +242,7 @@ class HookUpdater:
             ) from None
         try:
             async with asyncio.timeout(self._timeout_s):
-                said = await _talk(process, lines)
+                said = await _talk(process, lines, self._hidden)
         except TimeoutError:
             words = f"the command {self._argv[0]} took more than {self._timeout_s:g} s"
             raise DnsUpdateFailed(words, hint=hint) from None
@@ -248,7 +253,7 @@ class HookUpdater:
             raise DnsUpdateFailed(f"{words}: {said}" if said else words, hint=hint)
 
 
-async def _talk(process: asyncio.subprocess.Process, octets: bytes) -> str:
+async def _talk(process: asyncio.subprocess.Process, octets: bytes, hidden: Sequence[bytes]) -> str:
     """Give it its input and hear it out; the beginning of what it says on standard error."""
     assert process.stdin is not None and process.stderr is not None
     with contextlib.suppress(ConnectionError):  # it need not read
@@ -256,10 +261,33 @@ async def _talk(process: asyncio.subprocess.Process, octets: bytes) -> str:
         await process.stdin.drain()
     process.stdin.close()
     said = b""
+    kept = STDERR_OCTETS_SHOWN + max(map(len, hidden), default=0)
     while chunk := await process.stderr.read(4096):
-        said = (said + chunk)[:STDERR_OCTETS_SHOWN]
+        said = (said + chunk)[:kept]
     await process.wait()
-    return " ".join(said.decode("utf-8", "replace").split())
+    words = " ".join(_without(said, hidden).decode("utf-8", "replace").split())
+    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in words)
+
+
+def _argument_values(arguments: Sequence[str]) -> tuple[bytes, ...]:
+    """What errors must not show: each argument, and what follows = in it; the longest first."""
+    values = {value for each in arguments for value in (each, each.partition("=")[2])}
+    octets = [os.fsencode(value) for value in values]
+    long = [each for each in octets if len(each) >= ARGUMENT_OCTETS_HIDDEN_MIN]
+    return tuple(sorted(long, key=len, reverse=True))
+
+
+def _without(said: bytes, hidden: Sequence[bytes]) -> bytes:
+    """The first `STDERR_OCTETS_SHOWN`, with dots in place of arguments, also of one at the cut."""
+    if not hidden:
+        return said[:STDERR_OCTETS_SHOWN]
+    pieces, at = [], 0
+    for match in re.finditer(b"|".join(map(re.escape, hidden)), said):
+        if match.start() >= STDERR_OCTETS_SHOWN:
+            break
+        pieces += [said[at : match.start()], b"..."]
+        at = match.end()
+    return b"".join([*pieces, said[at : max(at, STDERR_OCTETS_SHOWN)]])
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
