@@ -47,11 +47,13 @@ from posthouse.message.fields import read_section
 from posthouse.net.world import SystemChance, SystemClock, SystemNetwork
 from posthouse.sim.dns import Zones
 from posthouse.sim.dns_server import LabDns
+from posthouse.sim.workers import InlineWorkers
 
 DOMAIN = "signed.test"
 ADDRESS = "198.51.100.7"
 HELLO = f"mail.{DOMAIN}"
 HOST = "mx.bench.test"
+WORKERS = InlineWorkers()  # two signatures are never given to one
 NOW = 1_790_000_000
 POOL = 64
 CONCURRENT = 10
@@ -112,7 +114,7 @@ def resolver_of(place: tuple[str, int], **more: float) -> CachingResolver:
 
 def begin(octets: bytes) -> tuple[check.Mail, check.Checks]:
     mail = check.Mail(octets=octets, section=read_section(octets), address=ADDRESS, hello=HELLO, reverse_path=PATH)
-    return mail, check.Checks(mail, check.prepare(mail, OPTIONS), OPTIONS, now_unix_s=NOW, questions_max=100)
+    return mail, check.Checks(mail, check.prepare(mail, OPTIONS), OPTIONS, now_unix_s=NOW)
 
 
 def end(mail: check.Mail, checked: check.Checked | None) -> bytes:
@@ -131,7 +133,7 @@ def whole_checks(place: tuple[str, int], octets: list[bytes]) -> dict[str, Work]
     async def warm() -> None:
         _, checks = begin(octets[0])
         if checks.start(resolver.known) is None:
-            await checks.finish(resolver, SystemClock().sleep)
+            await checks.finish(resolver, SystemClock().sleep, WORKERS)
 
     B.run(warm())
     return {"posthouse": ours, "hash": lambda number: hashlib.sha256(octets[number % POOL]).digest()}
@@ -146,7 +148,7 @@ async def asked_checks(place: tuple[str, int], octets: list[bytes], seconds: flo
         while time.perf_counter() < until:
             resolver = resolver_of(place)
             mail, checks = begin(octets[done % POOL])
-            checked = checks.start(resolver.known) or await checks.finish(resolver, SystemClock().sleep)
+            checked = checks.start(resolver.known) or await checks.finish(resolver, SystemClock().sleep, WORKERS)
             end(mail, checked)
             done += 1
 

@@ -145,6 +145,12 @@ async def test_junk_and_deferral_are_told(cli: Cli, place: str) -> None:
     assert said["verdict"]["words"].startswith("It would be put into Junk: DMARC fails")
 
 
+async def test_what_a_list_passed_on_is_told_as_port_25_would_take_it(cli: Cli, place: str) -> None:
+    said = await as_json(cli, place, "mail", saved(b"List-Id: <l.test>\r\n" + MESSAGE), *STRANGER)
+    assert said["verdict"]["verdict"] == "accept as junk"
+    assert "List-Id" in said["verdict"]["why"]
+
+
 async def test_a_message_of_a_form_that_port_25_refuses_is_told_so(cli: Cli, place: str) -> None:
     said = await as_json(
         cli, place, "mail", saved(b"From: ada@example.net\r\n" + MESSAGE), *SESSION

@@ -199,6 +199,24 @@ async def test_signatures_are_verified_before_anything_is_taken_out(lab: Lab) ->
     assert b"mail.north.example; none" not in message
 
 
+@simulated()
+async def test_a_user_cannot_forge_our_results_either(lab: Lab) -> None:  # H35
+    octets = FORGED + from_bank(author=b"<ada@north.example>")
+    assert (await lab.send(ADA, ALAN, octets=octets)).startswith("250 ")
+    [message] = await lab.inbox(ALAN, count=1)
+    section = read_section(message)
+    assert b"authentication-results" not in section and b"x-posthouse-verdict" not in section
+    assert b"dkim-signature" in section
+
+
+@simulated(change=with_mailauth(is_enabled=False))
+async def test_where_nothing_is_checked_nothing_can_be_forged(lab: Lab) -> None:  # H35
+    reply = await bring(lab, FORGED + from_bank(), sender="x@elsewhere.example")
+    assert reply.startswith(b"250 ")
+    [message] = await lab.inbox(ADA, count=1)
+    assert b"Authentication-Results" not in message and b"X-Posthouse" not in message
+
+
 @simulated(change=with_mailauth(trusted_forwarders=("198.51.100.0/24", "192.0.2.0/24")))
 async def test_mail_by_a_trusted_forwarder_is_not_refused(lab: Lab) -> None:
     publish(lab)
@@ -299,6 +317,29 @@ async def test_a_budget_spent_on_spf_hides_no_policy(lab: Lab) -> None:
     assert reply.startswith(b"550 5.7.26"), reply
     asked = [name for name, _ in lab.zones.questions]
     assert len(asked) <= 100
+
+
+@simulated(
+    change=lambda config: msgspec.structs.replace(
+        config, dns=msgspec.structs.replace(config.dns, per_session_max=32)
+    )
+)
+async def test_a_session_that_causes_too_many_questions_ends(lab: Lab) -> None:
+    talk = await greeted(lab)
+    for number in range(9):
+        sender = f"x@d{number}.example"
+        reply = await talk.say(f"MAIL FROM:<{sender}>".encode())
+        if reply.startswith(b"421 4.7.0 "):
+            break
+        await talk.say(f"RCPT TO:<{ADA}>".encode())
+        await talk.say(b"DATA")
+        talk.send(stuffed(from_bank(author=f"<{sender}>".encode())))
+        assert (await talk.reply()).startswith(b"250 ")
+    else:
+        raise AssertionError("nothing ended it")
+    assert number >= 2
+    lines = [line for line in lab.node("north").log_lines if b"dns.per_session_max" in line]
+    assert len(lines) == 1
 
 
 # --- what our own send ---

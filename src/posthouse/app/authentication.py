@@ -7,7 +7,7 @@ from collections.abc import Callable
 from posthouse.accounts.signers import Signers
 from posthouse.config import build_mailauth
 from posthouse.config.schema import Config
-from posthouse.kernel.ports import Clock, Resolver
+from posthouse.kernel.ports import Clock, Resolver, Workers
 from posthouse.mailauth.signer import MailSigner
 from posthouse.observe.metrics import Metrics
 from posthouse.reception.authentication import Examiner, Report
@@ -22,6 +22,7 @@ class Authentication:
         *,
         resolver: Resolver,
         clock: Clock,
+        workers: Workers,
         metrics: Metrics,
         signers: Signers,
         on_checked: Callable[[Report], None],
@@ -30,6 +31,7 @@ class Authentication:
             build_mailauth.authentication_options(config),
             resolver=resolver,
             clock=clock,
+            workers=workers,
             metrics=metrics,
             on_checked=on_checked,
         )

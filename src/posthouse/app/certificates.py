@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,7 +23,7 @@ from posthouse.net.workers import ThreadWorkers
 from posthouse.observe import events
 from posthouse.store import accounts as rows
 from posthouse.store.transaction import Change, DatabaseChanged, DirectoryChanged
-from posthouse.tls.acme.folder import AcmeFolder
+from posthouse.tls.acme.folder import AcmeFolder, Status
 from posthouse.tls.acme.keeper import Keeper, Observer
 from posthouse.tls.acme.options import Kind, Wanted
 from posthouse.tls.acme.solvers import Answers, Dns01, Http01, Solver, TlsAlpn01
@@ -39,6 +40,8 @@ LOOK_S: Final = 30.0
 ASKED_S: Final = 1.0
 """Between looks at what the command line asks for."""
 AUTHORITY_WAITING_MAX: Final = 16
+NAMES_TOLD_MAX: Final = 20
+"""In one mail to postmaster."""
 AUTHORITY_CALL_S: Final = 150.0
 """For one call of the blocking library; the longest waits for the certificate to be issued."""
 
@@ -242,7 +245,7 @@ class OwnCertificates:
             events.CERTIFICATE_WISHED, name=name, at=at.isoformat(), explanation=explanation
         )
 
-    async def expiring(self, name: str, not_after: datetime, failure: UserError) -> None:
+    async def expiring(self, name: str, not_after: datetime, failure: UserError) -> bool:
         expires = f"{not_after:%Y-%m-%d %H:%M} UTC"
         self._node.log.write(
             events.CERTIFICATE_EXPIRING, name=name, expires=expires, detail=failure.text
@@ -257,10 +260,41 @@ class OwnCertificates:
             "It is tried again by itself. `posthouse certificate list` shows where it stands,\n"
             f"`posthouse certificate renew {name}` tries at once and says what went wrong.\n"
         )
-        await tell_postmaster(self._node, f"The certificate for {name} cannot be renewed", text)
+        return await tell_postmaster(
+            self._node, f"The certificate for {name} cannot be renewed", text
+        )
+
+    async def missing(self, names: Mapping[str, Status]) -> bool:
+        node = self._node
+        for name, status in names.items():
+            since = status.failing_since.isoformat() if status.failing_since else ""
+            node.log.write(
+                events.CERTIFICATE_MISSING, name=name, since=since, detail=status.problem
+            )
+        first = next(iter(names))
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        return await tell_postmaster(
+            node, f"No certificate yet for {first}{others}", _missing_text(node.config, names)
+        )
 
     def _leftover(self, name: str, words: str) -> None:
         self._node.log.write(events.DNS_UPDATE_FAILED, name=name, detail=words)
+
+
+def _missing_text(config: Config, names: Mapping[str, Status]) -> str:
+    host = config.node.hostname
+    text = f"{host} has tried for a while to obtain certificates for these names, in vain:\n\n"
+    for name, status in itertools.islice(names.items(), NAMES_TOLD_MAX):
+        text += f"    {name} ({status.failures} attempts)\n        {status.problem}\n"
+        if status.hint:
+            text += f"        What to do: {status.hint}\n"
+    if len(names) > NAMES_TOLD_MAX:
+        text += f"    ... and {len(names) - NAMES_TOLD_MAX} more\n"
+    return text + (
+        "\nIt is tried again by itself. `posthouse certificate list` shows where each stands,\n"
+        f"`posthouse certificate obtain {next(iter(names))}` tries at once and says what went wrong."
+        "\nWhile they are missing you are told again at most once a week.\n"
+    )
 
 
 class Silent:
@@ -274,7 +308,11 @@ class Silent:
 
     def wished(self, name: str, at: datetime, explanation: str) -> None: ...
 
-    async def expiring(self, name: str, not_after: datetime, failure: UserError) -> None: ...
+    async def expiring(self, name: str, not_after: datetime, failure: UserError) -> bool:
+        return False
+
+    async def missing(self, names: Mapping[str, Status]) -> bool:
+        return False
 
 
 async def obtain_alone(

@@ -228,6 +228,7 @@ class Node:
             config,
             resolver=self.resolver,
             clock=world.clock,
+            workers=world.workers,
             metrics=self.metrics,
             signers=self.signers,
             on_checked=lambda report: self.reports.checked(report),

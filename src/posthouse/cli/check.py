@@ -44,6 +44,7 @@ from posthouse.mailauth.questions import Questions, run
 from posthouse.mailauth.results import DkimOutcome, Result
 from posthouse.mailauth.spf import check as spf_check
 from posthouse.message.address import AddressError, parse_mailbox
+from posthouse.net.workers import ThreadWorkers
 from posthouse.net.world import SystemClock
 from posthouse.reception import verdict
 
@@ -437,15 +438,16 @@ def _check_all(
 
     async def ask() -> checks.Checked:
         asked: Resolver = caching_resolver(servers)
-        under_way = checks.Checks(
-            mail,
-            checks.prepare(mail, options),
-            options,
-            now_unix_s=_unix_s(at),
-            questions_max=options.questions_max,
-        )
+        prepared = checks.prepare(mail, options)
+        under_way = checks.Checks(mail, prepared, options, now_unix_s=_unix_s(at))
         known = under_way.start(asked.known)
-        return known if known is not None else await under_way.finish(asked, SystemClock().sleep)
+        if known is not None:
+            return known
+        workers = ThreadWorkers()
+        try:
+            return await under_way.finish(asked, SystemClock().sleep, workers)
+        finally:
+            workers.close()
 
     return asyncio.run(ask())
 
@@ -511,13 +513,11 @@ def _verdict(config: Config, mail: checks.Mail, checked: checks.Checked) -> Verd
             why=refused.reply.text,
             words=f'It would be refused with "{reply}"',
         )
-    judgement = policy.judge(
-        build_mailauth.authentication_options(config).rules,
-        address=mail.address,
-        spf=checked.spf,
-        arc=checked.arc,
-        dmarc=checked.counted,
-    )
+    options = build_mailauth.authentication_options(config)
+    if not options.is_enabled:
+        text = "mailauth.is_enabled is off: it would be accepted, whatever the checks say"
+        return VerdictShown(verdict=policy.Verdict.ACCEPT.value, reply="", why=text, words=text)
+    judgement = checks.judged(checked, options.rules, address=mail.address).judgement
     return VerdictShown(
         verdict=judgement.verdict.value,
         reply=str(judgement.reply) if judgement.reply is not None else "",

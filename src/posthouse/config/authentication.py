@@ -88,7 +88,12 @@ class Mailauth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         choice("Believe signatures whose l= leaves a part of the body unsigned (RFC 6376 §8.2)."),
     ] = False
     clock_skew_s: Annotated[
-        float, seconds("How far in the future t= of a signature may be.", low=1.0, high=86_400.0)
+        float,
+        seconds(
+            "How far a signature's t= may be in the future and its x= in the past.",
+            low=1.0,
+            high=86_400.0,
+        ),
     ] = 300.0
 
 

@@ -19,13 +19,14 @@ import msgspec
 
 from posthouse.kernel.envelope import Address
 from posthouse.kernel.finding import Finding
-from posthouse.kernel.ports import DnsAnswer, RecordType, Resolver
+from posthouse.kernel.ports import DnsAnswer, RecordType, Resolver, Workers
 from posthouse.mailauth import findings as told
-from posthouse.mailauth import indirect, iprev
+from posthouse.mailauth import indirect, iprev, policy
 from posthouse.mailauth.arc import verify as arc
 from posthouse.mailauth.authors import Authors, author_domains, homographs
 from posthouse.mailauth.dkim import verify as dkim
 from posthouse.mailauth.dmarc import discover, evaluate
+from posthouse.mailauth.policy import Judgement, Rules
 from posthouse.mailauth.questions import (
     Budget,
     Known,
@@ -33,6 +34,7 @@ from posthouse.mailauth.questions import (
     Questions,
     Suspended,
     finish,
+    suspended,
     try_known,
 )
 from posthouse.mailauth.results import (
@@ -47,7 +49,9 @@ from posthouse.mailauth.spf import check as spf
 from posthouse.message.fields import HeaderSection
 
 RESERVED: Final = 24
-"""DNS questions that only DMARC may ask: 8 for each of three walks."""
+"""Of the DNS questions of a message those that only DMARC may ask: 8 for each of three walks."""
+HEAVY: Final = 4
+"""More signatures or ARC sets are verified by a worker: each may be an RSA key of 4,096 bits."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +98,10 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     questions: int
     """DNS questions that were asked; what was known already is not counted."""
     is_over_budget: bool
+    is_late: bool
+    """The deadline was met before everything was known."""
+    unchecked: int
+    """DKIM signatures beyond the bound."""
 
 
 def prepare(mail: Mail, options: Options) -> Prepared:
@@ -114,6 +122,7 @@ class Checks:
     __slots__ = (
         "_budget",
         "_done",
+        "_is_late",
         "_options",
         "_policy_budget",
         "_prepared",
@@ -122,21 +131,13 @@ class Checks:
     )
 
     def __init__(
-        self,
-        mail: Mail,
-        prepared: Prepared,
-        options: Options,
-        *,
-        now_unix_s: int,
-        questions_max: int,
+        self, mail: Mail, prepared: Prepared, options: Options, *, now_unix_s: int
     ) -> None:
-        """Args:
-        questions_max: what is left for it, `options.questions_max` at most.
-        """
         self._options = options
         self._prepared = prepared
+        self._is_late = False
         self._section = mail.section
-        self._budget = Budget(max(0, min(questions_max, options.questions_max) - RESERVED))
+        self._budget = Budget(options.questions_max - RESERVED)
         self._policy_budget = Budget(RESERVED)
         self._waiting: dict[str, Suspended[Any]] = {}
         self._done: dict[str, Any] = {}
@@ -159,34 +160,60 @@ class Checks:
     def start(self, known: Known) -> Checked | None:
         """None when somebody has to be asked: `finish` goes on from there."""
         begun, self._done = self._done, {}
+        heavy = self._heavy()
         for name, check in begun.items():
-            self._note(name, try_known(check, known, self._budget))
+            if name in heavy:
+                self._note(name, suspended(check, self._budget))
+            else:
+                self._note(name, try_known(check, known, self._budget))
         if self._waiting:
             return None
         self._note("dmarc", try_known(self._dmarc(), known, self._policy_budget))
         return None if self._waiting else self._checked()
 
+    def _heavy(self) -> frozenset[str]:
+        """Checks that are not for the event loop (H42, H46)."""
+        prepared = self._prepared
+        signatures = sum(isinstance(one, dkim.Ready) for one in prepared.signatures.signatures)
+        heavy = {"dkim": signatures, "arc": len(prepared.chain.sets)}
+        return frozenset(name for name, count in heavy.items() if count > HEAVY)
+
     async def finish(
-        self, resolver: Resolver, sleep: Callable[[float], Awaitable[None]]
+        self,
+        resolver: Resolver,
+        sleep: Callable[[float], Awaitable[None]],
+        workers: Workers,
     ) -> Checked:
         """Ask for what is not known, until `deadline_s` is over."""
         late, remembering = Late(), _Remembering(resolver)
         async with asyncio.TaskGroup() as tasks:
             timer = tasks.create_task(self._watch(late, sleep))
             if "dmarc" not in self._waiting:
-                await self._first(remembering, late, tasks)
+                await self._first(remembering, late, tasks, workers)
                 known = remembering.known
                 self._note("dmarc", try_known(self._dmarc(), known, self._policy_budget))
             last = self._waiting.pop("dmarc", None)
             if last is not None:
                 self._done["dmarc"] = await finish(last, remembering, self._policy_budget, late)
+            self._is_late = late.is_now
             timer.cancel()
         return self._checked()
 
-    async def _first(self, resolver: Resolver, late: Late, tasks: asyncio.TaskGroup) -> None:
+    async def _first(
+        self, resolver: Resolver, late: Late, tasks: asyncio.TaskGroup, workers: Workers
+    ) -> None:
         """Everything but DMARC, and the policies of the authors, so that they are known."""
+        heavy = self._heavy()
         asking = {
-            name: tasks.create_task(finish(one, resolver, self._budget, late))
+            name: tasks.create_task(
+                finish(
+                    one,
+                    resolver,
+                    self._budget,
+                    late,
+                    workers=workers if name in heavy else None,
+                )
+            )
             for name, one in self._waiting.items()
         }
         self._waiting.clear()
@@ -197,7 +224,6 @@ class Checks:
                 asking[f"policy of {domain}"] = looked_up
         for name, task in asking.items():
             self._done[name] = await task
-        self._policy_budget = Budget(RESERVED)
 
     async def _watch(self, late: Late, sleep: Callable[[float], Awaitable[None]]) -> None:
         await sleep(self._options.deadline_s)
@@ -238,6 +264,8 @@ class Checks:
             indirect=self._indirect(),
             questions=self._budget.asked + self._policy_budget.asked,
             is_over_budget=self._budget.is_spent or self._policy_budget.is_spent,
+            is_late=self._is_late,
+            unchecked=self._prepared.signatures.unchecked,
         )
 
 
@@ -261,6 +289,34 @@ class _Remembering:
             if answer is not None:  # its time may be over before the slowest check is
                 self._answers[name, record_type] = answer
         return answer
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """What reception does with a message, and everything it says about it."""
+
+    judgement: Judgement
+    findings: tuple[Finding, ...]
+
+
+def judged(checked: Checked, rules: Rules, *, address: str) -> Judged:
+    """The one way from what was found out to what is done (`posthouse check mail` goes it too).
+
+    Args:
+        address: IP address of the host that brought the message.
+    """
+    judgement = policy.judge(
+        rules,
+        address=address,
+        spf=checked.spf,
+        arc=checked.arc,
+        dmarc=checked.counted,
+        indirect=checked.indirect,
+    )
+    found = findings(checked, address=address)
+    if judgement.override is not None:
+        override = judgement.override.value
+        found += (Finding(name="override", result=override, reason=judgement.override_why),)
+    return Judged(judgement=judgement, findings=found)
 
 
 def findings(checked: Checked, *, address: str = "") -> tuple[Finding, ...]:

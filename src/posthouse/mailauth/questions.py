@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from posthouse.kernel.ports import DnsAnswer, DnsStatus, RecordType, Resolver
+from posthouse.kernel.ports import DnsAnswer, DnsStatus, RecordType, Resolver, Workers
 
 T = TypeVar("T")
 
@@ -69,47 +70,86 @@ class Suspended(msgspec.Struct, Generic[T]):
     wanted: tuple[Question, ...]
 
 
+class _Ended(msgspec.Struct, Generic[T]):
+    result: T
+
+
 def try_known(check: Questions[T], known: Known, budget: Budget) -> T | Suspended[T]:
     """Run a check as far as answers are known without asking: to its end, or until one is not."""
-    return _step(check, next, known, budget)
+    return _go_on(check, _next(check, None), known, budget)
 
 
-def _step(
+def suspended(check: Questions[T], budget: Budget) -> T | Suspended[T]:
+    """Run a check up to its first questions and no further, whether the answers are known or not:
+    for one whose work behind them is not for the event loop."""
+    step = _next(check, None)
+    while not isinstance(step, _Ended):
+        if budget.take(len(step)):
+            return Suspended(check, step)
+        step = _next(check, _failures(step, OVER_BUDGET))
+    return step.result
+
+
+def _next(check: Questions[T], answers: Answers | None) -> tuple[Question, ...] | _Ended[T]:
+    """The check's own work: what it asks next, or its result."""
+    try:
+        return next(check) if answers is None else check.send(answers)
+    except StopIteration as end:
+        return _Ended(end.value)
+
+
+def _go_on(
     check: Questions[T],
-    begin: Callable[[Questions[T]], tuple[Question, ...]],
+    step: tuple[Question, ...] | _Ended[T],
     known: Known,
     budget: Budget,
 ) -> T | Suspended[T]:
-    try:
-        wanted = begin(check)
-        while True:
-            found = [known(each.name, each.record_type) for each in wanted]
-            answers = [answer for answer in found if answer is not None]
-            if len(answers) == len(found):
-                wanted = check.send(tuple(answers))
-            elif budget.take(len(found) - len(answers)):
-                return Suspended(check, wanted)
-            else:
-                wanted = check.send(
-                    tuple(
-                        _failed(question, OVER_BUDGET) if answer is None else answer
-                        for question, answer in zip(wanted, found, strict=True)
-                    )
-                )
-    except StopIteration as end:
-        result: T = end.value
-        return result
+    while not isinstance(step, _Ended):
+        answers = _known_answers(step, known, budget)
+        if answers is None:
+            return Suspended(check, step)
+        step = _next(check, answers)
+    return step.result
 
 
-async def finish(suspended: Suspended[T], resolver: Resolver, budget: Budget, late: Late) -> T:
-    """Drive a check to its end; what is not answered when it is `late` is a temporary failure."""
+def _known_answers(wanted: tuple[Question, ...], known: Known, budget: Budget) -> Answers | None:
+    """None where somebody has to be asked, and there is budget for it."""
+    found = [known(each.name, each.record_type) for each in wanted]
+    missing = found.count(None)
+    if missing and budget.take(missing):
+        return None
+    return tuple(
+        [
+            _failed(question, OVER_BUDGET) if answer is None else answer
+            for question, answer in zip(wanted, found, strict=True)
+        ]
+    )
+
+
+async def finish(
+    suspended: Suspended[T],
+    resolver: Resolver,
+    budget: Budget,
+    late: Late,
+    *,
+    workers: Workers | None = None,
+) -> T:
+    """Drive a check to its end; what is not answered when it is `late` is a temporary failure.
+
+    Args:
+        workers: do the check's own work, where it is too much for the event loop.
+    """
     check, wanted = suspended.check, suspended.wanted
     while True:
         answers = await _ask(wanted, resolver, late)
-        step = _step(check, lambda waiting: waiting.send(answers), resolver.known, budget)  # noqa: B023
-        if not isinstance(step, Suspended):
-            return step
-        wanted = step.wanted
+        if workers is None:
+            step = _next(check, answers)
+        else:
+            step = await workers.run(partial(_next, check, answers))
+        found = _go_on(check, step, resolver.known, budget)
+        if not isinstance(found, Suspended):
+            return found
+        wanted = found.wanted
 
 
 class Late:

@@ -12,7 +12,7 @@ import msgspec
 
 from posthouse.kernel.envelope import Address
 from posthouse.kernel.finding import Finding
-from posthouse.kernel.ports import Clock, Resolver
+from posthouse.kernel.ports import Clock, Resolver, Workers
 from posthouse.mailauth import authres, check, policy
 from posthouse.mailauth.check import Checked, Checks, Mail, Prepared
 from posthouse.mailauth.findings import for_readers
@@ -78,6 +78,7 @@ class Examiner:
         *,
         resolver: Resolver,
         clock: Clock,
+        workers: Workers,
         metrics: Metrics,
         on_checked: Callable[[Report], None],
     ) -> None:
@@ -85,6 +86,7 @@ class Examiner:
         self.resolver = resolver
         self.on_checked = on_checked
         self._clock = clock
+        self._workers = workers
         self._results = metrics.mailauth_results
 
     def set_options(self, options: Options) -> None:
@@ -95,34 +97,20 @@ class Examiner:
         """The part for the CPU: on a worker where the message is large."""
         return check.prepare(mail, self.options.checks)
 
-    def begin(self, mail: Mail, prepared: Prepared, *, questions_left: int) -> Checks:
-        return Checks(
-            mail,
-            prepared,
-            self.options.checks,
-            now_unix_s=self._clock.unix_us() // 1_000_000,
-            questions_max=questions_left,
-        )
+    def begin(self, mail: Mail, prepared: Prepared) -> Checks:
+        now_unix_s = self._clock.unix_us() // 1_000_000
+        return Checks(mail, prepared, self.options.checks, now_unix_s=now_unix_s)
 
     async def go_on(self, checks: Checks) -> Checked:
-        return await checks.finish(self.resolver, self._clock.sleep)
+        return await checks.finish(self.resolver, self._clock.sleep, self._workers)
 
     def examined(self, mail: Mail, checked: Checked) -> Examined:
         """The judgement and the fields that tell of it."""
         options = self.options
-        judgement = policy.judge(
-            options.rules,
-            address=mail.address,
-            spf=checked.spf,
-            arc=checked.arc,
-            dmarc=checked.counted,
-            indirect=checked.indirect,
-        )
-        findings = check.findings(checked, address=mail.address)
+        judged = check.judged(checked, options.rules, address=mail.address)
+        judgement, findings = judged.judgement, judged.findings
         for one in findings:
             self._results[f"{one.name} {one.result}"].add()
-        if judgement.override is not None:
-            findings += (_override(judgement),)
         told = authres.render(options.host, for_readers(findings))
         fields = told + _verdict_field(judgement)
         if options.adds_received_spf:
@@ -132,26 +120,21 @@ class Examiner:
         return Examined(
             judgement=judgement,
             findings=findings,
-            octets=self.without_forged(mail),
+            octets=self.without_forged(mail.section),
             fields=fields,
             authentication_results=told,
             checked=checked,
         )
 
-    def without_forged(self, mail: Mail) -> bytes:
+    def without_forged(self, section: HeaderSection) -> bytes:
         """The message without Authentication-Results that claim to be ours, and without
         X-Posthouse-Verdict (RFC 8601 §5, H35). Signatures were checked before."""
-        section, octets = mail.section, mail.octets
+        octets = section.octets
         if VERDICT_FIELD in section:
             octets = without(section, frozenset({VERDICT_FIELD}))
             section = read_section(octets)
         left = authres.without_forged(section, frozenset({self.options.host}))
         return octets if left is None else left
-
-
-def _override(judgement: Judgement) -> Finding:
-    assert judgement.override is not None
-    return Finding(name="override", result=judgement.override.value, reason=judgement.override_why)
 
 
 def _verdict_field(judgement: Judgement) -> bytes:

@@ -60,18 +60,21 @@ def received(session: Session, event: MessageReceived) -> None:
     if not passes(session, section):
         return
     service = session.service
-    if not service.is_checked(session.stream.peer.address):
-        if service.may_relay_from(session.stream.peer.address):
-            session.wait(sign_and_take(session, section, octets, b""))
-        else:
-            take(session, section, Examined(octets=octets))
+    if service.options.mode is Mode.LMTP:  # from a host of ours that has examined it
+        take(session, section, Examined(octets=octets))
+        return
+    if service.may_relay_from(session.stream.peer.address):
+        session.wait(sign_and_take(session, section, service.examiner.without_forged(section), b""))
+        return
+    if not service.examiner.options.is_enabled:
+        take(session, section, Examined(octets=service.examiner.without_forged(section)))
         return
     mail = mail_of(session, section)
     if not is_quick(section):
         session.wait(examine_large(session, mail))
         return
     examiner = service.examiner
-    checks = examiner.begin(mail, examiner.prepare(mail), questions_left=session.dns_questions_left)
+    checks = examiner.begin(mail, examiner.prepare(mail))
     checked = checks.start(examiner.resolver.known)
     if checked is None:
         session.wait(examine(session, mail, checks))
@@ -101,7 +104,7 @@ async def examine_large(session: Session, mail: Mail) -> None:
     """As `received`, with the hashing left to a worker (P10)."""
     examiner = session.service.examiner
     prepared = await session.service.workers.run(partial(examiner.prepare, mail))
-    checks = examiner.begin(mail, prepared, questions_left=session.dns_questions_left)
+    checks = examiner.begin(mail, prepared)
     checked = checks.start(examiner.resolver.known)
     if checked is None:
         checked = await examiner.go_on(checks)
@@ -124,9 +127,14 @@ async def take_examined(session: Session, mail: Mail, checked: Checked) -> None:
 def conclude(session: Session, mail: Mail, checked: Checked) -> Examined | None:
     """What the checks found decides: None when the message is turned down."""
     examiner = session.service.examiner
-    session.dns_questions_left = max(0, session.dns_questions_left - checked.questions)
+    session.dns_questions_left -= checked.questions
     if checked.is_over_budget:
         session.limit("dns.per_message_max", checked.questions)
+    if checked.is_late:
+        session.limit("mailauth.deadline_s", examiner.options.checks.deadline_s)
+    if checked.unchecked:
+        most = examiner.options.checks.dkim.signatures_max
+        session.limit("mailauth.signatures_max", most + checked.unchecked)
     examined = examiner.examined(mail, checked)
     judgement = examined.judgement
     examiner.on_checked(
@@ -194,8 +202,9 @@ async def submit(session: Session, octets: bytes, principal: Principal) -> None:
     if not are_own:
         refuse(session, FROM_NOT_YOURS)
         return
+    kept = service.examiner.without_forged(section)
     added, mended = submission.mend(
-        section,
+        section if kept is octets else read_section(kept),
         host=service.options.host,
         queue_id=next_queue_id(session),
         at=service.clock.now(),

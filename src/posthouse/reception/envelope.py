@@ -25,6 +25,9 @@ LOGIN_FIRST: Final = Reply(530, "5.7.0", "Log in first")
 TLS_FIRST: Final = Reply(530, "5.7.0", "Must issue a STARTTLS command first")
 NOT_YOURS: Final = Reply(553, "5.7.1", "This sender address is not yours")
 SESSION_OVER: Final = Reply(421, "4.3.2", "The session is too old, please connect again")
+DNS_SPENT: Final = Reply(
+    421, "4.7.0", "Checking your mail took too many DNS questions, please connect again"
+)
 CLOSING: Final = Reply(421, "4.3.2", "Closing for a restart, please try again soon")
 
 
@@ -64,6 +67,9 @@ def cannot_take(session: Session, event: SenderOffered) -> Reply | None:
     if service.clock.monotonic_s() - session.opened_s > options.session_s:
         session.limit("smtp.session_s", options.session_s)
         return SESSION_OVER
+    if session.dns_questions_left <= 0:
+        session.limit("dns.per_session_max", service.examiner.options.questions_per_session_max)
+        return DNS_SPENT
     if service.is_draining:
         return CLOSING
     if not room.is_writable:

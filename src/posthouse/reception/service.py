@@ -18,7 +18,6 @@ from posthouse.observe import events
 from posthouse.observe.limits import LimitWatch
 from posthouse.observe.log import Log
 from posthouse.observe.metrics import Metrics
-from posthouse.protocol.smtp.limits import Mode
 from posthouse.queue.dsn import Notices
 from posthouse.reception.authentication import Examiner
 from posthouse.reception.options import Options
@@ -144,14 +143,6 @@ class Service:
             return False
         address = ipaddress.ip_address(peer)
         return any(address in network for network in self.relay_networks)
-
-    def is_checked(self, peer: str) -> bool:
-        """Whether a message from there is examined: strangers' mail on port 25 is."""
-        return (
-            self.options.mode is Mode.MX
-            and self.examiner.options.is_enabled
-            and not self.may_relay_from(peer)
-        )
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self.tasks.create_task(self._guarded(work))

@@ -91,12 +91,12 @@ class Others:
         self.mail_dkim.close()
 
 
-@pytest.fixture(scope="module")
 def now() -> int:
     """The peers have no clock but the machine's, so everybody goes by it."""
     return int(time.time())
 
 
+@pytest.fixture(scope="module")
 def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Others]:
     made = Others(tmp_path_factory.mktemp("dkim"))
     yield made

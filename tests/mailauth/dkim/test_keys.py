@@ -105,7 +105,7 @@ BAD = [
     (rsa_record(ODD, 1), "RSA key"),  # H42
     (rsa_record(ODD, 65536), "RSA key"),  # H42
     (rsa_record(ODD, 2), "RSA key"),
-    (rsa_record(ODD, (1 << 64) + 1), "has over 64 bits"),  # H42: it would only cost
+    (rsa_record(ODD, (1 << 64) + 1), "has over 32 bits"),  # H42: it would only cost
     (rsa_record(0, 3), "no RSA key"),
     ("p=" + b64encode(b"0" * 5000).decode(), "more than any RSA key"),
     ("p=" + "A" * 70_000, "longer than 65535"),  # H42

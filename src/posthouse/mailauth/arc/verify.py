@@ -46,6 +46,10 @@ NAMES: Final = frozenset({RESULTS, MESSAGE_SIGNATURE, SEAL})
 _RELAXED: Final = Canonicalization.RELAXED
 
 
+RECORDS_MAX: Final = 2
+"""Key records of one name that are tried; fifty seals by fifty names are enough work."""
+
+
 class Set(msgspec.Struct, frozen=True):
     """One ARC set whose fields could be read, with the hash its seal was made of."""
 
@@ -239,7 +243,7 @@ def _verified(
             answer.detail or "the DNS does not answer"
         )
     why = "there is no key for it"
-    for record in answer.records[: dkim.RECORDS_MAX]:
+    for record in answer.records[:RECORDS_MAX]:
         key = dkim.usable_key(record, algorithm, options)
         if isinstance(key, Unusable):
             why = key.reason

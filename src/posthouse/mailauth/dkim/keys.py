@@ -30,8 +30,8 @@ RECORD_OCTETS_MAX: Final = 65_535
 ED25519_OCTETS: Final = 32
 _KEY_OCTETS_MAX: Final = 4096
 """Of a public key, so that nothing huge is given to OpenSSL; RSA of 16,384 bits has 2,100."""
-_EXPONENT_BITS_MAX: Final = 64
-"""A larger one only makes verifying dear; OpenSSL has the same bound for large keys."""
+_EXPONENT_BITS_MAX: Final = 32
+"""A larger one only makes verifying dear; nearly everybody's is 65537."""
 SHOWN_OCTETS_MAX: Final = 1024
 _CACHED_OCTETS_MAX: Final = 4096
 _CACHE_RECORDS: Final = 2048
