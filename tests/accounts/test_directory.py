@@ -204,3 +204,13 @@ def test_accounts_drawn_alike_in_another_script_are_refused(store: SqliteStore) 
             store.write_now(lambda tx, name=name: add_account(tx, name))
     # In another domain it is another address, and nobody mistakes the domains.
     store.write_now(lambda tx: add_account(tx, "сосо@bücher.example"))
+
+
+async def test_the_postmaster_of_our_host_name_is_reached_and_nobody_else_there(
+    store: SqliteStore,
+) -> None:  # RFC 5321 §4.5.1
+    options = Options(host="mail.example.org")
+    asked = [Address("PostMaster", "mail.example.org"), Address("you", "mail.example.org")]
+    postmaster, other = await store.read(lambda tx: [look_up(tx, one, options) for one in asked])
+    assert (postmaster.standing, len(postmaster.local)) == (Standing.LOCAL, 1)
+    assert other.standing is Standing.FOREIGN

@@ -42,6 +42,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     members_max: int = 1_000
     own_literals: frozenset[str] = frozenset()
     """Address literals that name this host; only postmaster lives there."""
+    host: str = ""
+    """Our host name: its postmaster is reached, whether mail for the name is ours or not, as our
+    reports and notices are from there."""
     report_local_parts: frozenset[str] = frozenset({"dmarc-reports", "tls-reports"})
     """Folded. Each domain of ours takes DMARC and TLS reports about itself at these, without an
     account or alias for it."""
@@ -126,7 +129,8 @@ class _Walk:
             return self._postmaster(None) if local_part == POSTMASTER else Standing.UNKNOWN
         domain = rows.domain_by_name(self._tx, address.domain)
         if domain is None:
-            return Standing.FOREIGN
+            is_own = address.domain == self._options.host and local_part == POSTMASTER
+            return self._postmaster(None) if is_own else Standing.FOREIGN
         candidates = self._candidates(local_part)
         is_report = not self._options.report_local_parts.isdisjoint(candidates)
         if is_report:

@@ -62,6 +62,7 @@ def directory_options(config: Config, *, own_addresses: frozenset[str]) -> direc
         alias_depth_max=config.route.alias_depth_max,
         members_max=config.route.members_max,
         own_literals=frozenset(literals),
+        host=config.node.hostname.lower(),
         report_local_parts=report_local_parts(config),
     )
 

@@ -37,6 +37,7 @@ def reporting_options(config: Config) -> reporting.Options:
         results_max=reports.results_max,
         keep_s=reports.keep_days * 86_400.0,
         stored_max=reports.stored_max,
+        unproven_max=reports.unproven_max,
         limits=reporting.Limits(
             packed_octets_max=reports.packed_octets_max,
             unpacked_octets_max=reports.unpacked_octets_max,
@@ -50,4 +51,4 @@ def _sender(text: str, host: str) -> Address:
     try:
         return parse_mailbox(text)
     except AddressError:  # not set; what is set was checked with the config
-        return Address("noreply-dmarc", host)
+        return Address("postmaster", host)

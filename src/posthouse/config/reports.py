@@ -66,7 +66,7 @@ class Reports(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         text(
             "What reports are sent from. Its domain needs a DKIM key here, or others will not"
             " believe them.",
-            computed="noreply-dmarc at node.hostname",
+            computed="postmaster at node.hostname, which reaches the first account",
         ),
     ] = ""
     interval_s: Annotated[
@@ -121,6 +121,14 @@ class Reports(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         count(
             "Reports that came and are kept, of all domains together.",
             high=10_000_000,
-            reached="the oldest go",
+            reached="the oldest go, first of those that proved nothing",
         ),
     ] = 100_000
+    unproven_max: Annotated[
+        int,
+        count(
+            "Of these, reports that could not be read or whose mail did not prove whom it is from.",
+            high=10_000_000,
+            reached="the oldest of them go",
+        ),
+    ] = 10_000
