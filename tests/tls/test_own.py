@@ -20,7 +20,7 @@ from posthouse.config import build_acme, schema
 from posthouse.config.schema import Config, Service
 from posthouse.kernel.errors import UserError
 from posthouse.sim.lab import Lab, LabNode
-from posthouse.tls.acme.folder import About
+from posthouse.tls.acme.folder import About, Status
 from posthouse.tls.acme.trouble import OrderFailed
 from posthouse.tls.certificates import CertificateFiles
 from posthouse.tls.self_signed import make_self_signed
@@ -198,6 +198,20 @@ async def test_postmaster_gets_mail_when_a_certificate_is_about_to_expire() -> N
             assert words in message
         assert b"Auto-Submitted: auto-generated" in message and b"Return-Path: <>" in message
         assert told(node, "certificate.expiring")[0]["name"] == HOST
+
+
+async def test_postmaster_gets_one_mail_about_names_that_never_had_a_certificate() -> None:
+    async with Lab(domains=DOMAINS, change=with_acme) as lab:
+        node = lab.node("north")
+        since = datetime(2026, 6, 1, tzinfo=UTC)
+        status = Status(failures=5, failing_since=since, problem="no way", hint="open port 80")
+        names = {f"n{number}.north.example": status for number in range(25)}
+        assert await node.node.own_certificates.missing({HOST: status} | names)
+        [message] = await lab.inbox("ada@north.example", count=1)
+        assert f"Subject: No certificate yet for {HOST} and 25 more".encode() in message
+        assert message.count(b"What to do: open port 80") == 20 and b"... and 6 more" in message
+        assert b"5 attempts" in message and b"certificate obtain" in message
+        assert told(node, "certificate.missing")[0]["name"] == HOST
 
 
 async def test_failures_and_expiry_are_in_the_metrics_and_the_log() -> None:

@@ -290,10 +290,11 @@ def _missing_text(config: Config, names: Mapping[str, Status]) -> str:
             text += f"        What to do: {status.hint}\n"
     if len(names) > NAMES_TOLD_MAX:
         text += f"    ... and {len(names) - NAMES_TOLD_MAX} more\n"
+    first = next(iter(names))
     return text + (
         "\nIt is tried again by itself. `posthouse certificate list` shows where each stands,\n"
-        f"`posthouse certificate obtain {next(iter(names))}` tries at once and says what went wrong."
-        "\nWhile they are missing you are told again at most once a week.\n"
+        f"`posthouse certificate obtain {first}` tries at once and says what went wrong.\n"
+        "While they are missing you are told again at most once a week.\n"
     )
 
 

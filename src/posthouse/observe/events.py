@@ -77,6 +77,9 @@ CERTIFICATE_FAILED: Final = _error(
 CERTIFICATE_EXPIRING: Final = _error(
     "certificate.expiring", "Renewals fail and little time is left: name, expires, detail."
 )
+CERTIFICATE_MISSING: Final = _error(
+    "certificate.missing", "No first certificate after many attempts: name, since, detail."
+)
 CERTIFICATE_WAITS: Final = _info(
     "certificate.waits", "An order or a new key waits for something in the DNS: name, detail."
 )

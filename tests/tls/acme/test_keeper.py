@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from posthouse.sim.chance import SeededChance
 from posthouse.sim.dns import DnsFault, ZoneResolver, Zones
 from posthouse.tls.acme import keeper as keepers
 from posthouse.tls.acme.authority import Proof, Window
-from posthouse.tls.acme.folder import AcmeFolder
+from posthouse.tls.acme.folder import AcmeFolder, Status
 from posthouse.tls.acme.keeper import Keeper
 from posthouse.tls.acme.keys import new_key
 from posthouse.tls.acme.options import KeyKind, Kind, Options, Wanted
@@ -106,6 +106,7 @@ class Told:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.is_heard = True
 
     def obtained(self, name: str, files: CertificateFiles, *, not_after: datetime) -> None:
         self.lines.append(f"obtained {name}")
@@ -119,8 +120,13 @@ class Told:
     def wished(self, name: str, at: datetime, explanation: str) -> None:
         self.lines.append(f"wished {name} {explanation}")
 
-    async def expiring(self, name: str, not_after: datetime, failure: UserError) -> None:
+    async def expiring(self, name: str, not_after: datetime, failure: UserError) -> bool:
         self.lines.append(f"mail {name}: {failure.text}")
+        return self.is_heard
+
+    async def missing(self, names: Mapping[str, Status]) -> bool:
+        self.lines.append(f"missing {' '.join(names)}")
+        return self.is_heard
 
 
 class House:
@@ -216,6 +222,58 @@ async def test_postmaster_is_told_once_a_day_when_little_time_is_left(house: Hou
     assert 7 <= mails <= 10
 
 
+async def test_a_first_certificate_that_cannot_be_had_is_told_and_again_each_week(
+    house: House,
+) -> None:
+    house.authority.failure = OrderFailed("no way")
+    await house.look()
+    told = []
+    for minutes in range(0, 30 * 1440, 30):
+        if "missing mail.example.org" in await house.later(timedelta(minutes=30)):
+            told.append(minutes / 60)
+            assert house.folder.status(HOST.name).failures >= 5
+    assert 2 <= told[0] <= 6 and len(told) == 5
+    assert all(b - a == 7 * 24 for a, b in itertools.pairwise(told))
+    house.authority.failure = None
+    house.clock.at += 2 * DAY
+    assert await house.look() == ["obtained mail.example.org"]
+    house.authority.failure = OrderFailed("no way")
+    house.clock.at += 70 * DAY
+    said = [line for _ in range(90) for line in list(await house.later(timedelta(hours=2)))]
+    assert not any(line.startswith("missing") for line in said), "that is told as expiring"
+
+
+async def test_after_a_day_few_failures_are_told_too(house: House) -> None:
+    house.authority.failure = OrderFailed("too many", retry_after_s=200 * 3600.0)
+    assert len(await house.look()) == 1
+    assert await house.later(timedelta(hours=23)) == []
+    assert await house.later(timedelta(hours=1)) == ["missing mail.example.org"]
+    assert await house.later(5 * DAY) == []
+
+
+async def test_names_that_lack_certificates_are_told_together_until_somebody_hears(
+    house: House,
+) -> None:
+    other = Wanted(name="mta-sts.example.org", is_optional=True)
+    house.zones.add(other.name, "A", "192.0.2.1")
+    house.authority.failure = OrderFailed("no way", retry_after_s=600 * 3600.0)
+    await house.look()
+    house.clock.at += timedelta(hours=20)
+    await house.look(HOST, other)
+    house.clock.at += timedelta(hours=4)
+    house.told.is_heard = False  # the store is full, say
+    for _ in range(2):
+        assert await house.look(HOST, other) == [f"missing {HOST.name} {other.name}"]
+        assert await house.look(HOST, other) == []
+        house.clock.at += timedelta(hours=1)
+    house.told.is_heard = True
+    await house.look(HOST, other)
+    house.clock.at += 2 * DAY
+    assert await house.look(HOST, other) == [], "the other one was in the same mail"
+    await house.keeper.attempt(HOST.name)  # by hand: who asks hears it
+    assert house.told.lines == ["failed mail.example.org: no way"]
+
+
 async def test_rate_limits_are_obeyed(house: House) -> None:
     house.authority.failure = OrderFailed("too many", retry_after_s=10 * 3600.0)
     assert len(await house.look()) == 1
@@ -273,7 +331,8 @@ async def test_a_certificate_with_another_key_or_name_is_refused(house: House) -
     house.keeper = house.made(
         house.keeper.options, first_key=lambda name: (house.folder.root / "k").read_bytes()
     )
-    [said] = await house.later(DAY)
+    [said, missing] = await house.later(DAY)
+    assert missing == "missing mail.example.org"
     assert "is not for mail.example.org" in said
 
 

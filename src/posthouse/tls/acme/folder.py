@@ -49,6 +49,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """When something is tried again; None is at once."""
     failures: int = 0
     """Attempts in a row that failed."""
+    failing_since: datetime | None = None
+    """When the first of them failed."""
     problem: str = ""
     hint: str = ""
     ask_at: datetime | None = None

@@ -33,6 +33,13 @@ POLL_S_MAX: Final = 5.0
 WAIT_FOR_DNS: Final = timedelta(minutes=10)
 """Between looks for a name or record that nobody has published yet."""
 TOLD_EVERY: Final = timedelta(days=1)
+MISSING_FAILURES: Final = 5
+MISSING_FOR: Final = timedelta(days=1)
+"""A first certificate that fails so often, or for so long, is told to a person; then at most each
+`MISSING_TOLD_EVERY`."""
+MISSING_TOLD_EVERY: Final = timedelta(days=7)
+UNHEARD_FOR: Final = timedelta(hours=1)
+"""Until telling is tried again, where there is no postmaster yet or the store failed."""
 
 
 class Observer(Protocol):
@@ -46,7 +53,13 @@ class Observer(Protocol):
 
     def wished(self, name: str, at: datetime, explanation: str) -> None: ...
 
-    async def expiring(self, name: str, not_after: datetime, failure: UserError) -> None: ...
+    async def expiring(self, name: str, not_after: datetime, failure: UserError) -> bool:
+        """Returns whether somebody was told."""
+        ...
+
+    async def missing(self, names: Mapping[str, Status]) -> bool:
+        """Names that fail and never had a certificate. Returns whether somebody was told."""
+        ...
 
 
 def open_authority(options: Options, folder: AcmeFolder, workers: Workers) -> Authority:
@@ -92,6 +105,8 @@ class Keeper:
         self._chance = chance
         self._observer = observer
         self._first_key = first_key
+        self._tell_at: datetime | None = None
+        """When telling of missing ones is tried again after it failed."""
 
     # --- what is due ---
 
@@ -106,6 +121,7 @@ class Keeper:
         for item in names.values():
             await self._look_at(item)
             await asyncio.sleep(0)  # a thousand names are no hold-up
+        await self._tell_missing(names)
 
     async def _look_at(self, wanted: Wanted) -> None:
         name, now = wanted.name, self._clock.now()
@@ -204,6 +220,26 @@ class Keeper:
             looked_at=now,
         )
         return sight.is_ready
+
+    # --- what a person is told ---
+
+    async def _tell_missing(self, names: Iterable[str]) -> None:
+        """All names without a certificate at once, when one of them is worth telling: a hundred
+        domains behind a closed port are one mail."""
+        now = self._clock.now()
+        if self._tell_at is not None and now < self._tell_at:
+            return
+        lacking: dict[str, Status] = {}
+        for name in names:
+            if self.folder.files(name) is None and (status := self.folder.status(name)).failures:
+                lacking[name] = status
+        if not any(_is_worth_telling(status, now) for status in lacking.values()):
+            return
+        if not await self._observer.missing(lacking):
+            self._tell_at = now + UNHEARD_FOR
+            return
+        for name in lacking:
+            self._change(name, told_at=now)
 
     # --- one order ---
 
@@ -347,11 +383,11 @@ class Keeper:
             and not_after - now < left_max
             and (told_at is None or now - told_at >= TOLD_EVERY)
         ):
-            await self._observer.expiring(name, not_after, failure)
-            told_at = now
+            told_at = now if await self._observer.expiring(name, not_after, failure) else told_at
         self._change(
             name,
             failures=failures,
+            failing_since=status.failing_since or now,
             next_at=next_at,
             problem=failure.text,
             hint=failure.hint,
@@ -364,3 +400,11 @@ class Keeper:
         status = msgspec.structs.replace(self.folder.status(name), **changes)
         self.folder.put_status(name, status)
         return status
+
+
+def _is_worth_telling(status: Status, now: datetime) -> bool:
+    """Of a name that fails and never had a certificate."""
+    if status.told_at is not None and now - status.told_at < MISSING_TOLD_EVERY:
+        return False
+    since = status.failing_since or now
+    return status.failures >= MISSING_FAILURES or now - since >= MISSING_FOR
