@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from posthouse.config.limits import limit_names
 from posthouse.kernel.ids import BlobId
 from posthouse.kernel.ports import Fetched, FetchFailed, FetchTrouble
 from posthouse.observe.limits import LimitWatch
@@ -62,10 +63,8 @@ class House:
             unix_us=world.clock.unix_us,
             options=LogOptions(format=LogFormat.JSON),
         )
-        # Numbers of limits are settings' names; any will do here.
-        self.limits = LimitWatch(
-            self.log, Metrics(frozenset({"reports.rows_max", "reports.results_max"}))
-        )
+        self.metrics = Metrics(limit_names())
+        self.limits = LimitWatch(self.log, self.metrics)
         self.collector = Collector(
             options,
             store=self.store,
@@ -75,7 +74,12 @@ class House:
         )
         self.sender = self.new_sender()
         self.intake = Intake(
-            options, store=self.store, clock=world.clock, workers=self.workers, log=None
+            options,
+            store=self.store,
+            clock=world.clock,
+            workers=self.workers,
+            log=None,
+            limits=self.limits,
         )
         self.failures = FailureReporter(
             options,
@@ -117,6 +121,13 @@ class House:
 
     def addresses(self) -> list[list[str]]:
         return [[recipient.address for recipient in found] for found, _ in self.mails()]
+
+    def reached(self) -> dict[str, int]:
+        """Limits that were reached, and how often. Each time left a line."""
+        counts = {name: int(self.metrics.limits[name].total) for name in limit_names()}
+        found = {name: count for name, count in counts.items() if count}
+        assert sum(found.values()) == sum(b"limit.reached" in line for line in self.lines)
+        return found
 
     def zone(self, name: str, *texts: str) -> None:
         for text in texts:

@@ -206,7 +206,9 @@ def inbox_mail(
                     ),
                 ),
                 size=len(octets),
-                decision=msgspec.json.encode({"session": {}, "findings": findings}),
+                decision=msgspec.json.encode(
+                    {"session": {"peer": "192.0.2.7", "trace": "t1"}, "findings": findings}
+                ),
             ),
         )
 
@@ -299,13 +301,15 @@ def test_a_forged_report_cannot_keep_the_real_one_out(tmp_path: Path) -> None:
 
 def test_old_and_surplus_reports_go_and_their_mail_with_them(tmp_path: Path) -> None:  # P9
     async def main(world: World) -> None:
-        house = House(tmp_path, world, msgspec.structs.replace(OPTIONS, stored_max=3))
+        options = msgspec.structs.replace(OPTIONS, stored_max=9, unproven_max=3)
+        house = House(tmp_path, world, options)
         for n in range(6):
             inbox_mail(house, b"nothing %d" % n, f"q{n}")
         await house.intake.read_all()
         await house.intake.prune()
         assert [r.report_id for r in house.store.read_now(reports)] == ["q3", "q4", "q5"]
         assert sum(house.store.read_now(blob_refs)) == 3
+        assert house.reached() == {"reports.unproven_max": 1}
         await world.clock.sleep(OPTIONS.keep_s + 1)
         await house.intake.prune()
         assert house.store.read_now(reports) == []
@@ -314,12 +318,83 @@ def test_old_and_surplus_reports_go_and_their_mail_with_them(tmp_path: Path) -> 
     run_virtual(main)
 
 
-def test_a_bomb_in_the_inbox_ends_as_unread(tmp_path: Path) -> None:  # H40
+def report_mail(number: int) -> bytes:
+    return MAIL.replace(b"<report_id>1<", b"<report_id>%d<" % number)
+
+
+def test_a_stranger_cannot_push_out_reports_of_a_known_sender(tmp_path: Path) -> None:  # P9
+    async def main(world: World) -> None:
+        options = msgspec.structs.replace(OPTIONS, stored_max=8, unproven_max=2)
+        house = House(tmp_path, world, options)
+        for n in range(4):
+            inbox_mail(house, report_mail(n), f"real{n}", (dmarc("pass"),))
+        for n in range(20):
+            octets = report_mail(100 + n) if n % 2 else b"nothing"
+            inbox_mail(house, octets, f"forged{n}", (dmarc("fail"),))
+        # It proved who it is from, but anybody can send junk.
+        inbox_mail(house, b"nothing", "junk", (dmarc("pass"),))
+        await house.intake.read_all()
+        await house.intake.prune()
+        kept = [r.report_id for r in house.store.read_now(reports)]
+        assert kept == ["0", "1", "2", "3", "119", "junk"]
+        assert house.reached() == {"reports.stored_max": 1, "reports.unproven_max": 1}
+        assert sum(house.store.read_now(blob_refs)) == 1
+
+    run_virtual(main)
+
+
+def test_what_proved_nothing_goes_before_what_did(tmp_path: Path) -> None:
+    async def main(world: World) -> None:
+        options = msgspec.structs.replace(OPTIONS, stored_max=4, unproven_max=2)
+        house = House(tmp_path, world, options)
+        for n in range(3):
+            inbox_mail(house, report_mail(n), f"real{n}", (dmarc("pass"),))
+        for n in range(2):
+            inbox_mail(house, b"nothing", f"junk{n}")
+        await house.intake.read_all()
+        await house.intake.prune()
+        found = [r.report_id for r in house.store.read_now(reports)]
+        assert found == ["0", "1", "2", "junk1"]
+        for n in range(3, 6):
+            inbox_mail(house, report_mail(n), f"real{n}", (dmarc("pass"),))
+        await house.intake.read_all()
+        await house.intake.prune()
+        found = [r.report_id for r in house.store.read_now(reports)]
+        assert found == ["2", "3", "4", "5"]
+        assert house.reached() == {"reports.stored_max": 2}
+        await house.intake.prune()  # exactly as many as may be
+        assert house.reached() == {"reports.stored_max": 2}
+
+    run_virtual(main)
+
+
+def test_the_database_finds_what_proved_nothing_without_looking_at_all(tmp_path: Path) -> None:
+    async def main(world: World) -> None:
+        house = House(tmp_path, world)
+        plan = house.store.read_now(
+            lambda tx: tx.all(
+                f"EXPLAIN QUERY PLAN SELECT id FROM report_in WHERE {rows._UNPROVEN}"
+                " ORDER BY id LIMIT 9"
+            )
+        )
+        assert "report_in_unproven" in plan[0][3]
+
+    run_virtual(main)
+
+
+def test_a_bomb_in_the_inbox_ends_as_unread_and_counts(tmp_path: Path) -> None:  # H40
     async def main(world: World) -> None:
         house = House(tmp_path, world)
         inbox_mail(house, gzip.compress(b"<feedback>" + b" " * (50 << 20), 9))
         await house.intake.read_all()
         (report,) = house.store.read_now(reports)
         assert report.kind is ReportKind.UNREAD
+        assert house.reached() == {"reports.ratio_max": 1}
+        (line,) = (msgspec.json.decode(each) for each in house.lines)
+        assert (line["name"], line["value"], line["peer"]) == (
+            "reports.ratio_max",
+            200,
+            "192.0.2.7",
+        )
 
     run_virtual(main)

@@ -170,6 +170,36 @@ def test_each_bound_is_named_when_it_is_met() -> None:  # H40
     ))  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("octets", "limits", "expected"),
+    [
+        (XML, Limits(packed_octets_max=50), ("reports.packed_octets_max", 50, len(XML))),
+        (gzip.compress(XML), Limits(unpacked_octets_max=50),
+         ("reports.unpacked_octets_max", 50, len(XML))),
+        (XML.replace(RECORD, RECORD * 3), Limits(records_max=2), ("reports.records_max", 2, 3)),
+        (TLS, Limits(records_max=2), ("reports.records_max", 2, TLS.count(b"{"))),
+        (b"From: a@b\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\n<html/>\r\n"
+         b"--x\r\n\r\n" + TLS + b"\r\n--x--\r\n", Limits(records_max=2),
+         ("reports.records_max", 2, TLS.count(b"{"))),
+    ],
+)  # fmt: skip
+def test_a_limit_that_ends_the_reading_is_told_by_its_name(
+    octets: bytes, limits: Limits, expected: tuple[str, int, int]
+) -> None:  # H40
+    found = read_report(octets, limits)
+    assert isinstance(found, Unread) and found.overrun is not None, found
+    assert (found.overrun.name, found.overrun.value, found.overrun.observed) == expected
+
+
+def test_the_ratio_is_told_as_it_was_met() -> None:  # H40
+    bomb = gzip.compress(b"<feedback>" + b" " * (4 << 20), 9)
+    found = read_report(bomb, Limits(ratio_max=100))
+    assert isinstance(found, Unread) and found.overrun is not None
+    assert (found.overrun.name, found.overrun.value) == ("reports.ratio_max", 100)
+    assert 100 < found.overrun.observed < 1100
+    assert read_report(b"\x1f\x8b") == Unread("the compressed file is cut off")  # no limit
+
+
 def test_a_long_value_is_cut_and_many_results_are_not_all_kept() -> None:
     long = XML.replace(b">x<", b">" + b"y" * 100_000 + b"<")
     report = read_report(long)

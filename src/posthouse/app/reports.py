@@ -59,7 +59,13 @@ class Reports:
 
         self.collector = Collector(options, store=store, clock=clock, log=log, limits=limits)
         self.intake = Intake(
-            options, store=store, clock=clock, workers=workers, log=log, leisure=world.leisure
+            options,
+            store=store,
+            clock=clock,
+            workers=workers,
+            log=log,
+            limits=limits,
+            leisure=world.leisure,
         )
         self.sender = Sender(
             options,

@@ -17,6 +17,7 @@ from posthouse.kernel.finding import Finding
 from posthouse.kernel.ports import Clock, Workers
 from posthouse.net.workers import WorkersBusy
 from posthouse.observe import events
+from posthouse.observe.limits import LimitWatch
 from posthouse.observe.log import Log
 from posthouse.queue.item import Origin as MailOrigin
 from posthouse.reporting import keep
@@ -39,9 +40,15 @@ TOO_LONG: Final = "reading it takes too long"
 DAMAGED: Final = "the mail is damaged on our disk"
 
 
-class _Decision(msgspec.Struct):
-    """What we want of a decision record (reception's): its findings."""
+class _Session(msgspec.Struct):
+    peer: str = ""
+    trace: str = ""
 
+
+class _Decision(msgspec.Struct):
+    """What we want of a decision record (reception's): who brought the mail, and its findings."""
+
+    session: _Session = msgspec.field(default_factory=_Session)
     findings: tuple[Finding, ...] = ()
 
 
@@ -49,7 +56,7 @@ class _Mail(msgspec.Struct, frozen=True):
     octets: bytes | None
     """None when it is damaged."""
     origin: str
-    decision: bytes
+    decision: _Decision
 
 
 class Intake:
@@ -63,6 +70,7 @@ class Intake:
         clock: Clock,
         workers: Workers,
         log: Log | None,
+        limits: LimitWatch | None = None,
         leisure: float = 1.0,
     ) -> None:
         """Args:
@@ -73,6 +81,7 @@ class Intake:
         self._clock = clock
         self._workers = workers
         self._log = log
+        self._limits = limits
         self._leisure = leisure
         self._tries: dict[int, int] = {}
 
@@ -134,6 +143,8 @@ class Intake:
         is_new = await self._store.submit(partial(_settle, row, report), octets=len(report.report))
         if is_new and self._log is not None:
             self._tell(row, report, read)
+        if is_new and isinstance(read, Unread):
+            self._tell_overrun(read, found.decision.session)
         return True
 
     def _tell(self, row: InboxRow, report: rows.ReportRow, read: Read) -> None:
@@ -150,28 +161,57 @@ class Intake:
             authenticated=report.is_authenticated,
         )
 
+    def _tell_overrun(self, read: Unread, session: _Session) -> None:
+        overrun = read.overrun
+        if overrun is not None and self._limits is not None:
+            self._limits.reached(
+                overrun.name,
+                value=overrun.value,
+                observed=overrun.observed,
+                peer=session.peer,
+                trace=session.trace,
+            )
+
     async def prune(self) -> None:
         """Forget reports that are too old, or too many. Raises Fault."""
-        before = self._clock.unix_us() - int(self._options.keep_s * US)
-        unit = partial(
-            rows.remove_reports,
-            received_before=before,
-            above=self._options.stored_max,
+        options = self._options
+        before = self._clock.unix_us() - int(options.keep_s * US)
+        old = partial(rows.remove_old_reports, received_before=before, limit=PRUNED_AT_ONCE)
+        while await self._store.submit(old) == PRUNED_AT_ONCE:
+            pass
+        surplus = partial(
+            rows.remove_surplus_reports,
+            above=options.stored_max,
+            unproven_above=options.unproven_max,
             limit=PRUNED_AT_ONCE,
         )
-        while await self._store.submit(unit) == PRUNED_AT_ONCE:
-            pass
+        first = found = await self._store.submit(surplus)
+        while found.removed == PRUNED_AT_ONCE:
+            found = await self._store.submit(surplus)
+        self._tell_surplus("reports.stored_max", options.stored_max, first.total)
+        self._tell_surplus("reports.unproven_max", options.unproven_max, first.unproven)
+
+    def _tell_surplus(self, name: str, value: int, observed: int) -> None:
+        if observed > value and self._limits is not None:
+            self._limits.reached(name, value=value, observed=observed)
 
 
 def _mail(row: InboxRow, tx: Transaction) -> _Mail:
     message = queue_rows.message_by_queue_id(tx, row.queue_id)
-    decision = b"{}" if message is None else queue_rows.decision(tx, message.id)
+    decision = _Decision() if message is None else _decoded(queue_rows.decision(tx, message.id))
     origin = "" if message is None else message.origin
     try:
         octets = tx.blob(row.blob)
     except BlobDamaged:
         return _Mail(None, origin, decision)
     return _Mail(octets, origin, decision)
+
+
+def _decoded(octets: bytes) -> _Decision:
+    try:
+        return msgspec.json.decode(octets, type=_Decision)
+    except msgspec.MsgspecError:
+        return _Decision()
 
 
 def _settle(row: InboxRow, report: rows.ReportRow, tx: Transaction) -> bool:
@@ -192,10 +232,7 @@ def _sender(mail: _Mail, read: Read, host: str) -> tuple[str, bool]:
     """
     if mail.origin == MailOrigin.LOCAL.value:  # made by this server
         return host, True
-    try:
-        findings = msgspec.json.decode(mail.decision, type=_Decision).findings
-    except msgspec.MsgspecError:
-        return "", False
+    findings = mail.decision.findings
     passed = [finding for finding in findings if finding.result == "pass"]
     authors = [finding for finding in findings if finding.name == "dmarc"]
     # Of several author domains every one has to pass.

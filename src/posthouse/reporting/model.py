@@ -152,10 +152,21 @@ class FailureReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """The report's own Message-ID."""
 
 
-class Unread(msgspec.Struct, frozen=True):
+class Overrun(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit that was reached: what `LimitWatch.reached` wants to know of it."""
+
+    name: str
+    """The setting, "reports.ratio_max"."""
+    value: int
+    observed: int
+
+
+class Unread(msgspec.Struct, frozen=True, omit_defaults=True):
     """What could not be read as a report, and why, in words for people."""
 
     reason: str
+    overrun: Overrun | None = None
+    """The setting that ended the reading, if one did."""
 
 
 Report = AggregateReport | TlsReport | FailureReport
@@ -164,3 +175,10 @@ Read = Report | Unread
 
 class Unreadable(Exception):
     """Why something is not the report it was tried as; `str()` is for people."""
+
+    def __init__(self, reason: str, overrun: Overrun | None = None) -> None:
+        super().__init__(reason)
+        self.overrun = overrun
+
+    def unread(self) -> Unread:
+        return Unread(str(self), self.overrun)

@@ -46,6 +46,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Of one report that we make; the smallest sums are left out beyond that."""
     keep_s: float = 400 * 86_400.0
     stored_max: int = 100_000
+    unproven_max: int = 10_000
+    """Of the stored ones: unread, or of nobody knows whom."""
     limits: Limits = Limits()
 
     @property

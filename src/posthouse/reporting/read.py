@@ -48,14 +48,16 @@ def _read_mail(octets: bytes, limits: Limits) -> Read:
         try:
             return read_arf.read(root, found)
         except Unreadable as problem:
-            return Unread(str(problem))
+            return problem.unread()
     trouble: Unread | None = None
     for part in islice(_leaves(root), PARTS_MAX):
         content = mime.content(part, octets_max=limits.packed_octets_max + 1)
         read = _try_file(content, limits)
         if read is not None and not isinstance(read, Unread):
             return read
-        trouble = trouble or read
+        # What a limit ended might have been the report.
+        if trouble is None or (read is not None and read.overrun and not trouble.overrun):
+            trouble = read
     return trouble or Unread(NOTHING)
 
 
@@ -77,7 +79,7 @@ def _try_file(octets: bytes, limits: Limits) -> Read | None:
     try:
         return _read_file(octets if is_packed else octets.lstrip(_BLANKS), limits)
     except Unreadable as problem:
-        return Unread(str(problem))
+        return problem.unread()
 
 
 def _read_file(octets: bytes, limits: Limits) -> Report:

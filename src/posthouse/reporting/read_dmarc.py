@@ -13,6 +13,7 @@ from posthouse.reporting import read_xml
 from posthouse.reporting.model import (
     AggregateReport,
     DkimResult,
+    Overrun,
     PublishedPolicy,
     Reason,
     Record,
@@ -208,8 +209,12 @@ class _Handler:
         self._group = {}
 
     def _close_record(self) -> None:
-        if len(self._records) >= self._records_max:
-            raise Unreadable(f"the report has more than {self._records_max} records")
+        most = self._records_max
+        if len(self._records) >= most:
+            raise Unreadable(
+                f"the report has more than {most} records",
+                Overrun(name="reports.records_max", value=most, observed=most + 1),
+            )
         row = self._row
         header_from = row.get("identifiers/header_from") or row.get("identities/header_from", "")
         self._records.append(

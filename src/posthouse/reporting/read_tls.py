@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from posthouse.reporting.model import TlsFailure, TlsPolicy, TlsReport, Unreadable
+from posthouse.reporting.model import Overrun, TlsFailure, TlsPolicy, TlsReport, Unreadable
 
 JSON_OCTETS_MAX: Final = 10 * 1024 * 1024
 """It is read as a whole, so its bound is less than that of XML."""
@@ -76,8 +76,12 @@ def read(pieces: Iterable[bytes], *, records_max: int) -> TlsReport:
     """Raises Unreadable."""
     octets = _joined(pieces)
     # Each object costs a hundred octets or so; they are counted before any is made.
-    if octets.count(b"{") > records_max:
-        raise Unreadable(f"the report has more than {records_max} parts")
+    parts = octets.count(b"{")
+    if parts > records_max:
+        raise Unreadable(
+            f"the report has more than {records_max} parts",
+            Overrun(name="reports.records_max", value=records_max, observed=parts),
+        )
     try:
         found = _DECODER.decode(octets)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Generator, Iterator
 from typing import Final
 
-from posthouse.reporting.model import Unreadable
+from posthouse.reporting.model import Overrun, Unreadable
 from posthouse.reporting.options import Limits
 
 PIECE_OCTETS: Final = 64 * 1024
@@ -31,8 +31,12 @@ _HAS_DESCRIPTOR: Final = 0x08
 
 def unpacked(octets: bytes, limits: Limits) -> Iterator[bytes]:
     """The file in pieces; raises Unreadable, also after some of them."""
-    if len(octets) > limits.packed_octets_max:
-        raise Unreadable(f"it is larger than {limits.packed_octets_max} octets")
+    most = limits.packed_octets_max
+    if len(octets) > most:
+        raise Unreadable(
+            f"it is larger than {most} octets",
+            Overrun(name="reports.packed_octets_max", value=most, observed=len(octets)),
+        )
     if octets.startswith(GZIP):
         pieces = _gzip(octets)
     elif octets.startswith(ZIP):
@@ -44,13 +48,20 @@ def unpacked(octets: bytes, limits: Limits) -> Iterator[bytes]:
 
 def _bounded(pieces: Iterator[bytes], packed: int, limits: Limits) -> Iterator[bytes]:
     total = 0
-    most = max(RATIO_FLOOR_OCTETS, packed * limits.ratio_max)
+    most, ratio = limits.unpacked_octets_max, limits.ratio_max
+    most_by_ratio = max(RATIO_FLOOR_OCTETS, packed * ratio)
     for piece in pieces:
         total += len(piece)
-        if total > limits.unpacked_octets_max:
-            raise Unreadable(f"unpacked it is larger than {limits.unpacked_octets_max} octets")
         if total > most:
-            raise Unreadable(f"unpacked it is more than {limits.ratio_max} times as large")
+            raise Unreadable(
+                f"unpacked it is larger than {most} octets",
+                Overrun(name="reports.unpacked_octets_max", value=most, observed=total),
+            )
+        if total > most_by_ratio:
+            raise Unreadable(
+                f"unpacked it is more than {ratio} times as large",
+                Overrun(name="reports.ratio_max", value=ratio, observed=-(-total // packed)),
+            )
         yield piece
 
 

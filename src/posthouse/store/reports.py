@@ -98,14 +98,19 @@ class ReportRow(msgspec.Struct, frozen=True, kw_only=True):
     report: bytes = b""
 
 
+class Surplus(msgspec.Struct, frozen=True, kw_only=True):
+    """How many reports there were, and how many went because that was too many."""
+
+    total: int
+    unproven: int
+    removed: int
+
+
 # --- results ---
 
 
 def result_count(tx: Transaction, kind: ResultKind) -> int:
-    row = tx.one(f"SELECT count(*) FROM {_TABLES[kind]}")  # noqa: S608
-    assert row is not None
-    count: int = row[0]
-    return count
+    return _count(tx, f"SELECT count(*) FROM {_TABLES[kind]}")  # noqa: S608
 
 
 def add_results(
@@ -273,6 +278,9 @@ _REPORT: Final = (
     " received_at, total, blob_id"
 )
 
+_UNPROVEN: Final = "is_authenticated = 0 OR kind = 'unread'"
+"""As `report_in_unproven` has it: then the index serves."""
+
 
 def _report(row: Row) -> ReportRow:
     return ReportRow(
@@ -359,26 +367,51 @@ def report_by_id(tx: Transaction, report: int) -> ReportRow | None:
 
 
 def report_count(tx: Transaction) -> int:
-    row = tx.one("SELECT count(*) FROM report_in")
+    return _count(tx, "SELECT count(*) FROM report_in")
+
+
+def _count(tx: Transaction, query: str) -> int:
+    row = tx.one(query)
     assert row is not None
     count: int = row[0]
     return count
 
 
-def remove_reports(tx: Transaction, *, received_before: int, above: int, limit: int) -> int:
-    """Forget reports that came before a time, and the oldest where there are more than `above`.
-
-    Returns how many; call it again while that is `limit`.
-    """
-    surplus = max(0, report_count(tx) - above)
+def remove_old_reports(tx: Transaction, *, received_before: int, limit: int) -> int:
+    """How many went; call it again while that is `limit`."""
     found = tx.all(
         "SELECT id, blob_id FROM report_in WHERE received_at < ? ORDER BY id LIMIT ?",
         (received_before, limit),
     )
-    if len(found) < min(surplus, limit):
-        found = tx.all(
-            "SELECT id, blob_id FROM report_in ORDER BY id LIMIT ?", (min(surplus, limit),)
+    return _remove(tx, found)
+
+
+def remove_surplus_reports(
+    tx: Transaction, *, above: int, unproven_above: int, limit: int
+) -> Surplus:
+    """Forget the oldest reports where there are too many; call it again while `limit` of them went.
+
+    What is unread or came in a mail that proved nothing is from anybody: it has a share of its own,
+    and all of it goes before a report whose sender is known does.
+    """
+    total = report_count(tx)
+    unproven = _count(tx, f"SELECT count(*) FROM report_in WHERE {_UNPROVEN}")  # noqa: S608
+    go = max(unproven - unproven_above, min(total - above, unproven), 0)
+    found = tx.all(
+        f"SELECT id, blob_id FROM report_in WHERE {_UNPROVEN} ORDER BY id LIMIT ?",  # noqa: S608
+        (min(go, limit),),
+    )
+    others = min(total - above - go, limit - len(found))
+    if others > 0:
+        found += tx.all(
+            f"SELECT id, blob_id FROM report_in WHERE NOT ({_UNPROVEN}) ORDER BY id LIMIT ?",  # noqa: S608
+            (others,),
         )
+    return Surplus(total=total, unproven=unproven, removed=_remove(tx, found))
+
+
+def _remove(tx: Transaction, found: Sequence[Row]) -> int:
+    """Rows of (id, blob or None)."""
     for row, blob in found:
         if blob is not None:
             tx.release_blob(blob)
