@@ -19,6 +19,7 @@ from posthouse.net.limits import ConnectionLimits, Connections, WholeProcess
 from posthouse.net.listener import Listener, ListenerOptions
 from posthouse.net.world import SystemClock, SystemNetwork
 from posthouse.tls.certificates import CertificateFiles, Certificates
+from posthouse.web.autoconfig import Clients, MailServer, Protocol, Security
 from posthouse.web.door import Door, Options
 from posthouse.web.mta_sts import Policy, policy_id, policy_text
 from posthouse.web.wellknown import Sites, WellKnown
@@ -27,7 +28,14 @@ START = b"GET / HTTP/1.1\r\nHost: mail.example.org\r\n"
 SECOND = b"GET /x HTTP/1.1\r\nHost: mail.example.org\r\n\r\n"
 TEXT = policy_text(Policy(mode="enforce", mx=("mail.example.org",), max_age_days=7))
 TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
-SITES = Sites(hosts=frozenset({"mail.example.org"}), policies={"mta-sts.example.org": TEXT})
+SERVER = MailServer(
+    protocol=Protocol.IMAP, host="mail.example.org", port=993, security=Security.TLS
+)
+SITES = Sites(
+    hosts=frozenset({"mail.example.org"}),
+    policies={"mta-sts.example.org": TEXT},
+    clients=Clients(servers=(SERVER,), domains=frozenset({"example.org"}), host="mail.example.org"),
+)
 _numbers = itertools.count()
 
 
@@ -149,6 +157,32 @@ async def test_the_policy_is_served_by_https_under_its_own_host_only(house: Hous
     plain = await house.say(get(path, "mta-sts.example.org"))
     assert status(plain) == 301
     assert b"Location: https://mta-sts.example.org:8443/.well-known/mta-sts.txt\r\n" in plain
+
+
+async def test_mail_clients_are_told_their_settings_by_https_only(house: House) -> None:
+    asked = "/mail/config-v1.1.xml?emailaddress=ada%40example.org"
+    answer = await house.say(get(asked, "autoconfig.example.org"), secure=True)
+    assert status(answer) == 200 and b"Content-Type: text/xml; charset=utf-8\r\n" in answer
+    assert b"<hostname>mail.example.org</hostname>\n" in answer
+    assert answer.endswith(b"</clientConfig>\n")
+    plain = await house.say(get(asked, "autoconfig.example.org"))
+    assert status(plain) == 301 and b"<" not in plain
+    assert f"Location: https://autoconfig.example.org:8443{asked}\r\n".encode() in plain
+    odd = await house.say(get("/mail/config-v1.1.xml?a=//evil.example", "autoconfig.example.org"))
+    assert b":8443/mail/config-v1.1.xml\r\n" in odd and b"evil" not in odd
+    known = "/.well-known/autoconfig/mail/config-v1.1.xml"
+    assert status(await house.say(get(known, "example.org"), secure=True)) == 200
+    for secure in (False, True):
+        for host, path in (
+            ("example.net", known),
+            ("autoconfig.example.net", asked),
+            ("mail.example.org", known),
+            ("autoconfig.example.org", asked.replace("example.org", "example.net")),
+            ("autoconfig.example.org", "/mail/../mail/config-v1.1.xml"),
+            ("autoconfig.example.org", "/mail/config-v1.1.xml/"),
+            ("autoconfig.example.org", "/"),
+        ):
+            assert status(await house.say(get(path, host), secure=secure)) == 404, (host, path)
 
 
 def test_a_policy_has_the_form_and_bounds_of_its_rfc() -> None:

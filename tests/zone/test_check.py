@@ -9,13 +9,14 @@ import pytest
 import pytest_asyncio
 
 from posthouse.accounts import domain_keys
-from posthouse.config import build_keys, schema
+from posthouse.config import build_clients, build_keys, schema
 from posthouse.config.schema import Config, Service
 from posthouse.kernel.ports import Fetched, FetchFailed, FetchTrouble
 from posthouse.sim.dns import DnsFault, Zones
 from posthouse.sim.ground import Loopback
 from posthouse.sim.lab import Lab, LabNode
 from posthouse.tls.peers import Verifier
+from posthouse.web.autoconfig import client_config
 from posthouse.web.mta_sts import policy_text
 from posthouse.zone.check import check_domain
 from posthouse.zone.checked import Checked, Report, State
@@ -312,6 +313,47 @@ async def test_a_policy_that_cannot_be_fetched_or_names_another_host_is_found(
     assert other.words == "what is served there is not the policy of this server's config"
     house.fetch.pages[POLICY_URL] = Fetched(status=404, media_type="", octets=b"")
     assert "answers with 404" in of(await house.look(), "mta-sts", "policy at").words
+
+
+CLIENTS_URL = f"https://autoconfig.{DOMAIN}/mail/config-v1.1.xml"
+
+
+async def test_what_mail_clients_are_told_is_looked_at(house: House) -> None:
+    assert not [c for c in (await house.look()).checked if c.subject == "autoconfig"]
+    house.config = msgspec.structs.replace(  # beside what the laboratory opens on loopback
+        house.config,
+        listener=(
+            *house.config.listener,
+            schema.Listener(service=Service.POP3S, addresses=("0.0.0.0",), port=995),
+        ),
+    )
+
+    async def seen() -> tuple[State, str]:
+        found = of(await house.look(), "autoconfig")
+        assert found.wanted == (f"{HOST}.",)
+        return found.state, found.words
+
+    assert (await seen())[0] is State.ABSENT
+    await house.publish()
+    state, words = await seen()
+    assert state is State.WRONG and "nobody answers" in words
+    ours = client_config(DOMAIN, build_clients.mail_servers(house.config))
+    for octets, expected, part in (
+        (ours, State.RIGHT, "set themselves up"),
+        (ours.replace(b"995", b"996"), State.ADVICE, "not what this server would say"),
+        (b"<hostname>imap.example.net</hostname>", State.WRONG, f"does not name {HOST}"),
+    ):
+        page = Fetched(status=200, media_type="text/xml", octets=octets)
+        house.fetch.pages[CLIENTS_URL] = page
+        state, words = await seen()
+        assert state is expected and part in words
+    house.fetch.pages[CLIENTS_URL] = Fetched(status=404, media_type="", octets=b"")
+    assert "answers with 404" in (await seen())[1]
+    trouble = FetchFailed("no trusted root", FetchTrouble.TLS)
+    house.fetch.pages[CLIENTS_URL] = trouble
+    assert "a certificate for autoconfig.north.example is needed" in (await seen())[1]
+    house.zones.fault(f"autoconfig.{DOMAIN}", DnsFault.SERVFAIL)
+    assert of(await house.look(), "autoconfig").state is State.UNKNOWN
 
 
 async def test_an_enforced_policy_with_a_certificate_nobody_trusts_is_found(house: House) -> None:

@@ -15,9 +15,10 @@ from posthouse.kernel.ports import DnsAnswer, DnsStatus, SrvRecord, TlsaRecord
 from posthouse.mailauth import questions
 from posthouse.mailauth.spf.grammar import is_record
 from posthouse.tls.self_signed import make_self_signed
+from posthouse.zone.check_clients import judge_srv
 from posthouse.zone.check_host import judge_certificate
 from posthouse.zone.check_sender import count_lookups, judge_key
-from posthouse.zone.check_transport import judge_addresses, judge_srv, judge_tlsa
+from posthouse.zone.check_transport import judge_addresses, judge_tlsa
 from posthouse.zone.checked import State, listed
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)

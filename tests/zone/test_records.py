@@ -128,6 +128,18 @@ def test_only_what_is_served_is_told_to_mail_clients() -> None:
     ]
 
 
+def test_the_name_that_mail_clients_ask_is_there_where_it_is_answered() -> None:
+    web = schema.Web(is_enabled=True)
+    found = records(config(web=web), DOMAIN)
+    assert named(found, "autoconfig.example.org", "CNAME") == [f"{HOST}."]
+    [record] = [each for each in found if each.name == "autoconfig.example.org."]
+    assert "set themselves up" in record.why and record.need is Need.OPTIONAL
+    off = msgspec.structs.replace(web, serves_autoconfig=False)
+    only_mx = (schema.Listener(service=Service.MX),)
+    for other in (config(), config(web=off), config(web=web, listener=only_mx)):
+        assert named(records(other, DOMAIN), "autoconfig.example.org", "CNAME") == []
+
+
 def test_with_a_smart_host_its_senders_have_to_be_filled_in() -> None:
     relay = schema.Relay(smart_host=schema.SmartHost(host="out.example.net"))
     [spf] = named(records(config(relay=relay), DOMAIN), DOMAIN, "TXT")

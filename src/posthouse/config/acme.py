@@ -36,8 +36,9 @@ class Acme(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     is_enabled: Annotated[
         bool,
         choice(
-            "Obtain and renew certificates for `node.hostname`, `acme.names` and the policy hosts"
-            " of [mta_sts]. Where [tls] names a certificate, its names are left to it."
+            "Obtain and renew certificates for `node.hostname`, `acme.names`, the policy hosts of"
+            " [mta_sts] and `autoconfig.` in front of each domain. Where [tls]"
+            " names a certificate, its names are left to it."
         ),
     ] = False
     accepts_terms: Annotated[
@@ -111,14 +112,23 @@ class Acme(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """HTTP and HTTPS on ports 80 and 443: ACME's challenges and our MTA-STS policy. They are open
-    when [acme] or [web] is enabled, or a [[listener]] table asks for them."""
+    """HTTP and HTTPS on ports 80 and 443: ACME's challenges, our MTA-STS policy, and what mail
+    clients ask. They are open when [acme] or [web] is enabled, or a [[listener]] table asks for
+    them."""
 
     is_enabled: Annotated[bool, choice("Open ports 80 and 443 also without [acme].")] = False
     addresses: Annotated[
         tuple[str, ...],
         text("Addresses to listen on; empty means all.", kind=Kind.ADDRESS),
     ] = ()
+    serves_autoconfig: Annotated[
+        bool,
+        choice(
+            "Tell mail clients our host and ports, as"
+            " https://autoconfig.DOMAIN/mail/config-v1.1.xml. Set it to false where another server"
+            " does."
+        ),
+    ] = True
     request_s: Annotated[
         float,
         seconds(

@@ -8,7 +8,7 @@ from typing import Final
 
 from cryptography import x509
 
-from posthouse.config import build
+from posthouse.config import build, build_clients
 from posthouse.config.acme import AcmeChallenge
 from posthouse.config.schema import Config, Service
 from posthouse.dns import options as dns
@@ -22,6 +22,7 @@ from posthouse.tls.acme.options import KeyKind, Kind, Options, Wanted
 from posthouse.tls.self_signed import CHAIN_NAME
 from posthouse.tls.tlsa import published_set
 from posthouse.web import door
+from posthouse.web.autoconfig import autoconfig_host
 from posthouse.web.mta_sts import Policy, policy_host, policy_text
 from posthouse.web.wellknown import HTTPS_PORT, Sites
 
@@ -89,6 +90,8 @@ def wanted(config: Config, domains: Sequence[str]) -> tuple[Wanted, ...]:
     names = dict.fromkeys([config.node.hostname.lower(), *config.acme.names], False)
     for domain in published_domains(config, domains):
         names.setdefault(policy_host(domain), True)
+    for domain in autoconfig_domains(config, domains):
+        names.setdefault(autoconfig_host(domain), True)
     if (leaf := configured_leaf(config)) is not None:
         names = {name: optional for name, optional in names.items() if not _is_for(leaf, name)}
     return tuple(Wanted(name=name, is_optional=optional) for name, optional in names.items())
@@ -115,6 +118,12 @@ def published_domains(config: Config, domains: Sequence[str]) -> tuple[str, ...]
     return tuple(domain for domain in domains if not chosen or domain in chosen)
 
 
+def autoconfig_domains(config: Config, domains: Sequence[str]) -> tuple[str, ...]:
+    """Domains of ours whose mail clients are told how to set themselves up."""
+    is_served = config.web.serves_autoconfig and has_https(config)
+    return tuple(domains) if is_served and build_clients.mail_servers(config) else ()
+
+
 def has_https(config: Config) -> bool:
     return any(each.service is Service.HTTPS for each in config.listeners())
 
@@ -134,6 +143,7 @@ def sites(config: Config, domains: Sequence[str]) -> Sites:
     return Sites(
         hosts=frozenset({config.node.hostname.lower(), *config.acme.names}),
         policies={policy_host(domain): text for domain in published},
+        clients=build_clients.clients(config, autoconfig_domains(config, domains)),
     )
 
 

@@ -1,5 +1,6 @@
-"""What ports 80 and 443 answer: ACME's http-01 (RFC 8555 §8.3) and our MTA-STS policies (RFC 8461
-§3.3). Nothing else: no path ever becomes a file's name, and a name that is not ours gets 404 (H63).
+"""What ports 80 and 443 answer: ACME's http-01 (RFC 8555 §8.3), our MTA-STS policies (RFC 8461
+§3.3), and what mail clients ask to set themselves up. Nothing else: no path ever becomes a file's
+name, and a name that is not ours gets 404 (H63).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from posthouse.web import autoconfig
+from posthouse.web.autoconfig import Clients
 from posthouse.web.door import PAGE_HEADERS, is_tls, plain
 
 CHALLENGES: Final = "/.well-known/acme-challenge/"
@@ -19,6 +22,7 @@ METHODS: Final = ("GET", "HEAD")
 HTTPS_PORT: Final = 443
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")  # RFC 8555 §8.3: base64url
 _HOST: Final = re.compile(r"([a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.?(?::[0-9]{1,5})?")
+_PLAIN_QUERY: Final = re.compile(r"[A-Za-z0-9._~%@+=&-]{1,512}")
 _PLAIN_PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]*)+")
 
 Answer = Callable[[str, str], str | None]
@@ -32,6 +36,7 @@ class Sites(msgspec.Struct, frozen=True, kw_only=True):
     """Names whose plain requests are sent on to https."""
     policies: Mapping[str, bytes] = {}
     """The text of mta-sts.txt by policy host, `mta-sts.example.org`."""
+    clients: Clients = Clients()
 
 
 class WellKnown:
@@ -57,6 +62,9 @@ class WellKnown:
         path = request.raw_path
         if path.startswith(CHALLENGES):
             return self._challenge(host, path.removeprefix(CHALLENGES))
+        page, _, query = path.partition("?")
+        if page in autoconfig.PATHS:
+            return self._client_config(host, page, query, is_encrypted=is_tls(request))
         if not is_tls(request):
             return self._redirect(host, path)
         policy = self.sites.policies.get(host) if path == POLICY else None
@@ -75,11 +83,26 @@ class WellKnown:
             body=answer.encode("ascii"), content_type="application/octet-stream", headers=headers
         )
 
+    def _client_config(
+        self, host: str, page: str, query: str, *, is_encrypted: bool
+    ) -> web.Response:
+        answer = self.sites.clients.answer(host, page, query)
+        if answer is None:
+            return plain(404)
+        if not is_encrypted:  # whoever sits on the line could name a server of his own
+            more = f"?{query}" if _PLAIN_QUERY.fullmatch(query) else ""
+            return self._moved(f"https://{host}{self._port}{page}{more}")
+        return web.Response(
+            body=answer, headers={**PAGE_HEADERS, "Content-Type": "text/xml; charset=utf-8"}
+        )
+
     def _redirect(self, host: str, path: str) -> web.Response:
         is_ours = host in self.sites.hosts or host in self.sites.policies
         if not is_ours or _PLAIN_PATH.fullmatch(path) is None:
             return plain(404)
-        location = f"https://{host}{self._port}{path}"
+        return self._moved(f"https://{host}{self._port}{path}")
+
+    def _moved(self, location: str) -> web.Response:
         return plain(301, "Moved Permanently", {"Location": location})
 
 

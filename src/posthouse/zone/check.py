@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from posthouse.zone.check_clients import check_autoconfig, check_srv
 from posthouse.zone.check_host import check_blocklists, check_ports, check_ptr
 from posthouse.zone.check_sender import check_dkim, check_dmarc, check_spf
 from posthouse.zone.check_transport import (
@@ -14,7 +15,6 @@ from posthouse.zone.check_transport import (
     check_dnssec,
     check_mta_sts,
     check_mx,
-    check_srv,
     check_tls_reports,
     check_tlsa,
 )
@@ -36,6 +36,7 @@ DNS_LOOKS: Final[tuple[Look, ...]] = (
     check_dnssec,
     check_caa,
     check_srv,
+    check_autoconfig,
 )
 HOST_LOOKS: Final[tuple[Look, ...]] = (check_ports, check_blocklists)
 

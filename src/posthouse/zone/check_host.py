@@ -10,6 +10,7 @@ from typing import Final
 
 from cryptography import x509
 
+from posthouse.config.build_clients import public_port
 from posthouse.config.schema import MtaStsMode, Service
 from posthouse.kernel.ports import RecordType
 from posthouse.net.addresses import is_public
@@ -17,7 +18,6 @@ from posthouse.zone import blocklists
 from posthouse.zone.blocklists import Looked, Standing
 from posthouse.zone.checked import Checked, State, is_unanswered, listed, unanswered
 from posthouse.zone.probe import Probed, probe
-from posthouse.zone.services import public_port
 from posthouse.zone.subject import Subject
 
 PORTS: Final = (

@@ -1,5 +1,4 @@
-"""A look at how mail to a domain is carried: MX, addresses, MTA-STS, TLS-RPT, DANE, CAA, DNSSEC,
-and what mail clients look for."""
+"""A look at how mail to a domain is carried: MX, addresses, MTA-STS, TLS-RPT, DANE, CAA, DNSSEC."""
 
 from __future__ import annotations
 
@@ -15,7 +14,6 @@ from posthouse.kernel.ports import (
     FetchTrouble,
     MxRecord,
     RecordType,
-    SrvRecord,
     TlsaRecord,
 )
 from posthouse.mailauth import questions
@@ -390,42 +388,3 @@ def judge_caa(records: Sequence[CaaRecord], wanted: Sequence[str], owner: str) -
                 f" {authority}, which will refuse; add the wanted record"
             )
     return State.RIGHT, f"{names} may make certificates"
-
-
-# --- what mail clients look for ---
-
-
-async def check_srv(subject: Subject) -> list[Checked]:
-    wanted = [record for record in subject.wanted if record.type == RecordType.SRV.value]
-    answers = await asyncio.gather(*(subject.ask(r.name, RecordType.SRV) for r in wanted))
-    found = []
-    for record, answer in zip(wanted, answers, strict=True):
-        what = f"SRV {record.name.rstrip('.')}"
-        if is_unanswered(answer):
-            found.append(unanswered("srv", what, answer))
-            continue
-        state, words = judge_srv(answer.records, record.value)
-        found.append(
-            Checked(
-                subject="srv",
-                what=what,
-                state=state,
-                found=texts(answer),
-                wanted=(record.value,),
-                words=words,
-            )
-        )
-    return found
-
-
-def judge_srv(records: Sequence[SrvRecord], wanted: str) -> tuple[State, str]:
-    """Priority and weight are the administrator's to choose (RFC 2782); host and port are not."""
-    if not records:
-        return State.ABSENT, "mail clients cannot find this by themselves (RFC 6186 §3)"
-    _, _, port, host = wanted.split()
-    if any(f"{record.target}." == host and record.port == int(port) for record in records):
-        return State.RIGHT, ""
-    there = listed(f"{each.target or 'nowhere'} port {each.port}" for each in records)
-    return State.WRONG, (
-        f"mail clients are sent to {there} and not to {host.rstrip('.')} port {port}"
-    )

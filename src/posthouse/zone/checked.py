@@ -24,7 +24,7 @@ class State(Enum):
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     """One of a few words: "mx", "address", "spf", "dkim", "dmarc", "tls-rpt", "mta-sts", "dane",
-    "caa", "srv", "dnssec", "ptr", "port", "certificate", "blocklist"."""
+    "caa", "srv", "autoconfig", "dnssec", "ptr", "port", "certificate", "blocklist"."""
     what: str
     """The record or the place: "MX example.org"."""
     state: State

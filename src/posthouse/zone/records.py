@@ -15,9 +15,12 @@ from typing import Final
 import msgspec
 
 from posthouse.accounts.domain_keys import DomainKey, KeyState
+from posthouse.config.build_acme import autoconfig_domains
+from posthouse.config.build_clients import public_port
 from posthouse.config.schema import Config, MtaStsMode, Service
 from posthouse.kernel.ports import TlsaRecord
-from posthouse.zone.services import public_address, public_port
+from posthouse.web.autoconfig import autoconfig_host
+from posthouse.zone.services import public_address
 
 TTL_S: Final = 3_600
 STRING_OCTETS_MAX: Final = 255  # RFC 1035 §3.3
@@ -255,7 +258,7 @@ def _authority(config: Config) -> str:
     return f"<the name that the authority at {host} gives for CAA>"
 
 
-# --- how mail clients find it (RFC 6186 §3) ---
+# --- how mail clients find it (RFC 6186 §3, and Mozilla's autoconfig) ---
 
 _SRV: Final = (
     (Service.SUBMISSIONS, "_submissions._tcp", 0, "sending, TLS from the start"),
@@ -269,6 +272,15 @@ _SRV: Final = (
 
 
 def _client_records(config: Config, domain: str) -> Iterator[Record]:
+    if autoconfig_domains(config, (domain,)):
+        yield Record(
+            name=f"{autoconfig_host(domain)}.",
+            type="CNAME",
+            value=f"{config.node.hostname}.",
+            why="lets mail clients set themselves up: there this server tells them its ports over"
+            " HTTPS (autoconfig)",
+            need=Need.OPTIONAL,
+        )
     for service, label, priority, why in _SRV:
         port = public_port(config, service)
         if port is not None:

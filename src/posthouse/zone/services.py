@@ -53,15 +53,6 @@ def client_settings(config: Config) -> tuple[ClientSetting, ...]:
     return tuple(found)
 
 
-def public_port(config: Config, service: Service) -> int | None:
-    """The port of a service that more than this machine reaches, or None."""
-    for listener in config.listeners():
-        is_public = not all(ipaddress.ip_address(a).is_loopback for a in listener.addresses)
-        if listener.service is service and is_public and listener.port:
-            return listener.port
-    return None
-
-
 def own_place(config: Config, service: Service) -> tuple[str, int] | None:
     """Address and port where this machine reaches a service of its own node, or None."""
     for listener in config.listeners():
