@@ -89,6 +89,7 @@ class House:
             chance=world.chance,
             sign=self.sign,
             redaction_key=b"potatoes",
+            limits=self.limits,
         )
 
     def new_sender(self) -> Sender:
@@ -101,6 +102,7 @@ class House:
             workers=self.workers,
             fetch=self.fetch,
             sign=self.sign,
+            limits=self.limits,
         )
 
     def sign(self, tx: Transaction | None, octets: bytes, domain: str) -> bytes:

@@ -62,6 +62,7 @@ FAILED = row(
     disposition=Disposition.NONE,
 )
 FULL = aggregate((row().facts, 3), (FAILED.facts, 2))
+FILE = compose_dmarc.packed(FULL, 1 << 20).octets
 
 
 @needs_program("xmllint", package="libxml2-utils")
@@ -86,7 +87,7 @@ def test_the_xml_is_valid_by_the_schema(tmp_path: Path) -> None:
 
 def test_what_is_composed_is_read_back_the_same() -> None:
     assert read_report(compose_dmarc.write(FULL)) == FULL
-    mail = compose_dmarc.compose(FULL, to=TO, date=DATE, options=OPTIONS)
+    mail = compose_dmarc.compose(FULL, FILE, to=TO, date=DATE, options=OPTIONS)
     assert read_report(mail) == FULL
 
 
@@ -129,7 +130,7 @@ def test_no_value_breaks_out_of_its_element(facts: list[DmarcFacts]) -> None:
 
 def test_the_mail_is_as_the_rfc_has_it() -> None:
     """RFC 9990 §3.5.2: subject, file name, media type; RFC 3834: nobody answers it."""
-    octets = compose_dmarc.compose(FULL, to=TO, date=DATE, options=OPTIONS)
+    octets = compose_dmarc.compose(FULL, FILE, to=TO, date=DATE, options=OPTIONS)
     section = read_section(octets)
     subject = (section.first(b"subject") or b"").decode()
     assert re.fullmatch(
@@ -153,7 +154,9 @@ def test_a_report_that_is_too_large_loses_its_smallest_records() -> None:
     facts = [msgspec.structs.replace(row().facts, source_ip=f"192.0.{n // 250}.{n % 250}") for n in
              range(5_000)]  # fmt: skip
     report = aggregate(*((each, 5_000 - n) for n, each in enumerate(facts)))
-    octets = compose_dmarc.packed(report, 20_000)
+    packed = compose_dmarc.packed(report, 20_000)
+    octets = packed.octets
+    assert packed.whole_octets > 20_000
     assert len(octets) <= 20_000
     read = read_report(octets)
     assert isinstance(read, AggregateReport) and 0 < len(read.records) < 5_000
@@ -250,14 +253,17 @@ def test_a_tls_report_is_read_back_the_same_from_mail_and_file() -> None:
         ("sts", 5, 2),
         ("no-policy-found", 1, 0),
     ]
-    assert read_report(compose_tls.packed(report, 1 << 20)) == report
-    mail = compose_tls.compose(report, "there.example", to=TO, date=DATE, options=OPTIONS)
+    file = compose_tls.packed(report, 1 << 20).octets
+    assert read_report(file) == report
+    mail = compose_tls.compose(report, "there.example", file, to=TO, date=DATE, options=OPTIONS)
     assert read_report(mail) == report
 
 
 def test_the_mail_of_a_tls_report_is_as_the_rfc_has_it() -> None:
     """RFC 8460 §5.3, and that it has to come through whatever TLS says (RFC 8689 §5)."""
-    octets = compose_tls.compose(tls_report(), "there.example", to=TO, date=DATE, options=OPTIONS)
+    octets = compose_tls.compose(
+        tls_report(), "there.example", b"{}", to=TO, date=DATE, options=OPTIONS
+    )
     section = read_section(octets)
     assert section.first(b"tls-report-domain") == b"there.example"
     assert section.first(b"tls-report-submitter") == b"here.example"

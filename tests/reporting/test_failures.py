@@ -177,6 +177,7 @@ def test_a_flood_of_failures_is_a_few_reports_that_count_the_rest(tmp_path: Path
         assert sum(sent) == 1  # alike
         unlike = [house.failures.report(failed(source_ip=f"198.51.100.{n}")) for n in range(9)]
         assert sum(unlike) == 2  # three an hour in all
+        assert house.reached() == {"reports.failures_per_hour": 1}  # told once
         await world.clock.sleep(3601)
         assert house.failures.report(failed())
         await house.failures.send_waiting()
@@ -192,6 +193,22 @@ def test_domains_do_not_use_up_each_others_hour(tmp_path: Path) -> None:
         for n in range(5):
             house.failures.report(failed(source_ip=f"192.0.2.{n}"))
         assert house.failures.report(failed(policy(domain="other.example")))
+
+    run_virtual(main)
+
+
+def test_names_below_one_domain_share_its_hour(tmp_path: Path) -> None:  # P9 H45
+    async def main(world: World) -> None:
+        house = House(tmp_path, world, ON)
+        sent = [
+            house.failures.report(failed(policy(domain=f"n{n}.evil.test", public_suffix="n")))
+            for n in range(50)
+        ]
+        assert sum(sent) == 3
+        await world.clock.sleep(3601)
+        again = [house.failures.report(failed(policy(domain=f"m{n}.evil.test"))) for n in range(9)]
+        assert sum(again) == 3
+        assert house.reached() == {"reports.failures_per_hour": 2}
 
     run_virtual(main)
 

@@ -158,7 +158,7 @@ async def test_our_own_domain_can_be_sent_our_own_report(lab: Lab) -> None:
     node = lab.nodes["north"].node
     from posthouse.kernel.envelope import Address
     from posthouse.kernel.ids import QueueId
-    from posthouse.reporting.job import accept_mail
+    from posthouse.reporting.post import accept_mail
 
     await node.store.submit(
         lambda tx: accept_mail(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ from posthouse.reporting.collect import FLUSH_S
 from posthouse.reporting.model import AggregateReport, TlsReport
 from posthouse.reporting.options import US
 from posthouse.reporting.read import read_report
-from posthouse.reporting.rows import DmarcRow, TlsPolicyType, TlsRow, TlsTrouble, tls_row
+from posthouse.reporting.rows import DmarcRow, TlsFacts, TlsPolicyType, TlsRow, TlsTrouble, tls_row
 from posthouse.sim.world import World, run_virtual
 from posthouse.store import reports as rows
 from posthouse.store.reports import ResultKind
@@ -98,6 +99,145 @@ def test_a_victim_is_never_sent_a_report(tmp_path: Path) -> None:  # H45
         assert not done.is_sent and done.is_over
         assert house.mails() == []
         assert house.store.read_now(lambda tx: rows.result_count(tx, ResultKind.DMARC)) == 0
+
+    run_virtual(main)
+
+
+def below(domain: str, number: int) -> DmarcRow:
+    """Its own record at each name: DMARC has no organization above it."""
+    name = f"n{number}.{domain}"
+    uris = (f"mailto:r@{name}",)
+    return row(policy=msgspec.structs.replace(POLICY, domain=name, aggregate_uris=uris))
+
+
+def test_names_without_end_below_one_domain_are_a_few_reports(tmp_path: Path) -> None:  # P9 H45
+    async def main(world: World) -> None:
+        options = msgspec.structs.replace(OPTIONS, per_organization_max=5)
+        house = House(tmp_path, world, options)
+        for n in range(30):
+            house.collector.add(below("evil.test", n))
+            house.collector.add_tls(tls_row(f"n{n}.evil.test", type=TlsPolicyType.NONE))
+            house.zone(f"_smtp._tls.n{n}.evil.test", f"v=TLSRPTv1;rua=mailto:t@n{n}.evil.test")
+        house.collector.add(row())
+        await house.collector.flush()
+        await tomorrow(house)
+        done = await house.sender.send_due()
+        assert len(done) == 61 and all(each.is_over for each in done)
+        evil = [each for each in done if each.domain.endswith("evil.test")]
+        assert sum(each.is_sent for each in evil) == 5
+        assert {each.domain for each in done if each.is_sent} >= {"author.example"}
+        assert len(house.mails()) == 6
+        assert house.reached() == {"reports.per_organization_max": 1}
+        ended = house.store.read_now(lambda tx: rows.sent(tx, limit=99))
+        assert sum("evil.test has been sent as many" in each.outcome for each in ended) == 55
+        for kind in ResultKind:  # and they wait no longer
+            assert house.store.read_now(partial(rows.result_count, kind=kind)) == 0
+        # Another day, another share.
+        house.collector.add(below("evil.test", 1))
+        await house.collector.flush()
+        await tomorrow(house)
+        (again,) = await house.sender.send_due()
+        assert again.is_sent
+
+    run_virtual(main)
+
+
+def test_names_that_others_invent_below_a_domain_do_not_cost_it_its_own_report(
+    tmp_path: Path,
+) -> None:
+    async def main(world: World) -> None:
+        options = msgspec.structs.replace(OPTIONS, per_organization_max=1)
+        house = House(tmp_path, world, options)
+        house.collector.add(below("author.example", 1))
+        await house.collector.flush()
+        await house.sender.send_due(is_everything=True)
+        house.collector.add(below("author.example", 2))
+        house.collector.add(row())
+        await house.collector.flush()
+        done = await house.sender.send_due(is_everything=True)
+        assert {each.domain: each.is_sent for each in done} == {
+            "author.example": True,
+            "n2.author.example": False,
+        }
+
+    run_virtual(main)
+
+
+def test_reports_that_are_sent_side_by_side_are_bounded_in_the_commit(tmp_path: Path) -> None:
+    """Two servers, or two of one's reports, both planned while there was room for one."""
+
+    async def main(world: World) -> None:
+        options = msgspec.structs.replace(OPTIONS, per_organization_max=1)
+        house = House(tmp_path, world, options)
+        for n in range(3):
+            house.collector.add(below("evil.test", n))
+        await house.collector.flush()
+        due = await house.sender.due(is_everything=True)
+        plans = [await house.sender.plan(kind, each) for kind, each in due]
+        assert all(plan is not None and plan.targets for plan in plans)
+        done = [await house.sender.send(plan) for plan in plans if plan is not None]
+        assert [each.is_sent for each in done] == [True, False, False]
+        assert [each.full for each in done] == ["", "evil.test", "evil.test"]
+        assert len(house.mails()) == 1
+        assert house.store.read_now(lambda tx: rows.result_count(tx, ResultKind.DMARC)) == 0
+
+    run_virtual(main)
+
+
+def test_results_that_come_late_for_a_full_organization_do_not_spend_the_next_day(
+    tmp_path: Path,
+) -> None:
+    async def main(world: World) -> None:
+        options = msgspec.structs.replace(OPTIONS, per_organization_max=1)
+        house = House(tmp_path, world, options)
+        begin_at = world.clock.unix_us() // (DAY_S * US) * DAY_S * US
+        house.collector.add(below("evil.test", 1))
+        await house.collector.flush()
+        await tomorrow(house)
+        await house.sender.send_due()
+        late = rows.ResultRow(
+            domain="n1.evil.test",
+            begin_at=begin_at,
+            digest=b"late",
+            policy=msgspec.json.encode(below("evil.test", 1).policy),
+            facts=msgspec.json.encode(row().facts),
+            total=1,
+        )
+        house.store.write_now(lambda tx: rows.add_results(tx, ResultKind.DMARC, [late], room=9))
+        (done,) = await house.sender.send_due()
+        assert done.is_over and not done.is_sent
+        house.collector.add(below("evil.test", 1))
+        await house.collector.flush()
+        await tomorrow(house)
+        (done,) = await house.sender.send_due()
+        assert done.is_sent
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("kind", list(ResultKind))
+def test_a_report_that_is_cut_to_fit_a_mail_counts(tmp_path: Path, kind: ResultKind) -> None:
+    async def main(world: World) -> None:
+        options = msgspec.structs.replace(OPTIONS, mail_octets_max=4_000)
+        house = House(tmp_path, world, options)
+        house.zone(
+            "_smtp._tls.there.example",
+            "v=TLSRPTv1;rua=mailto:tls@there.example,https://there.example/tls",
+        )
+        for n in range(1_000):
+            address = f"192.0.{n // 250}.{n % 250}"
+            if kind is ResultKind.DMARC:
+                house.collector.add(row(source_ip=address))
+            else:
+                failed = TlsFacts(trouble=TlsTrouble.VALIDATION_FAILURE, receiving_ip=address)
+                house.collector.add_tls(msgspec.structs.replace(TLS, facts=failed))
+        await house.collector.flush()
+        (done,) = await house.sender.send_due(is_everything=True)
+        assert done.is_sent
+        assert house.reached() == {"reports.mail_octets_max": 1}
+        ((_, octets),) = house.mails()
+        assert isinstance(read_report(octets), AggregateReport | TlsReport)
+        assert len(octets) < 6_000
 
     run_virtual(main)
 

@@ -77,6 +77,7 @@ class Reports:
             fetch=fetch,
             sign=sign,
             log=log,
+            limits=limits,
             leisure=world.leisure,
         )
         self.failures = FailureReporter(
@@ -88,6 +89,7 @@ class Reports:
             sign=sign,
             redaction_key=node_key.derive(REDACTION),
             log=log,
+            limits=limits,
         )
 
     def set_options(self, config: Config) -> None:

@@ -18,8 +18,9 @@ from posthouse.net.workers import ThreadWorkers
 from posthouse.net.world import SystemChance, SystemClock
 from posthouse.observe.log import Log
 from posthouse.observe.options import LogOptions
-from posthouse.reporting.job import Plan, Sender
+from posthouse.reporting.job import Sender
 from posthouse.reporting.options import US
+from posthouse.reporting.plan import Plan
 from posthouse.store.sqlite.engine import SqliteStore
 from posthouse.tls.contexts import verifying_client_context
 

@@ -31,6 +31,7 @@ def reporting_options(config: Config) -> reporting.Options:
         sends_tls=reports.sends_tls,
         sends_failures=reports.failure is not FailureReports.OFF,
         failures_per_hour=reports.failures_per_hour,
+        per_organization_max=reports.per_organization_max,
         interval_s=reports.interval_s,
         mail_octets_max=reports.mail_octets_max,
         rows_max=reports.rows_max,

@@ -49,8 +49,18 @@ class Reports(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         ),
     ] = FailureReports.OFF
     failures_per_hour: Annotated[
-        int, count("Failure reports to one domain.", high=1000, reached="counted, not sent")
+        int,
+        count("Failure reports to one organization.", high=1000, reached="counted, not sent"),
     ] = 10
+    per_organization_max: Annotated[
+        int,
+        count(
+            "Reports of one day (or `interval_s`) that go to one organization's domains. The one"
+            " about the domain that it registered goes in any case.",
+            high=100_000,
+            reached="not sent",
+        ),
+    ] = 20
     organization: Annotated[
         str, text("Who reports, as reports name it.", computed="node.hostname")
     ] = ""

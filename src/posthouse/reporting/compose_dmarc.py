@@ -14,6 +14,7 @@ from posthouse.kernel.envelope import Address
 from posthouse.mailauth.results import DmarcPolicy
 from posthouse.message import build
 from posthouse.reporting import mail
+from posthouse.reporting.mail import Packed
 from posthouse.reporting.model import (
     AggregateReport,
     DkimResult,
@@ -29,8 +30,6 @@ from posthouse.reporting.write_xml import Element, document
 NAMESPACE: Final = "urn:ietf:params:xml:ns:dmarc-2.0"
 GENERATOR: Final = f"Posthouse {__version__}"
 HALVINGS_MAX: Final = 20
-BASE64_SHARE: Final = 0.7
-"""Of a mail's octets that a file in base64 may have, lines and header section aside."""
 
 
 def report(
@@ -176,16 +175,17 @@ def _present(*elements: tuple[str, str | list[Element] | None]) -> list[Element]
     return [(name, content) for name, content in elements if content is not None]
 
 
-def packed(report: AggregateReport, octets_max: int) -> bytes:
+def packed(report: AggregateReport, octets_max: int) -> Packed:
     """gzip; with fewer records, the first ones, where all would be larger than a mail may be."""
     found = _gzip(write(report))
+    whole_octets = len(found)
     for _ in range(HALVINGS_MAX):
-        if len(found) <= octets_max * BASE64_SHARE or len(report.records) <= 1:
+        if len(found) <= octets_max * mail.BASE64_SHARE or len(report.records) <= 1:
             break
         kept = report.records[: len(report.records) // 2]
         report = msgspec.structs.replace(report, records=kept)
         found = _gzip(write(report))
-    return found
+    return Packed(octets=found, whole_octets=whole_octets)
 
 
 def _gzip(octets: bytes) -> bytes:
@@ -194,9 +194,9 @@ def _gzip(octets: bytes) -> bytes:
 
 
 def compose(
-    report: AggregateReport, *, to: Sequence[Address], date: datetime, options: Options
+    report: AggregateReport, file: bytes, *, to: Sequence[Address], date: datetime, options: Options
 ) -> bytes:
-    """The whole mail, unsigned. Raises build.BuildError."""
+    """The whole mail around its file, unsigned. Raises build.BuildError."""
     domain, submitter = report.policy.domain, options.submitter
     name = mail.file_name(domain, submitter, report.begin_s, report.end_s, "xml.gz")
     entity = build.multipart(
@@ -207,9 +207,7 @@ def compose(
                 f" from {domain}.\nA program reads the file that comes with it (RFC 9990).\n\n"
                 f"Questions: {options.contact}\n"
             ),
-            build.octets_entity(
-                "application/gzip", packed(report, options.mail_octets_max), file_name=name
-            ),
+            build.octets_entity("application/gzip", file, file_name=name),
         ],
     )
     letter = mail.Letter(

@@ -12,13 +12,13 @@ import msgspec
 from posthouse.kernel.envelope import Address
 from posthouse.message import build
 from posthouse.reporting import mail
+from posthouse.reporting.mail import Packed
 from posthouse.reporting.model import TlsFailure, TlsPolicy, TlsReport
 from posthouse.reporting.options import US, Options
 from posthouse.reporting.rows import TlsFacts, TlsPolicyFacts
 
 MEDIA_TYPE: Final = "application/tlsrpt+gzip"
 HALVINGS_MAX: Final = 20
-BASE64_SHARE: Final = 0.7
 
 
 def report(
@@ -124,12 +124,13 @@ def _detail(failure: TlsFailure) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value != ""}
 
 
-def packed(report: TlsReport, octets_max: int) -> bytes:
+def packed(report: TlsReport, octets_max: int) -> Packed:
     """gzip; with fewer details where all would be larger than a mail may be."""
     found = _gzip(write(report))
+    whole_octets = len(found)
     keep = max((len(policy.details) for policy in report.policies), default=0)
     for _ in range(HALVINGS_MAX):
-        if len(found) <= octets_max * BASE64_SHARE or keep <= 1:
+        if len(found) <= octets_max * mail.BASE64_SHARE or keep <= 1:
             break
         keep //= 2
         policies = tuple(
@@ -137,7 +138,7 @@ def packed(report: TlsReport, octets_max: int) -> bytes:
             for policy in report.policies
         )
         found = _gzip(write(msgspec.structs.replace(report, policies=policies)))
-    return found
+    return Packed(octets=found, whole_octets=whole_octets)
 
 
 def _gzip(octets: bytes) -> bytes:
@@ -147,12 +148,13 @@ def _gzip(octets: bytes) -> bytes:
 def compose(
     report: TlsReport,
     domain: str,
+    file: bytes,
     *,
     to: Sequence[Address],
     date: datetime,
     options: Options,
 ) -> bytes:
-    """The whole mail, unsigned (RFC 8460 §5.3). Raises build.BuildError."""
+    """The whole mail around its file, unsigned (RFC 8460 §5.3). Raises build.BuildError."""
     submitter = options.submitter
     name = mail.file_name(domain, submitter, report.begin_s, report.end_s, "json.gz")
     entity = build.multipart(
@@ -163,9 +165,7 @@ def compose(
                 "A program reads the file that comes with it (RFC 8460).\n\n"
                 f"Questions: {options.contact}\n"
             ),
-            build.octets_entity(
-                MEDIA_TYPE, packed(report, options.mail_octets_max), file_name=name
-            ),
+            build.octets_entity(MEDIA_TYPE, file, file_name=name),
         ],
         parameters=('report-type="tlsrpt"',),
     )

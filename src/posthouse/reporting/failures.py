@@ -2,7 +2,7 @@
 
 Off unless the config says "redacted". Reception calls `report` for each failed message; what is
 told is made at once, and the message forgotten. Alike incidents within an hour are counted, not
-sent (RFC 9991 §8.1), and each policy domain gets so many reports an hour and no more. A crash loses
+sent (RFC 9991 §8.1), and each organization gets so many reports an hour and no more. A crash loses
 what waits: nobody was promised it.
 """
 
@@ -37,19 +37,14 @@ from posthouse.message.build import BuildError, Encoding
 from posthouse.message.dates import format_date
 from posthouse.message.fields import HeaderSection
 from posthouse.observe import events
+from posthouse.observe.limits import LimitWatch
 from posthouse.observe.log import Log
 from posthouse.reporting import mail
 from posthouse.reporting.destinations import Destinations, Tag, verify
-from posthouse.reporting.job import (
-    LOOK_UP_S,
-    QUESTIONS_MAX,
-    Sign,
-    Unsigned,
-    accept_mail,
-    new_queue_id,
-    signed,
-)
 from posthouse.reporting.options import US, Options
+from posthouse.reporting.organization import organization_of
+from posthouse.reporting.plan import LOOK_UP_S, QUESTIONS_MAX
+from posthouse.reporting.post import Sign, Unsigned, accept_mail, new_queue_id, signed
 from posthouse.reporting.redact import Redactor
 from posthouse.store.transaction import Store, Transaction
 
@@ -127,6 +122,7 @@ class FailureReporter:
         sign: Sign,
         redaction_key: bytes,
         log: Log | None = None,
+        limits: LimitWatch | None = None,
     ) -> None:
         """Args:
         redaction_key: secret, and the same after a restart, so that the same local-part
@@ -139,11 +135,12 @@ class FailureReporter:
         self._chance = chance
         self._sign = sign
         self._log = log
+        self._limits = limits
         self._redactor = Redactor(redaction_key)
         self._waiting: deque[_Incident] = deque()
         self._has_some = asyncio.Event()
-        self._sent: OrderedDict[str, tuple[float, int]] = OrderedDict()
-        """Of a policy domain: when its hour began, and reports in it."""
+        self._sent: OrderedDict[str, tuple[float, int, bool]] = OrderedDict()
+        """Of an organization: when its hour began, reports in it, and whether it wanted more."""
         self._alike: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()
         """Of alike incidents: when one was told last, and how many were not since."""
 
@@ -163,7 +160,7 @@ class FailureReporter:
         is_sent = (
             now_s - told_s >= HOUR_S
             and len(self._waiting) < WAITING_MAX
-            and self._may_send(policy.domain, now_s)
+            and self._may_send(organization_of(policy.domain), now_s)
         )
         if is_sent:
             self._has_some.set()
@@ -173,14 +170,21 @@ class FailureReporter:
             self._alike.popitem(last=False)
         return is_sent
 
-    def _may_send(self, domain: str, now_s: float) -> bool:
-        began_s, count = self._sent.get(domain, (now_s, 0))
+    def _may_send(self, owner: str, now_s: float) -> bool:
+        began_s, count, is_told = self._sent.get(owner, (now_s, 0, False))
         if now_s - began_s >= HOUR_S:
-            began_s, count = now_s, 0
-        if count >= self._options.failures_per_hour:
+            began_s, count, is_told = now_s, 0, False
+        most = self._options.failures_per_hour
+        if count >= most:
+            # Told once an hour: whoever floods us does not flood the log.
+            if self._limits is not None and not is_told:
+                self._limits.reached(
+                    "reports.failures_per_hour", value=most, observed=count + 1, peer=owner
+                )
+            self._sent[owner] = (began_s, count, True)
             return False
-        self._sent[domain] = (began_s, count + 1)
-        self._sent.move_to_end(domain)
+        self._sent[owner] = (began_s, count + 1, False)
+        self._sent.move_to_end(owner)
         while len(self._sent) > KINDS_MAX:
             self._sent.popitem(last=False)
         return True

@@ -10,90 +10,53 @@ posts the same results again, under the same report id when the interval was ove
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
 import msgspec
 
-from posthouse.kernel.envelope import Address, BodyType, Notify, TlsDemand
+from posthouse.kernel.envelope import Address, TlsDemand
 from posthouse.kernel.errors import Fault
-from posthouse.kernel.ids import QueueId
 from posthouse.kernel.ports import Chance, Clock, Fetch, FetchFailed, Resolver, Workers
-from posthouse.mailauth.questions import run
-from posthouse.mailauth.results import DmarcPolicy
 from posthouse.message.address import format_address
 from posthouse.message.build import BuildError
 from posthouse.net.workers import WorkersBusy
 from posthouse.observe import events
+from posthouse.observe.limits import LimitWatch
 from posthouse.observe.log import Log
-from posthouse.queue import spool
-from posthouse.queue.item import Origin, State
-from posthouse.reporting import compose_dmarc, compose_tls, mail, tlsrpt_record
-from posthouse.reporting.destinations import Destinations, Tag, verify
+from posthouse.reporting import compose_dmarc, compose_tls
+from posthouse.reporting.mail import BASE64_SHARE, Packed
 from posthouse.reporting.model import AggregateReport, TlsReport
 from posthouse.reporting.options import US, Options
-from posthouse.reporting.rows import DmarcFacts, TlsFacts, TlsPolicyFacts
-from posthouse.reporting.tlsrpt_record import TlsReporting
-from posthouse.reporting.uris import Https, Ignored, MailTo
+from posthouse.reporting.plan import SPREAD_S, Plan, Planner, full_outcome, sent_to
+from posthouse.reporting.post import (
+    LIFETIME_S,
+    Sign,
+    Unsigned,
+    accept_mail,
+    new_queue_id,
+    signed,
+)
+from posthouse.reporting.uris import Https, MailTo
 from posthouse.store import reports as rows
-from posthouse.store.reports import DueRow, ResultKind, SentRow, SummedRow
+from posthouse.store.reports import DueRow, ResultKind, SentRow
 from posthouse.store.transaction import Store, Transaction
 
 LOOK_S: Final = 300.0
-SETTLE_S: Final = 600.0
-"""After an interval's end, so that the last results are written."""
-SPREAD_S: Final = 4 * 3600.0
-"""Over which the reports of a day are sent, so that not all of them go at midnight (RFC 8460
-§4.1)."""
-LIFETIME_S: Final = 86_400.0
-"""How long delivery is tried (RFC 8460 §5.5); behind the spread, then a report is given up."""
 RETRY_S: Final = 900.0
 RETRY_MAX_S: Final = 4 * 3600.0
 AT_ONCE: Final = 10_000
 """Reports of one look."""
-QUESTIONS_MAX: Final = 400
-"""DNS questions for one report: ten destinations with their tree walks."""
-LOOK_UP_S: Final = 60.0
-"""For all questions of one report: slow DNS of one domain delays the others by no more (H45)."""
 SIDE_BY_SIDE: Final = 8
 ANSWER_OCTETS_MAX: Final = 64 * 1024
 POST_S: Final = 60.0
 SENT_KEPT_S: Final = 60 * 86_400.0
 
-Sign = Callable[[Transaction | None, bytes, str], bytes]
-"""(transaction, a mail, the domain of its From) → its DKIM-Signature fields, b"" without a key."""
-
-NO_KEY: Final = "it would not be believed: no DKIM key signs yet for"
+SENT_ALREADY: Final = "it was sent already"
 TOO_LATE: Final = "these results came after their report was sent"
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """One report: what is in it, whom it goes to, and who gets none and why."""
-
-    kind: ResultKind
-    domain: str
-    begin_at: int
-    end_at: int
-    due_at: int
-    total: int
-    """Messages or sessions."""
-    targets: tuple[MailTo | Https, ...]
-    ignored: tuple[Ignored, ...]
-    reason: str = ""
-    """Why it is not sent at all."""
-    failure: str = ""
-    """The DNS failed: it is tried again."""
-    report: AggregateReport | TlsReport | None
-    taken: tuple[tuple[int, int], ...]
-    """Rows in it, as (id, total)."""
-
-    is_late: bool = False
-    """The whole interval was reported already: no second report may cover it (RFC 9990
-    §3.1.1.4)."""
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +68,8 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     is_over: bool
     """False: it is tried again."""
     outcome: str
+    full: str = ""
+    """As in the plan."""
 
 
 class Sender:
@@ -122,6 +87,7 @@ class Sender:
         fetch: Fetch,
         sign: Sign,
         log: Log | None = None,
+        limits: LimitWatch | None = None,
         leisure: float = 1.0,
     ) -> None:
         """Args:
@@ -129,13 +95,16 @@ class Sender:
         """
         self._options = options
         self._store = store
-        self._resolver = resolver
+        self._planner = Planner(
+            options, store=store, resolver=resolver, clock=clock, workers=workers
+        )
         self._clock = clock
         self._chance = chance
         self._workers = workers
         self._fetch = fetch
         self._sign = sign
         self._log = log
+        self._limits = limits
         self._leisure = leisure
         self._waits: dict[tuple[ResultKind, str, int], tuple[int, int]] = {}
         """Of reports that failed: tries so far, and when the next one may be."""
@@ -143,6 +112,7 @@ class Sender:
     def set_options(self, options: Options) -> None:
         """A reloaded config."""
         self._options = options
+        self._planner.set_options(options)
 
     async def run(self) -> None:
         """Look every few minutes, for ever."""
@@ -180,106 +150,12 @@ class Sender:
         return [kind for kind, is_sent in wanted.items() if is_sent]
 
     def due_at(self, kind: ResultKind, domain: str, begin_at: int) -> int:
-        """When it goes: at its own time behind the interval's end, the same after a restart."""
-        interval_s = self._options.interval_s
-        spread_s = min(SPREAD_S, interval_s / 2)
-        seed = f"{self._options.host} {kind.value} {domain} {begin_at}"
-        share = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:6], "big") / 2**48
-        return begin_at + int((interval_s + SETTLE_S + share * spread_s) * US)
-
-    # --- one report ---
+        """When a report goes."""
+        return self._planner.due_at(kind, domain, begin_at)
 
     async def plan(self, kind: ResultKind, row: DueRow) -> Plan | None:
-        """Read the results, and look up who wants them. None when there are none any more."""
-        options = self._options
-        found, until = await self._store.read(
-            partial(_read, kind, row, options.records_max, options.interval_us)
-        )
-        if not found:
-            return None
-        begin_at = max(row.begin_at, until or 0)
-        end_at = max(min(row.begin_at + options.interval_us, self._clock.unix_us()), begin_at + 1)
-        make = self._plan_dmarc if kind is ResultKind.DMARC else self._plan_tls
-        plan = await make(row, found, begin_at, end_at)
-        is_late = begin_at >= row.begin_at + options.interval_us
-        return msgspec.structs.replace(plan, is_late=is_late) if is_late else plan
-
-    async def _plan_dmarc(
-        self, row: DueRow, found: Sequence[SummedRow], begin_at: int, end_at: int
-    ) -> Plan:
-        options = self._options
-        # RFC 9990 §3.1: one configuration in a report; the last one seen is told.
-        last = max(found, key=lambda each: each.seen_at)
-        policy = msgspec.json.decode(last.policy, type=DmarcPolicy)
-        report = await self._workers.run(
-            partial(_aggregate, policy, found, begin_at, end_at, options)
-        )
-        wanted = await self._wanted(policy)
-        return Plan(
-            kind=ResultKind.DMARC,
-            domain=row.domain,
-            begin_at=begin_at,
-            end_at=end_at,
-            due_at=self.due_at(ResultKind.DMARC, row.domain, row.begin_at),
-            total=report.messages,
-            targets=wanted.allowed,
-            ignored=wanted.ignored,
-            reason="" if wanted.allowed or wanted.failure else "nobody may be sent it",
-            failure=wanted.failure,
-            report=report,
-            taken=tuple((each.id, each.total) for each in found),
-        )
-
-    async def _plan_tls(
-        self, row: DueRow, found: Sequence[SummedRow], begin_at: int, end_at: int
-    ) -> Plan:
-        options = self._options
-        record = await self._record(row.domain)
-        sums = [
-            (
-                msgspec.json.decode(each.policy, type=TlsPolicyFacts),
-                msgspec.json.decode(each.facts, type=TlsFacts),
-                each.total,
-            )
-            for each in found
-        ]
-        return Plan(
-            kind=ResultKind.TLS,
-            domain=row.domain,
-            begin_at=begin_at,
-            end_at=end_at,
-            due_at=self.due_at(ResultKind.TLS, row.domain, row.begin_at),
-            total=sum(count for _, _, count in sums),
-            targets=record.targets,
-            ignored=record.ignored,
-            reason=record.reason,
-            failure=record.failure,
-            report=compose_tls.report(
-                row.domain, sums, begin_at=begin_at, end_at=end_at, options=options
-            ),
-            taken=tuple((each.id, each.total) for each in found),
-        )
-
-    async def _wanted(self, policy: DmarcPolicy) -> Destinations:
-        check = verify(
-            policy.domain,
-            policy.aggregate_uris,
-            Tag.AGGREGATE,
-            most=self._options.uris_max,
-        )
-        try:
-            async with asyncio.timeout(LOOK_UP_S):
-                return await run(check, self._resolver, questions_max=QUESTIONS_MAX)
-        except TimeoutError:
-            return Destinations(failure="the DNS took too long")
-
-    async def _record(self, domain: str) -> TlsReporting:
-        check = tlsrpt_record.find(domain, most=self._options.uris_max)
-        try:
-            async with asyncio.timeout(LOOK_UP_S):
-                return await run(check, self._resolver)
-        except TimeoutError:
-            return TlsReporting(failure="the DNS took too long")
+        """What is to be sent, and to whom. None when there are no results any more."""
+        return await self._planner.plan(kind, row)
 
     # --- sending ---
 
@@ -292,18 +168,31 @@ class Sender:
             for kind, row in await self.due(is_everything=is_everything)
             if is_everything or self._waits.get((kind, row.domain, row.begin_at), (0, 0))[1] <= now
         ]
-        for at in range(0, len(due), SIDE_BY_SIDE):
-            some = due[at : at + SIDE_BY_SIDE]
-            # All of them end before one's fault is told.
-            ends = await asyncio.gather(
-                *(self._send_one(kind, row) for kind, row in some), return_exceptions=True
-            )
-            for end in ends:
-                if isinstance(end, BaseException):
-                    raise end
-                done.append(end)
+        try:
+            for at in range(0, len(due), SIDE_BY_SIDE):
+                some = due[at : at + SIDE_BY_SIDE]
+                # All of them end before one's fault is told.
+                ends = await asyncio.gather(
+                    *(self._send_one(kind, row) for kind, row in some), return_exceptions=True
+                )
+                done += [end for end in ends if isinstance(end, Done)]
+                for end in ends:
+                    if isinstance(end, BaseException):
+                        raise end
+        finally:
+            self._tell_full(done)
         await self._store.submit(partial(_prune, now - int(SENT_KEPT_S * US)))
         return done
+
+    def _tell_full(self, done: Sequence[Done]) -> None:
+        """One line for each organization, not for each of its names."""
+        most = self._options.per_organization_max
+        for organization, refused in Counter(each.full for each in done if each.full).items():
+            self._reached("reports.per_organization_max", most, most + refused, organization)
+
+    def _reached(self, name: str, value: int, observed: int, peer: str) -> None:
+        if self._limits is not None:
+            self._limits.reached(name, value=value, observed=observed, peer=peer)
 
     async def _send_one(self, kind: ResultKind, row: DueRow) -> Done:
         try:
@@ -323,7 +212,7 @@ class Sender:
             self._waits.pop(key, None)
         else:
             done = await self._try_later(key, done, row)
-        if self._log is not None:
+        if self._log is not None and not done.full:
             self._log.write(
                 events.REPORT_SENT if done.is_sent else events.REPORT_NOT_SENT,
                 kind=kind.value,
@@ -359,27 +248,46 @@ class Sender:
         if plan.failure and not plan.targets:
             return _done(plan, is_over=False, outcome=plan.failure)
         if not plan.targets:
-            outcome = plan.reason or "nobody may be sent it"
-            await self._store.submit(partial(self._settle, plan, (), b"", outcome))
-            return _done(plan, is_over=True, outcome=outcome)
-        posted, failed = await self._post(plan)
+            return await self._end_unsent(plan, plan.reason or "nobody may be sent it")
+        packed = await self._pack(plan)
+        posted, failed = await self._post(plan, packed)
         mailed = tuple(each.address for each in plan.targets if isinstance(each, MailTo))
         if not mailed and not posted:
             return _done(plan, is_over=False, outcome="; ".join(failed))
-        octets = await self._workers.run(partial(self._mail, plan, mailed)) if mailed else b""
+        octets = b""
+        if mailed:
+            octets = await self._workers.run(partial(self._mail, plan, packed, mailed))
         uris = [each.uri for each in plan.targets if isinstance(each, MailTo)] + posted
         try:
             is_new = await self._store.submit(
                 partial(self._settle, plan, mailed, octets, ", ".join(uris)), octets=len(octets)
             )
-        except Unsigned as unsigned:
+        except (Unsigned, Full) as problem:
             if not posted:
-                return _done(plan, is_over=False, outcome=str(unsigned))
-            uris = [*posted, f"none by mail: {unsigned}"]
+                if isinstance(problem, Full):
+                    full = msgspec.structs.replace(plan, full=plan.organization)
+                    return await self._end_unsent(full, str(problem))
+                return _done(plan, is_over=False, outcome=str(problem))
+            uris = [*posted, f"none by mail: {problem}"]
             is_new = await self._store.submit(partial(self._settle, plan, (), b"", ", ".join(uris)))
         if not is_new:
-            return _done(plan, is_over=True, outcome="it was sent already")
+            return _done(plan, is_over=True, outcome=SENT_ALREADY)
         return _done(plan, is_over=True, is_sent=True, outcome=", ".join(uris))
+
+    async def _end_unsent(self, plan: Plan, outcome: str) -> Done:
+        settle = partial(self._settle, plan, (), b"", outcome, is_sent=False)
+        is_new = await self._store.submit(settle)
+        return _done(plan, is_over=True, outcome=outcome if is_new else SENT_ALREADY)
+
+    async def _pack(self, plan: Plan) -> bytes:
+        """The report's file, and a word where it would be too large with all that is in it."""
+        report, most = plan.report, self._options.mail_octets_max
+        assert report is not None
+        packed = await self._workers.run(partial(_packed, report, most))
+        if packed.whole_octets > most * BASE64_SHARE:
+            whole = int(packed.whole_octets / BASE64_SHARE)
+            self._reached("reports.mail_octets_max", most, whole, plan.domain)
+        return packed.octets
 
     def can_sign(self) -> bool:
         """Whether there is a key for what we send from."""
@@ -387,14 +295,11 @@ class Sender:
         probe = f"From: <{format_address(sender)}>\r\n\r\n".encode()
         return bool(self._sign(None, probe, sender.domain))
 
-    async def _post(self, plan: Plan) -> tuple[list[str], list[str]]:
+    async def _post(self, plan: Plan, octets: bytes) -> tuple[list[str], list[str]]:
         """URLs that took the report (RFC 8460 §5.4), and why others did not."""
         urls = [target.uri for target in plan.targets if isinstance(target, Https)]
-        report = plan.report
-        if not urls or not isinstance(report, TlsReport):
+        if not urls or not isinstance(plan.report, TlsReport):
             return [], []
-        most = self._options.mail_octets_max
-        octets = await self._workers.run(lambda: compose_tls.packed(report, most))
         troubles = await asyncio.gather(*(self._post_one(url, octets) for url in urls))
         posted = [url for url, trouble in zip(urls, troubles) if not trouble]
         return posted, [trouble for trouble in troubles if trouble]
@@ -413,20 +318,30 @@ class Sender:
             return f"{url}: {error}"
         return "" if 200 <= answer.status < 300 else f"{url} answered {answer.status}"
 
-    def _mail(self, plan: Plan, to: tuple[Address, ...]) -> bytes:
+    def _mail(self, plan: Plan, file: bytes, to: tuple[Address, ...]) -> bytes:
         date = datetime.fromtimestamp(self._clock.unix_us() // US, UTC)
         if isinstance(plan.report, AggregateReport):
-            return compose_dmarc.compose(plan.report, to=to, date=date, options=self._options)
+            return compose_dmarc.compose(plan.report, file, to=to, date=date, options=self._options)
         assert plan.report is not None
         return compose_tls.compose(
-            plan.report, plan.domain, to=to, date=date, options=self._options
+            plan.report, plan.domain, file, to=to, date=date, options=self._options
         )
 
     def _settle(
-        self, plan: Plan, to: tuple[Address, ...], octets: bytes, outcome: str, tx: Transaction
+        self,
+        plan: Plan,
+        to: tuple[Address, ...],
+        octets: bytes,
+        outcome: str,
+        tx: Transaction,
+        *,
+        is_sent: bool = True,
     ) -> bool:
         """The unit of work: mark it, take its results away, accept its mail. False when it was
-        sent already. Raises Unsigned."""
+        sent already. Raises Unsigned, and Full when others were faster than the plan."""
+        # What was posted is out; only mail can still be held back.
+        if to and self._planner.is_full(plan.domain, self._sent_to(tx, plan)):
+            raise Full(full_outcome(plan.organization))
         is_new = rows.mark_sent(
             tx,
             SentRow(
@@ -436,6 +351,8 @@ class Sender:
                 end_at=plan.end_at,
                 sent_at=tx.now_us(),
                 total=plan.total,
+                organization=plan.organization,
+                is_sent=is_sent,
                 outcome=outcome,
             ),
         )
@@ -453,89 +370,34 @@ class Sender:
             )
         return True
 
-
-class Unsigned(Exception):
-    """There is no key for the domain that reports are sent from, so none is sent by mail."""
-
-
-def signed(tx: Transaction, octets: bytes, sender: Address, sign: Sign) -> bytes:
-    """The mail with its signature in front.
-
-    RFC 9990 §3.5.2: it has to pass DMARC. RFC 8460 §3: recipients ignore it unsigned. RFC 9991
-    §5.1: unaligned ones make mail loops.
-    """
-    signature = sign(tx, octets, sender.domain)
-    if not signature:
-        raise Unsigned(f"{NO_KEY} {sender.domain}")
-    return signature + octets
+    def _sent_to(self, tx: Transaction, plan: Plan) -> int:
+        interval_us = self._options.interval_us
+        return sent_to(tx, plan.domain, plan.begin_at - plan.begin_at % interval_us, interval_us)
 
 
-def new_queue_id(chance: Chance) -> QueueId:
-    return QueueId("r" + base64.b32encode(chance.token(10)).decode().lower())
-
-
-def accept_mail(
-    tx: Transaction,
-    octets: bytes,
-    *,
-    sender: Address,
-    to: Sequence[Address],
-    queue_id: QueueId,
-    demand: TlsDemand = TlsDemand.NONE,
-) -> None:
-    """A report of ours becomes the queue's. Nobody is sent a DSN about it."""
-    spool.accept(
-        tx,
-        spool.Accepted(
-            queue_id=queue_id,
-            reverse_path=sender,
-            recipients=tuple(
-                spool.AcceptedRecipient(
-                    address=address, state=State.QUEUED, notify=Notify.NEVER, detail="report"
-                )
-                for address in to
-            ),
-            size=len(octets),
-            blob=tx.put_blob(octets),
-            body=BodyType.SEVEN_BIT if octets.isascii() else BodyType.EIGHT_BIT,
-            is_smtputf8=mail.is_wide((sender, *to)),
-            origin=Origin.LOCAL,
-            tls_demand=demand,
-            expires_at=tx.now_us() + int(LIFETIME_S * US),
-        ),
-    )
+class Full(Exception):
+    """The organization was sent as many reports as one may get."""
 
 
 def _done(plan: Plan, *, is_over: bool, outcome: str, is_sent: bool = False) -> Done:
     return Done(
-        kind=plan.kind, domain=plan.domain, is_sent=is_sent, is_over=is_over, outcome=outcome
+        kind=plan.kind,
+        domain=plan.domain,
+        is_sent=is_sent,
+        is_over=is_over,
+        outcome=outcome,
+        full=plan.full,
     )
 
 
-def _aggregate(
-    policy: DmarcPolicy, found: Sequence[SummedRow], begin_at: int, end_at: int, options: Options
-) -> AggregateReport:
-    """The same facts under two policies become one record."""
-    sums: dict[DmarcFacts, int] = {}
-    for each in found:
-        facts = msgspec.json.decode(each.facts, type=DmarcFacts)
-        sums[facts] = sums.get(facts, 0) + each.total
-    return compose_dmarc.report(
-        policy, list(sums.items()), begin_at=begin_at, end_at=end_at, options=options
-    )
+def _packed(report: AggregateReport | TlsReport, octets_max: int) -> Packed:
+    if isinstance(report, AggregateReport):
+        return compose_dmarc.packed(report, octets_max)
+    return compose_tls.packed(report, octets_max)
 
 
 def _due(kind: ResultKind, before: int, tx: Transaction) -> list[DueRow]:
     return rows.due(tx, kind, begun_before=before, limit=AT_ONCE)
-
-
-def _read(
-    kind: ResultKind, row: DueRow, records_max: int, interval_us: int, tx: Transaction
-) -> tuple[list[SummedRow], int | None]:
-    """The results, and where an earlier report about the same interval ended."""
-    found = rows.results(tx, kind, row.domain, row.begin_at, limit=records_max)
-    until = row.begin_at + interval_us
-    return found, rows.sent_until(tx, kind, row.domain, since=row.begin_at, until=until)
 
 
 def _give_up(kind: ResultKind, domain: str, begin_at: int, tx: Transaction) -> None:

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
 from posthouse.kernel.envelope import Address
 from posthouse.message import build
 from posthouse.message.build import Entity, Mailbox
+
+BASE64_SHARE: Final = 0.7
+"""Of a mail's octets that a file in base64 may have, lines and header section aside."""
+
+
+class Packed(msgspec.Struct, frozen=True, kw_only=True):
+    """A report's file."""
+
+    octets: bytes
+    whole_octets: int
+    """What it would have been with all that was left out because a mail would be too large."""
 
 
 class Letter(msgspec.Struct, frozen=True, kw_only=True):

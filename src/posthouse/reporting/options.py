@@ -34,7 +34,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     sends_tls: bool = True
     sends_failures: bool = False
     failures_per_hour: int = 10
-    """For one policy domain."""
+    """To the domains of one organization."""
+    per_organization_max: int = 20
+    """Reports of one interval to the domains of one organization."""
     interval_s: float = 86_400.0
     uris_max: int = 10
     mail_octets_max: int = 10 * MIB

@@ -69,6 +69,8 @@ class SentRow(msgspec.Struct, frozen=True, kw_only=True):
     end_at: int
     sent_at: int
     total: int
+    organization: str
+    is_sent: bool
     outcome: str
 
 
@@ -194,8 +196,8 @@ def mark_sent(tx: Transaction, row: SentRow) -> bool:
     """False when a report of that kind, domain and begin went already: send nothing then."""
     return (
         tx.run(
-            "INSERT INTO report_sent (kind, domain, begin_at, end_at, sent_at, total, outcome)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO report_sent (kind, domain, begin_at, end_at, sent_at, total, organization,"
+            " is_sent, outcome) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (
                 row.kind.value,
                 row.domain,
@@ -203,6 +205,8 @@ def mark_sent(tx: Transaction, row: SentRow) -> bool:
                 row.end_at,
                 row.sent_at,
                 row.total,
+                row.organization,
+                row.is_sent,
                 row.outcome,
             ),
         )
@@ -222,11 +226,23 @@ def sent_until(
     return row[0] if row else None
 
 
+def sent_to(tx: Transaction, organization: str, *, since: int, until: int) -> int:
+    """How many reports that begin in [since, until) went to its domains."""
+    row = tx.one(
+        "SELECT count(*) FROM report_sent"
+        " WHERE organization = ? AND is_sent = 1 AND begin_at >= ? AND begin_at < ?",
+        (organization, since, until),
+    )
+    assert row is not None
+    count: int = row[0]
+    return count
+
+
 def sent(tx: Transaction, *, limit: int) -> list[SentRow]:
     """The newest first."""
     found = tx.all(
-        "SELECT kind, domain, begin_at, end_at, sent_at, total, outcome FROM report_sent"
-        " ORDER BY id DESC LIMIT ?",
+        "SELECT kind, domain, begin_at, end_at, sent_at, total, organization, is_sent, outcome"
+        " FROM report_sent ORDER BY id DESC LIMIT ?",
         (limit,),
     )
     return [
@@ -237,7 +253,9 @@ def sent(tx: Transaction, *, limit: int) -> list[SentRow]:
             end_at=row[3],
             sent_at=row[4],
             total=row[5],
-            outcome=row[6],
+            organization=row[6],
+            is_sent=bool(row[7]),
+            outcome=row[8],
         )
         for row in found
     ]

@@ -36,9 +36,12 @@ CREATE TABLE report_sent (
     end_at      BIGINT NOT NULL,
     sent_at     BIGINT NOT NULL,
     total       BIGINT NOT NULL,                -- messages or sessions told of
+    organization TEXT NOT NULL,                 -- that the domain belongs to
+    is_sent     INTEGER NOT NULL,
     outcome     TEXT NOT NULL,                  -- where it went, or why it did not
     UNIQUE (kind, domain, begin_at)
 );
+CREATE INDEX report_sent_organization ON report_sent (organization, begin_at) WHERE is_sent = 1;
 
 -- Mail to report addresses, waiting to be read. Its reference to the blob is taken in the commit
 -- that accepts the mail.
