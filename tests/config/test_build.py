@@ -67,7 +67,6 @@ def test_the_defaults_of_packages_and_schema_agree() -> None:
         build.schedule_options(DEFAULTS),
         build.smtp_limits(DEFAULTS, Service.MX),
         build.smtp_connections(DEFAULTS),
-        build.directory_options(DEFAULTS, own_addresses=frozenset()),
         build.log_options(DEFAULTS),
         build.dns_options(DEFAULTS, resolv_conf=str),
         build.pop3_options(DEFAULTS),
@@ -81,6 +80,8 @@ def test_the_defaults_of_packages_and_schema_agree() -> None:
     assert runner == type(runner)(owner=runner.owner)
     dsn = build.dsn_options(DEFAULTS)
     assert dsn == type(dsn)(host="localhost")
+    directory = build.directory_options(DEFAULTS, own_addresses=frozenset())
+    assert directory == type(directory)(host="localhost")
 
 
 @pytest.mark.parametrize("text", ["[::1", "[::1]53", "[::1]:", "[::1]:x", "ns:0", "ns:70000"])
