@@ -91,12 +91,47 @@ def test_records_are_a_zone_file_by_default_and_json_on_request(house: Cli) -> N
         (("records", DOMAIN, "--zone", "--json"), 2, "--zone and --json cannot both be"),
         (("records", DOMAIN, "--dmarc", "perhaps"), 2, "'perhaps' is not one of"),
         (("check", DOMAIN, "--resolver", "nowhere"), 2, "--resolver takes an IP address"),
+        (("records", DOMAIN, "--resolver", "nowhere"), 2, "--resolver takes an IP address"),
     ],
 )
 def test_mistakes_are_told(arguments: tuple[str, ...], code: int, words: str, house: Cli) -> None:
     found, _, err = house("dns", *arguments)
     assert found == code
     assert words in err
+
+
+async def test_records_says_what_is_there_already(world: World) -> None:
+    code, out, err = await world.ask("dns", "records", DOMAIN, "--address", "127.0.0.1")
+    assert code == ExitCode.OK
+    total = int(err.split()[0])
+    assert err == f"{total} records: 1 there already, {total - 1} not there yet\n", "the PTR is"
+    await world.publish("--address", "127.0.0.1")
+    world.zones.remove(f"_dmarc.{DOMAIN}", "TXT")
+    world.zones.add(f"_dmarc.{DOMAIN}", "TXT", '"v=DMARC1; p=reject"')
+    world.zones.remove(DOMAIN, "MX")
+    code, out, err = await world.ask("dns", "records", DOMAIN, "--address", "127.0.0.1")
+    counts = f"{total - 2} there already, 1 not there yet, 1 with another value"
+    assert (code, err) == (ExitCode.OK, f"{total} records: {counts}\n")
+    assert '; something else is there: "v=DMARC1; p=reject"\n_dmarc.example.org. 3600' in out
+    assert "; it is not there yet\nexample.org. 3600 IN MX" in out
+    assert "; it is there already\nexample.org. 3600 IN TXT" in out
+    dns.zone.from_text(HEAD + out, DOMAIN, relativize=False)
+    code, out, err = await world.ask("dns", "records", DOMAIN, "--json")
+    assert (code, err) == (ExitCode.OK, "")
+    found = {(each["name"], each["type"]): each for each in json.loads(out)}
+    assert found["_dmarc.example.org.", "TXT"]["presence"] == "other"
+    assert found["_dmarc.example.org.", "TXT"]["found"] == ['"v=DMARC1; p=reject"']
+    assert found["example.org.", "MX"]["presence"] == "missing"
+    assert found["mail.example.org.", "A"]["presence"] == "unknown", "no --address to compare"
+    assert "presence" not in (await world.run("dns", "records", DOMAIN, "--json"))[1]
+
+
+async def test_records_of_a_dns_that_does_not_answer_are_printed_all_the_same(house: Cli) -> None:
+    asked = ("dns", "records", DOMAIN, "--resolver", "127.0.0.1:1")
+    code, out, err = await asyncio.to_thread(house, *asked)
+    assert code == ExitCode.TEMPORARY
+    assert "whether it is there could not be found out" in out and "not known" in err
+    assert "example.org. 3600 IN MX" in out
 
 
 async def test_what_records_prints_passes_the_check(world: World) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import textwrap
-from typing import Final
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
 
 import click
 import msgspec
@@ -27,7 +29,8 @@ from posthouse.tls.peers import Verifier, system_roots
 from posthouse.zone.check import check_domain
 from posthouse.zone.checked import Checked, Report, State
 from posthouse.zone.policy import wishes_for
-from posthouse.zone.records import DMARC_POLICIES, records, zone_file
+from posthouse.zone.published import Presence, Published, look_up
+from posthouse.zone.records import DMARC_POLICIES, Record, records, zone_file
 from posthouse.zone.subject import Ports, Subject
 
 COLUMNS: Final = 98
@@ -67,6 +70,7 @@ def dns() -> None:
     show_default=True,
     help="What others shall do with mail that uses your name and is not yours.",
 )
+@resolver_option
 @json_option
 @config_option
 def records_command(
@@ -74,12 +78,15 @@ def records_command(
     is_zone: bool,
     addresses: tuple[str, ...],
     dmarc: str,
+    resolver: str | None,
     as_json: bool,
     config_path: str | None,
-) -> None:
+) -> int:
     """Every record that the domain NAME should publish, as lines for its zone file.
 
-    Lines that begin with ; are comments: why a record is good, and what you have to fill in.
+    Lines that begin with ; are comments: why a record is good, and what you have to fill in. With
+    --resolver it asks that DNS, and says of each record whether it is there already. Ends with 75
+    when the DNS does not answer.
     """
     if is_zone and as_json:
         raise click.UsageError("--zone and --json cannot both be")
@@ -89,10 +96,57 @@ def records_command(
         config, domain, keys, addresses=tuple(map(_address, addresses)), dmarc=dmarc
     )
     found = records(config, domain, wishes)
+    seen: dict[Record, Published] = {}
+    if resolver is not None:
+        seen = asyncio.run(_looked_up(found, dns_options(config, resolver)))
     if as_json:
-        show_json(found)
+        show_json([_with_presence(record, seen.get(record)) for record in found])
     else:
-        show_text(zone_file(found, domain=domain).rstrip("\n"))
+        remarks = {record: _remark(record, published) for record, published in seen.items()}
+        show_text(zone_file(found, domain=domain, remarks=remarks).rstrip("\n"))
+        _say_presence(seen)
+    is_silent = bool(seen) and all(each.trouble for r, each in seen.items() if "<" not in r.name)
+    return ExitCode.TEMPORARY if is_silent else ExitCode.OK
+
+
+async def _looked_up(found: Sequence[Record], options: DnsOptions) -> dict[Record, Published]:
+    return await look_up(found, caching_resolver(options))
+
+
+def _with_presence(record: Record, published: Published | None) -> dict[str, Any]:
+    shown: dict[str, Any] = msgspec.structs.asdict(record)
+    if published is not None:
+        shown["presence"] = published.presence
+        shown["found"] = published.found
+    return shown
+
+
+def _remark(record: Record, published: Published) -> str:
+    there = ", ".join(published.found)
+    there = there if len(there) <= VALUE_SHOWN_MAX else f"{there[:VALUE_SHOWN_MAX]}…"
+    match published.presence:
+        case Presence.THERE:
+            return "it is there already"
+        case Presence.OTHER:
+            return f"something else is there: {there}"
+        case Presence.MISSING:
+            return "it is not there yet"
+    if published.trouble:
+        return f"whether it is there could not be found out: {published.trouble}"
+    return f"there is {there}; compare" if there else ""
+
+
+def _say_presence(seen: dict[Record, Published]) -> None:
+    counts = Counter(each.presence for each in seen.values())
+    if seen:
+        words = {
+            Presence.THERE: "there already",
+            Presence.MISSING: "not there yet",
+            Presence.OTHER: "with another value",
+            Presence.UNKNOWN: "not known",
+        }
+        parts = [f"{counts[each]} {text}" for each, text in words.items() if counts[each]]
+        say(f"{len(seen)} records: {', '.join(parts)}")
 
 
 @dns.command("check")

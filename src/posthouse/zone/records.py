@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Final
 
@@ -296,21 +296,33 @@ def _client_records(config: Config, domain: str) -> Iterator[Record]:
 # --- as a zone file ---
 
 
-def zone_file(found: Sequence[Record], *, domain: str) -> str:
+def zone_file(
+    found: Sequence[Record], *, domain: str, remarks: Mapping[Record, str] | None = None
+) -> str:
     """Lines to put into the zone of `domain`: whole names and lifetimes, no SOA and no NS, so that
     they can be added to what is there. What a person has to fill in, and what belongs into another
-    zone, is a comment."""
+    zone, is a comment.
+
+    Args:
+        remarks: a further comment for a record, in words that may come from the DNS.
+    """
+    remarks = remarks or {}
     lines = [f"; Records for mail of {domain}. Lines that begin with ; are not read by name"]
     lines += ["; servers: they say why, or wait for you to fill in what stands in < >."]
     for need, records_ in _by_need(found):
         lines += ["", f"; --- {_HEADINGS[need]} ---"]
         for record in records_:
             lines.append("")
-            lines += textwrap.wrap(
-                record.why, COMMENT_COLUMNS, initial_indent="; ", subsequent_indent=";   "
-            )
+            for words in filter(None, (record.why, remarks.get(record, ""))):
+                lines += _comment(words)
             lines += _record_lines(record, domain)
     return "\n".join(lines) + "\n"
+
+
+def _comment(words: str) -> list[str]:
+    """No octet of `words` gets out of it into the zone."""
+    plain = "".join(each if each.isprintable() else "?" for each in words)
+    return textwrap.wrap(plain, COMMENT_COLUMNS, initial_indent="; ", subsequent_indent=";   ")
 
 
 _HEADINGS: Final = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -14,6 +13,7 @@ from posthouse.kernel.ports import Clock, DnsAnswer, Fetch, Network, RecordType,
 from posthouse.net.addresses import is_public
 from posthouse.net.deadlines import Deadlines
 from posthouse.tls.peers import Verifier
+from posthouse.zone.asking import Asking
 from posthouse.zone.records import Record, Wishes
 
 
@@ -52,20 +52,14 @@ class Subject:
         self.rotation = rotation
         self.ports = ports
         self.allows_private = config.relay.allow_private_addresses
-        self._asked: dict[tuple[str, RecordType], asyncio.Task[DnsAnswer]] = {}
+        self._asking = Asking(ports.resolver)
 
     async def ask(self, name: str, record_type: RecordType) -> DnsAnswer:
-        key = (name.rstrip("."), record_type)
-        if key not in self._asked:
-            asking = asyncio.ensure_future(self.ports.resolver.resolve(*key))
-            self._asked[key] = asking
-        return await asyncio.shield(self._asked[key])
+        return await self._asking.ask(name, record_type)
 
     async def host_answers(self) -> tuple[DnsAnswer, DnsAnswer]:
         """A and AAAA of our host."""
-        return await asyncio.gather(
-            self.ask(self.host, RecordType.A), self.ask(self.host, RecordType.AAAA)
-        )
+        return await self._asking.addresses(self.host)
 
     async def addresses(self) -> tuple[str, ...]:
         """Of our host, as the DNS has them."""
