@@ -30,6 +30,7 @@ from posthouse.reception.decision import (
 from posthouse.relay.plan import Route, RouteOptions, SmartHost
 from posthouse.relay.route import destination_of
 from posthouse.store import queue as rows
+from posthouse.store import refusals
 from posthouse.store.transaction import Transaction
 
 from .conftest import Cli
@@ -384,3 +385,34 @@ def test_without_data_every_command_says_how_to_begin(command: str, cli: Cli) ->
     assert (code, out) == (ExitCode.NOT_FOUND, "")
     assert err.splitlines()[0] == f"error: there is no Posthouse data in {Path.cwd()}/nowhere"
     assert "posthouse quickstart you@example.org" in err.splitlines()[1]
+
+
+def test_a_message_that_was_turned_down_has_a_story_too(house: Cli) -> None:
+    record = DecisionRecord(
+        session=SessionFacts(trace="trace9", service="mx", peer="192.0.2.1", hello="h.example"),
+        recipients=(RecipientDecision(address="you@example.org", reply="250 2.1.5"),),
+        findings=(Finding(name="dmarc", result="fail", reason="neither passed"),),
+        verdict="refuse",
+        why="DMARC fails",
+    )
+    row = refusals.RefusalRow(
+        queue_id="trace9.1",
+        at=1_790_000_000_000_000,
+        reverse_path="x@bad.example",
+        size=321,
+        reply="550 5.7.26 no",
+        decision=encode(record),
+    )
+    with open_store(load_config(None).config) as store:
+        store.write_now(lambda tx: refusals.add(tx, [row]))
+    for name in ("trace9.1", "trace9"):
+        code, out, _ = house("explain", name)
+        assert code == ExitCode.OK
+        lines = out.splitlines()
+        assert lines[0] == "trace9.1  from x@bad.example, 321 octets"
+        assert "  dmarc: fail (neither passed)" in lines
+        assert "  verdict: refuse: DMARC fails" in lines
+        assert lines[-1].endswith("the other side heard: 550 5.7.26 no")
+    [shown] = json.loads(house("explain", "trace9.1", "--json")[1])
+    assert shown["reply"] == "550 5.7.26 no"
+    assert shown["decision"]["findings"][0]["name"] == "dmarc"

@@ -21,6 +21,7 @@ from posthouse.reception.decision import DecisionRecord, decode
 from posthouse.sim.dns import DnsFault
 from posthouse.sim.lab import PASSWORD, Lab
 from posthouse.sim.talk import stuffed
+from posthouse.store import refusals
 from tests.reception.house import ADA, ALAN, ONE, greeted, simulated
 
 BANK = "bank.example"
@@ -95,6 +96,26 @@ async def test_forged_mail_is_refused_where_its_domain_asks_for_it(lab: Lab) -> 
         b'"event":"message.refused"' in line and b"asks to reject" in line
         for line in lab.node("north").log_lines
     )
+
+
+@simulated()
+async def test_what_was_refused_can_be_explained(lab: Lab) -> None:
+    publish(lab)
+    reply = await bring(lab, from_bank(), sender="x@elsewhere.example")
+    name = reply.decode().rstrip().rpartition("(")[2].removesuffix(")")
+    trace, _, number = name.rpartition(".")
+    assert number == "1"
+    await lab.ground.clock.sleep(5)
+    for asked in (name, trace):
+        [row] = await lab.node("north").store.read(
+            lambda tx, asked=asked: refusals.named(tx, asked, limit=9)
+        )
+        assert (row.queue_id, row.reverse_path) == (name, "x@elsewhere.example")
+        assert row.reply.startswith("550 5.7.26 ")
+        record = decode(row.decision)
+        assert (record.verdict, record.recipients[0].address) == ("refuse", ADA)
+        [dmarc] = [one for one in record.findings if one.name == "dmarc"]
+        assert any("v=DMARC1; p=reject" in each.found for each in dmarc.evidence)
 
 
 @simulated()

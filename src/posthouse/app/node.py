@@ -50,6 +50,7 @@ from posthouse.queue.dsn import Notices, to_queue
 from posthouse.queue.outcomes import Recorder
 from posthouse.queue.runner import Runner
 from posthouse.reception.door import Door
+from posthouse.reception.refusals import Refusals
 from posthouse.reception.service import Service as SmtpService
 from posthouse.relay.mta_sts import StsPolicies
 from posthouse.relay.options import Options as RelayOptions
@@ -213,6 +214,7 @@ class Node:
             notices=self.notices,
             examiner=self.authentication.examiner,
             signers=self.authentication.signer,
+            refusals=self.refusals,
             keep=self.runner.keep,
             reach=world.reach,
         )
@@ -245,6 +247,8 @@ class Node:
             limits=self.limits,
         )
         self._exit.push_async_callback(self.reports.close)
+        self.refusals = Refusals(store, world.clock, keep_s=config.store.decisions_days * 86_400.0)
+        self._exit.push_async_callback(self.refusals.flush)
         self.notices = Notices(
             build.dsn_options(config),
             accept=to_queue(schedule),
@@ -430,7 +434,7 @@ class Node:
         self._background.append(self._tasks.create_task(relay))
         policies = self._guarded("mta-sts", self.sts_policies.run)
         self._background.append(self._tasks.create_task(policies))
-        for name, job in self.reports.jobs():
+        for name, job in (("refusals", self.refusals.run), *self.reports.jobs()):
             self._background.append(self._tasks.create_task(self._guarded(name, job)))
         rotation = self._guarded("key rotation", self.rotation.run)
         self._background.append(self._tasks.create_task(rotation))

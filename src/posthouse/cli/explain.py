@@ -23,6 +23,7 @@ from posthouse.queue.item import OPEN_STATES, Reason, State
 from posthouse.queue.work import AttemptRecord, Exchange
 from posthouse.reception.decision import DecisionRecord, decode
 from posthouse.store import queue as rows
+from posthouse.store import refusals
 from posthouse.store.queue_rows import LedgerRow, RecipientRow
 from posthouse.store.sqlite.engine import SqliteStore
 
@@ -95,6 +96,18 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...]
 
 
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that was turned down, as `--json` shows it. Times are UTC."""
+
+    id: str
+    sender: str
+    size_octets: int
+    refused: datetime
+    reply: str
+    """What the other side heard."""
+    decision: DecisionRecord | None
+
+
 @click.command()
 @click.argument("message_id", metavar="ID")
 @json_option
@@ -105,11 +118,18 @@ def explain(message_id: str, as_json: bool, config_path: str | None) -> None:
     ID is the name that the reply to the sender, the log and `posthouse queue list` give, or the
     trace of a connection, for all messages that came by it.
     """
+    name = message_id.strip()
     with configured_store(config_path) as store:
-        histories = _histories(store, message_id.strip())
+        histories = _histories(store, name)
+        refused = store.read_now(lambda tx: refusals.named(tx, name, limit=OF_TRACE_MAX))
+        if not histories and not refused:
+            raise unknown_id(store, name)
     if as_json:
-        show_json([_explained(history) for history in histories])
+        show_json([*map(_explained, histories), *map(_refused, refused)])
         return
+    for one in refused:
+        for line in _story_of_refusal(_refused(one)):
+            show_text(line)
     now = datetime.now(UTC)
     for number, history in enumerate(histories):
         if number:
@@ -125,10 +145,7 @@ def _histories(store: SqliteStore, name: str) -> list[admin.History]:
         return [found]
     trace = store.read_now(lambda tx: rows.queue_ids_of_trace(tx, name, limit=OF_TRACE_MAX))
     each = (store.read_now(lambda tx, q=q: admin.show(tx, q)) for q in trace)  # type: ignore[misc]
-    histories = [history for history in each if history is not None]
-    if not histories:
-        raise unknown_id(store, name)
-    return histories
+    return [history for history in each if history is not None]
 
 
 # --- JSON ---
@@ -164,6 +181,17 @@ def _explained(history: admin.History) -> Explained:
         attempts=tuple(
             Attempt(at=moment(row.at), record=_attempt(row.record)) for row in history.attempts
         ),
+    )
+
+
+def _refused(row: refusals.RefusalRow) -> Refused:
+    return Refused(
+        id=row.queue_id,
+        sender=row.reverse_path or "<>",
+        size_octets=row.size,
+        refused=moment(row.at),
+        reply=row.reply,
+        decision=_decision(row.decision),
     )
 
 
@@ -216,9 +244,14 @@ def _at_the_door(history: admin.History) -> Iterator[str]:
     if decision is None:
         yield f"made by this server ({history.message.origin})"
         return
+    yield from _decided(decision, "accepted")
+
+
+def _decided(decision: DecisionRecord, what: str) -> Iterator[str]:
+    """Args: what: was done, "accepted" or "turned down"."""
     session = decision.session
     hello = f", which calls itself {session.hello}" if session.hello else ""
-    yield f"accepted by {session.service} from {session.peer}{hello}"
+    yield f"{what} by {session.service} from {session.peer}{hello}"
     yield f"trace {session.trace}, {session.tls or 'no TLS'}" + (
         f", logged in as {session.login}" if session.login else ""
     )
@@ -239,6 +272,15 @@ def finding_lines(finding: Finding) -> Iterator[str]:
     yield f"{finding.name}: {finding.result}{reason}{properties}"
     for each in finding.evidence:
         yield f"  {each.what}: {each.found}"
+
+
+def _story_of_refusal(refused: Refused) -> Iterator[str]:
+    yield f"{refused.id}  from {refused.sender}, {refused.size_octets} octets"
+    yield f"{refused.refused:%Y-%m-%d %H:%M:%S} (UTC)"
+    if refused.decision is not None:
+        for line in _decided(refused.decision, "turned down"):
+            yield f"  {line}"
+    yield f"now: nothing of it was kept; the other side heard: {refused.reply}"
 
 
 def _told_attempt(number: int, record: AttemptRecord) -> Iterator[str]:

@@ -114,8 +114,12 @@ RECIPIENT_REFUSED: Final = _info("recipient.refused", "RCPT was refused: peer, r
 MESSAGE_ACCEPTED: Final = _info(
     "message.accepted", "We own a message: peer, sender, recipients, octets, seconds."
 )
-MESSAGE_REFUSED: Final = _info("message.refused", "A message was refused with 5yz: peer, reply.")
-MESSAGE_DEFERRED: Final = _warning("message.deferred", "A message was put off with 4yz: reply.")
+MESSAGE_REFUSED: Final = _info(
+    "message.refused", "A message was refused with 5yz: id, peer, sender, recipients, reply, why."
+)
+MESSAGE_DEFERRED: Final = _warning(
+    "message.deferred", "A message was put off with 4yz: id, peer, sender, recipients, reply, why."
+)
 
 # A recipient in the queue
 RECIPIENT_DELIVERED: Final = _info("recipient.delivered", "Stored in a mailbox: recipient.")
@@ -170,6 +174,11 @@ KEY_NOT_SHOWN: Final = _error(
     "key.not_shown", "A key signs, but receivers cannot find it: domain, selector, detail."
 )
 KEY_RETIRED: Final = _info("key.retired", "A key signs no more: domain, selector.")
+KEY_TOO_EARLY: Final = _warning(
+    "key.too_early",
+    "The record of a retired key is gone from the DNS while mail signed with it is under way; put it"
+    " back: domain, selector, detail.",
+)
 KEY_MAY_GO: Final = _warning(
     "key.may_go", "The record of a retired key is to be removed from the DNS: domain, selector."
 )

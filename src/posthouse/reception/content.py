@@ -11,6 +11,7 @@ from posthouse.accounts.login import Principal
 from posthouse.accounts.rights import may_send_as
 from posthouse.kernel.envelope import Envelope
 from posthouse.kernel.errors import Fault, StorageBusy
+from posthouse.kernel.finding import Finding
 from posthouse.kernel.ids import QueueId
 from posthouse.kernel.reply import Reply
 from posthouse.mailauth.check import Checked, Checks, Mail
@@ -34,6 +35,7 @@ from posthouse.reception.accept import (
 )
 from posthouse.reception.authentication import Examined, Report
 from posthouse.reception.tls_demand import tls_demand
+from posthouse.store.refusals import RefusalRow
 
 if TYPE_CHECKING:
     from posthouse.reception.session import Session
@@ -45,6 +47,8 @@ meanwhile (P10)."""
 SHORT_OCTETS: Final = 16 * 1024
 SHORT_RECIPIENTS: Final = 10
 """Up to here accepting a message is a short unit of work."""
+RECIPIENTS_REMEMBERED: Final = 20
+"""Of a message that is turned down."""
 FROM_NOT_YOURS: Final = Reply(550, "5.7.1", "An address in the From field is not yours")
 NO_FROM: Final = Reply(550, "5.6.0", "The From field is missing or cannot be read")
 
@@ -151,7 +155,15 @@ def conclude(session: Session, mail: Mail, checked: Checked) -> Examined | None:
         )
     )
     if judgement.reply is not None:
-        refuse(session, judgement.reply, why=judgement.why)
+        reply = judgement.reply
+        named = Reply(reply.code, reply.status, f"{reply.text} ({next_queue_id(session)})")
+        refuse(
+            session,
+            named,
+            why=judgement.why,
+            findings=examined.findings,
+            octets=len(mail.octets),
+        )
         return None
     return examined
 
@@ -235,7 +247,7 @@ def passes(session: Session, section: HeaderSection) -> bool:
         return True
     if refused.limit:
         session.limit(refused.limit, refused.observed)
-    refuse(session, refused.reply)
+    refuse(session, refused.reply, octets=len(section.octets))
     return False
 
 
@@ -369,21 +381,55 @@ def over_quota(full: AllFull) -> Reply:
     return rcpt.OVER_QUOTA if full.never_fits else rcpt.OVER_QUOTA_SOON
 
 
-def refuse(session: Session, reply: Reply, *, why: str = "") -> None:
-    """Turn the message down, for good or for now."""
+def refuse(
+    session: Session,
+    reply: Reply,
+    *,
+    why: str = "",
+    findings: tuple[Finding, ...] = (),
+    octets: int = 0,
+) -> None:
+    """Turn the message down, for good or for now, and remember why.
+
+    Args:
+        octets: its size.
+    """
     service = session.service
     decision, event = (
         ("deferred", events.MESSAGE_DEFERRED)
         if reply.is_transient
         else ("refused", events.MESSAGE_REFUSED)
     )
+    queue_id = next_queue_id(session)
+    session.transactions += 1  # so that the next message has another name
+    sender = session.sender
+    reverse_path = sender.reverse_path if sender is not None else None
     service.metrics.messages[decision].add()
     service.log.write(
         event,
         trace=session.stream.trace_id,
+        id=queue_id,
         peer=session.stream.peer.address,
+        sender="" if reverse_path is None else rcpt.shown(reverse_path),
+        recipients=len(session.accepted),
         reply=str(reply),
         why=why,
+    )
+    service.refusals.note(
+        RefusalRow(
+            queue_id=queue_id,
+            at=service.clock.unix_us(),
+            reverse_path=None if reverse_path is None else rcpt.shown(reverse_path),
+            size=octets,
+            reply=str(reply),
+            decision=decision_record(
+                session.facts(),
+                session.accepted[:RECIPIENTS_REMEMBERED],
+                findings,
+                verdict="defer" if reply.is_transient else "refuse",
+                why=why,
+            ),
+        )
     )
     session.machine.answer(reply)
     session.forget()

@@ -21,6 +21,7 @@ from posthouse.observe.metrics import Metrics
 from posthouse.queue.dsn import Notices
 from posthouse.reception.authentication import Examiner
 from posthouse.reception.options import Options
+from posthouse.reception.refusals import Refusals
 from posthouse.store.transaction import Store
 
 
@@ -71,6 +72,7 @@ class Service:
         "open_recipients",
         "options",
         "reach",
+        "refusals",
         "relay_networks",
         "room",
         "sessions",
@@ -103,6 +105,7 @@ class Service:
         notices: Notices,
         examiner: Examiner,
         signers: Signers,
+        refusals: Refusals,
         keep: Callable[[MessageId, bytes], None],
         reach: Callable[[str], None] = lambda point: None,
     ) -> None:
@@ -127,6 +130,7 @@ class Service:
         self.notices = notices
         self.examiner = examiner
         self.signers = signers
+        self.refusals = refusals
         self.keep = keep
         self.reach = reach
         self.is_stressed = False
