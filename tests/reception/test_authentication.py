@@ -389,6 +389,12 @@ async def test_our_notices_are_signed_for_the_domain_above_the_host(lab: Lab) ->
 
 
 @simulated()
+async def test_what_would_continue_our_signature_is_not_taken_from_users(lab: Lab) -> None:
+    octets = b" x\r\n" + from_bank(author=b"<ada@north.example>")
+    assert (await lab.send(ADA, ALAN, octets=octets)).startswith("550 5.6.0 ")
+
+
+@simulated()
 async def test_mail_between_our_own_users_is_signed_and_not_judged(lab: Lab) -> None:
     assert (await lab.send(ADA, ALAN)).startswith("250 ")
     [message] = await lab.inbox(ALAN, count=1)

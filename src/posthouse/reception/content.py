@@ -50,6 +50,7 @@ SHORT_RECIPIENTS: Final = 10
 RECIPIENTS_REMEMBERED: Final = 20
 """Of a message that is turned down."""
 FROM_NOT_YOURS: Final = Reply(550, "5.7.1", "An address in the From field is not yours")
+BEGINS_WITH_BLANK: Final = Reply(550, "5.6.0", "The message does not begin with a header field")
 NO_FROM: Final = Reply(550, "5.6.0", "The From field is missing or cannot be read")
 
 
@@ -199,6 +200,9 @@ async def prepare_and_commit(session: Session, acceptance: Acceptance) -> None:
 async def submit(session: Session, octets: bytes, principal: Principal) -> None:
     """Submission: whose message it may be, and what is mended in it (RFC 6409 §6, §8)."""
     service = session.service
+    if octets.startswith((b" ", b"\t")):  # it would continue the last field put in front of it
+        refuse(session, BEGINS_WITH_BLANK, octets=len(octets))
+        return
     section = read_section(octets)
     found = submission.authors(section)
     if found is None:
