@@ -155,7 +155,7 @@ async def test_a_message_of_a_form_that_port_25_refuses_is_told_so(cli: Cli, pla
     said = await as_json(
         cli, place, "mail", saved(b"From: ada@example.net\r\n" + MESSAGE), *SESSION
     )
-    assert said["verdict"]["reply"] == "550 5.6.0 The message has more than one from field"
+    assert said["verdict"]["reply"] == "550 5.6.0 The message has more than one From field"
 
 
 async def test_the_config_decides_what_would_be_done(cli: Cli, place: str) -> None:
@@ -296,6 +296,18 @@ async def test_the_null_sender_is_judged_by_helo(cli: Cli, place: str) -> None:
     said = await as_json(cli, place, "spf", *arguments)
     assert said["result"] == "pass"
     assert "lets 192.0.2.25 send" in said["words"]
+
+
+async def test_who_names_nothing_is_told_in_a_sentence(cli: Cli, place: str) -> None:
+    session = ("--ip", ADDRESS, "--helo", "", "--from", "<>")
+    code, out, _ = await check(cli, place, "spf", *session)
+    assert code == ExitCode.OK
+    words = "spf: none: SPF has nothing to go by: the client named itself with nothing"
+    assert out.splitlines() == [words, words]
+    path = saved(MESSAGE.partition(b"\r\n")[2])
+    code, out, _ = await check(cli, place, "mail", path, *session)
+    assert code == ExitCode.OK  # whatever it found
+    assert "dmarc: permerror: DMARC cannot be checked: the message has no From field" in out
 
 
 async def test_a_dns_that_fails_ends_with_75_and_says_what_failed(cli: Cli, place: str) -> None:

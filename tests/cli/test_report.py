@@ -204,6 +204,7 @@ def test_with_now_it_is_sent_signed_and_only_once(house) -> None:
     assert code == 0, err
     (owed,) = json.loads(out)
     assert owed["to"] == ["mailto:rua@author.example"] and owed["total"] == 3
+    assert owed["outcome"] == "sent to mailto:rua@author.example"
     assert queued() == ["rua@author.example"]
     with configured_store(None) as store:
         octets = store.read_now(lambda tx: tx.one("SELECT octets FROM blob ORDER BY id DESC"))[0]

@@ -52,8 +52,9 @@ T = TypeVar("T")
 
 NULL_PATHS: Final = ("<>", "")
 ENDS: Final = (
-    "Ends with 0 when the check could be made, whatever it found, and with 75 when the DNS gave no"
-    " answer, so that it may find something else later."
+    "Ends with 0 when the check could be made, whatever it found: fail and permerror too (a script"
+    " takes the result from --json). Ends with 75 when the DNS gave no answer, so that it may find"
+    " something else later."
 )
 TEMPERROR: Final = Result.TEMPERROR.value
 _COUNTS_FIRST: Final = (Result.PASS, Result.TEMPERROR, Result.POLICY, Result.FAIL)

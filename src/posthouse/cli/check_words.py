@@ -58,6 +58,8 @@ def spf_words(outcome: SpfOutcome, *, address: str) -> str:
         case _:
             if outcome.reason.endswith("has no SPF record"):
                 return f"{who} has no SPF record"
+            if not outcome.domain:
+                return f"SPF has nothing to go by: {outcome.reason}"
             return f"SPF has nothing to say about {who}: {outcome.reason}"
 
 
@@ -101,6 +103,8 @@ def dmarc_words(outcome: DmarcOutcome) -> str:
         return f"{text}, which asks {WISHES[outcome.requested]}"
     if outcome.result is Result.TEMPERROR:
         return f"whether {author} vouches for it cannot be found out now" + _because(outcome.reason)
+    if not author:
+        return "DMARC cannot be checked" + _because(outcome.reason)
     return f"the policy of {author} cannot be used" + _because(outcome.reason)
 
 

@@ -68,6 +68,8 @@ def _command(
     options = [line for p in command.get_params(context) if (line := _parameter(p, context))]
     if options:
         yield "".join(options) + "\n"
+    if command.epilog:
+        yield f"{inspect.cleandoc(command.epilog)}\n\n"
 
 
 def _parameter(parameter: click.Parameter, context: click.Context) -> str:

@@ -69,9 +69,11 @@ async def look(
             plan = await sender.plan(kind, row)
             if plan is None:
                 continue
-            outcome = (
-                (await sender.send(plan)).outcome if is_now else _expected(plan, can_sign=can_sign)
-            )
+            if is_now:
+                done = await sender.send(plan)
+                outcome = f"sent to {done.outcome}" if done.is_sent else done.outcome
+            else:
+                outcome = _expected(plan, can_sign=can_sign)
             owed.append(_owed(plan, outcome))
         return owed
     finally:

@@ -59,7 +59,8 @@ def judge(section: HeaderSection, *, options: Options, local: Sequence[LocalEnd]
     if hops > options.hops_max:
         return Refused(reply=TOO_MANY_HOPS, limit="smtp.hops_max", observed=hops)
     if options.mode is Mode.MX and (fault := from_fault(section)) is not None:
-        return Refused(reply=Reply(550, "5.6.0", fault.value.capitalize()))
+        text = fault.value[0].upper() + fault.value[1:]
+        return Refused(reply=Reply(550, "5.6.0", text))
     if b"delivered-to" in section and any(is_looping(section, end.address) for end in local):
         return Refused(reply=LOOP)
     return None

@@ -153,7 +153,8 @@ def _outcome(
 def _no_name(text: str, identity: SpfIdentity) -> Questions[SpfOutcome]:
     """RFC 7208 §2.6.1: there is no domain name that could be asked about."""
     yield from ()
-    decision = Decision(Result.NONE, reason=f"{cut(text) or 'nothing'} is no domain name")
+    reason = f"{cut(text)} is no domain name" if text else "the client named itself with nothing"
+    decision = Decision(Result.NONE, reason=reason)
     return _outcome(decision, identity, text, f"postmaster@{text}")
 
 
