@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from posthouse.cli.output import ExitCode
 from posthouse.config.catalogue import settings
 from posthouse.config.limits import limits
 from posthouse.config.schema import Config
+from posthouse.tls.self_signed import make_self_signed
 
 PROJECT = Path(__file__).parents[2]
 
@@ -97,8 +99,7 @@ def test_a_named_file_that_is_missing_is_an_error(
 def test_files_that_the_config_names_are_looked_at(
     mode: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("cert.pem", "key.pem"):
-        Path(name).write_text("x")
+    write_pair()
     Path("key.pem").chmod(mode)
     config_file('[tls]\ncertificate = "cert.pem"\nkey = "key.pem"')
     code = run(["config", "check"])
@@ -106,6 +107,46 @@ def test_files_that_the_config_names_are_looked_at(
     err = capsys.readouterr().err
     assert said in err
     assert err.startswith("error: posthouse.toml:3: tls.key:") or not said
+
+
+def write_pair() -> None:
+    chain, key = make_self_signed(["mail.example.org"], datetime.now(UTC))
+    Path("cert.pem").write_bytes(chain)
+    Path("key.pem").write_bytes(key)
+    Path("key.pem").chmod(0o600)
+
+
+# F35: what `serve` would refuse, `config check` does not call right
+@pytest.mark.parametrize(
+    ("name", "keeps", "said"),
+    [
+        ("cert.pem", 100, "posthouse.toml:2: tls.certificate: {} holds no complete certificate"),
+        ("cert.pem", 0, "posthouse.toml:2: tls.certificate: {} holds no complete certificate"),
+        ("key.pem", 100, "posthouse.toml:3: tls.key: {} holds no complete private key"),
+    ],
+)
+def test_a_damaged_certificate_or_key_is_told(
+    name: str, keeps: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pair()
+    Path(name).write_bytes(Path(name).read_bytes()[:keeps])
+    config_file('[tls]\ncertificate = "cert.pem"\nkey = "key.pem"')
+    assert run(["config", "check"]) == ExitCode.CONFIG
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"error: {said.format(Path(name).absolute())}\n")
+    if name == "cert.pem":
+        assert "hint: it must be PEM" in err
+
+
+def test_a_key_of_another_certificate_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    write_pair()
+    key = Path("key.pem").read_bytes()
+    write_pair()
+    Path("key.pem").write_bytes(key)
+    config_file('[tls]\ncertificate = "cert.pem"\nkey = "key.pem"')
+    assert run(["config", "check", "--json"]) == ExitCode.CONFIG
+    [problem] = json.loads(capsys.readouterr().out)["problems"]
+    assert problem["line"] == 2 and "does not belong to the certificate" in problem["text"]
 
 
 def test_a_missing_certificate_is_told_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ from posthouse.cli.output import (
     NotFound,
     json_option,
     say_error,
+    say_hint,
     show,
     show_json,
     show_text,
@@ -79,9 +81,9 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
 @config_option
 @json_option
 def check(config_path: str | None, as_json: bool) -> int:
-    """Read the config file and report every mistake in it at once.
+    """Read the config file and the files it names, and report every mistake in them at once.
 
-    Ends with 0 when a server could start with it, with 3 otherwise.
+    Ends with 0 when a server could start with them, with 3 otherwise.
     """
     try:
         loaded = load_config(config_path)
@@ -92,14 +94,20 @@ def check(config_path: str | None, as_json: bool) -> int:
         show_json(Checked(ok=False, path=error.path, problems=problems))
         return ExitCode.CONFIG
     found: list[dict[str, str | int]] = [
-        {"line": _line(loaded.origins.get(key, "")), "key": key, "text": text, "hint": ""}
-        for key, text in file_problems(loaded.config)
+        {
+            "line": _line(loaded.origins.get(each.key, "")),
+            "key": each.key,
+            "text": each.text,
+            "hint": each.hint,
+        }
+        for each in file_problems(loaded.config, datetime.now(UTC))
     ]
     if as_json:
         show_json(Checked(ok=not found, path=loaded.path, problems=found))
     elif found:
         for problem in found:
             say_error(f"{loaded.path}:{problem['line']}: {problem['key']}: {problem['text']}")
+            say_hint(str(problem["hint"]))
     else:
         written = sum(origin.startswith(f"{loaded.path}:") for origin in loaded.origins.values())
         given = f"{written} settings from it" if loaded.path else "no file, defaults only"

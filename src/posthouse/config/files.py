@@ -1,17 +1,62 @@
-"""Files that the config names: there, readable, and secret where they must be."""
+"""Files that the config names: there, readable, secret where they must be, and of use: a server
+that starts reads the same."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
+import msgspec
+
+from posthouse.config import build_acme
 from posthouse.config.schema import Config
+from posthouse.kernel.errors import UserError
+from posthouse.tls.certificates import CertificateFiles, load_certificate
 
 
-def file_problems(config: Config) -> Iterator[tuple[str, str]]:
-    """Setting and what is wrong with its file, for this user."""
+class FileProblem(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with a file, for this user."""
+
+    key: str
+    """The setting that names it."""
+    text: str
+    hint: str = ""
+
+
+def file_problems(config: Config, now: datetime) -> Iterator[FileProblem]:
+    """Every file that would keep a server from starting, or is open to others."""
+    unusable = set()
+    for problem in _unreadable(config):
+        unusable.add(problem.key)
+        yield problem
+    if config.tls.certificate and unusable.isdisjoint({"tls.certificate", "tls.key"}):
+        yield from _unfit_certificate(config, now)
+    if unusable.isdisjoint({"acme.eab_key_file", "dns_update.key_file"}):
+        yield from _unfit_keys(config)
+
+
+def _unfit_certificate(config: Config, now: datetime) -> Iterator[FileProblem]:
+    files = CertificateFiles(chain=Path(config.tls.certificate), key=Path(config.tls.key))
+    try:
+        load_certificate(files, now)
+    except UserError as error:
+        key = "tls.key" if error.text.startswith(config.tls.key) else "tls.certificate"
+        yield FileProblem(key=key, text=error.text, hint=error.hint)
+
+
+def _unfit_keys(config: Config) -> Iterator[FileProblem]:
+    try:
+        build_acme.check_files(config)
+    except UserError as error:
+        is_acme = error.text.startswith("acme.")
+        key = "acme.eab_key_file" if is_acme else "dns_update.key_file"
+        yield FileProblem(key=key, text=error.text.removeprefix(f"{key}: "), hint=error.hint)
+
+
+def _unreadable(config: Config) -> Iterator[FileProblem]:
     smart_host = config.relay.smart_host
     for key, path, is_secret in (
         ("tls.certificate", config.tls.certificate, False),
@@ -22,7 +67,7 @@ def file_problems(config: Config) -> Iterator[tuple[str, str]]:
         ("dns_update.key_file", config.dns_update.key_file, True),
     ):
         if path and (said := _problem(path, is_secret=is_secret)):
-            yield key, f"{path} {said}"
+            yield FileProblem(key=key, text=f"{path} {said}")
 
 
 def _problem(path: str, *, is_secret: bool) -> str:
