@@ -243,6 +243,34 @@ def test_a_retired_key_may_go_when_its_mail_has_arrived_and_is_wiped_once_it_is_
     live(main, tmp_path)
 
 
+# A record removed by mistake, or a DNS that is wrong once, costs no key.
+def test_a_retired_key_whose_record_goes_too_early_is_told_and_not_wiped(tmp_path: Path) -> None:
+    async def main(house: House) -> None:
+        [old] = house.make((ED25519,))
+        house.publish(old)
+        await house.look()
+        [new] = house.make((ED25519,))
+        house.publish(new)
+        await house.look()
+        await house.after(TTL_S)
+        house.withdraw(old)
+        assert await house.look() == ["key.too_early"]
+        assert await house.after(HOUR_S) == [], "told once"
+        assert house.states() == [RETIRED, SIGNING]
+        assert [key.has_private for key in house.all_keys()] == [True, True]
+        house.publish(old)
+        assert await house.look() == []
+        house.withdraw(old)
+        assert await house.look() == ["key.too_early"], "told again when it was back"
+        house.publish(old, "v=DKIM1; k=ed25519; p=")  # RFC 6376 §3.6.1: on purpose
+        assert await house.after(HOUR_S) == []
+        assert house.states() == [RETIRED, SIGNING]
+        house.withdraw(old)
+        assert await house.after(OPTIONS.lifetime_s) == ["key.revoked"]
+
+    live(main, tmp_path)
+
+
 def test_an_old_key_gets_a_successor_by_itself_and_only_one(tmp_path: Path) -> None:
     async def main(house: House) -> None:
         for key in house.make():

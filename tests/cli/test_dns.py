@@ -240,6 +240,28 @@ async def test_a_forced_rotation_signs_at_once(world: World) -> None:
     assert out.count("leave its record until") == 2
 
 
+async def test_a_retired_record_removed_too_early_is_to_be_put_back(world: World) -> None:
+    await world.publish()
+    assert await world.states() == ["signing", "signing"]
+    await world.run("domain", "rotate", DOMAIN, "--force")
+    await world.publish()
+    assert await world.states() == ["retired", "retired", "signing", "signing"]
+    _, out, _ = await world.ask("domain", "keys", DOMAIN, "--json")
+    name, record = (json.loads(out)[0][key] for key in ("name", "record"))
+    world.zones.remove(name, "TXT")
+    code, out, err = await world.ask("domain", "keys", DOMAIN)
+    assert code == ExitCode.OK
+    assert out.splitlines()[0].split("\t")[2] == "retired", "one answer wipes nothing"
+    assert re.search(r"put its record back until \d{4}-\d\d-\d\d: mail signed with it", out)
+    assert f"the DNS has for {name}: no record" in err
+    assert await world.states() == ["retired", "retired", "signing", "signing"]
+    code, out, _ = await world.ask("dns", "check", DOMAIN, "--dns-only", "--json")
+    found = next(c for c in json.loads(out)["checked"] if c["what"].split()[2] in name.split("."))
+    assert (code, found["state"]) == (ExitCode.FAILED, "missing")
+    assert found["wanted"] == [f'"{record}"']
+    assert "put it back until" in found["words"]
+
+
 async def test_something_else_at_the_keys_name_is_shown(world: World) -> None:
     await world.publish()
     _, out, _ = await world.run("dns", "records", DOMAIN, "--json")

@@ -9,17 +9,19 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from posthouse.accounts.domain_keys import ED25519, DomainKey, KeyState, generate_keys
-from posthouse.accounts.rotation import Sight
+from posthouse.accounts.domain_keys import DomainKey, KeyState, generate_keys
+from posthouse.accounts.rotation import Options, Sight
 from posthouse.kernel.ports import DnsAnswer, DnsStatus, SrvRecord, TlsaRecord
 from posthouse.mailauth import questions
+from posthouse.mailauth.dkim.grammar import ED25519
 from posthouse.mailauth.spf.grammar import is_record
 from posthouse.tls.self_signed import make_self_signed
 from posthouse.zone.check_clients import judge_srv
 from posthouse.zone.check_host import judge_certificate
-from posthouse.zone.check_sender import count_lookups, judge_key
+from posthouse.zone.check_sender import count_lookups
 from posthouse.zone.check_transport import judge_addresses, judge_tlsa
 from posthouse.zone.checked import State, listed
+from posthouse.zone.key_words import difference, judge_key
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 WANTED = "0 1 993 mail.example.org."
@@ -149,7 +151,10 @@ def key() -> DomainKey:
 
 SHOWN = Sight(is_shown=True)
 GONE = Sight(is_shown=False, found="no record")
-OTHER = Sight(is_shown=False, found="v=DKIM1; p=AAAA")
+OTHER = Sight(is_shown=False, found="v=DKIM1; k=ed25519; p=AAAA")
+EMPTY = Sight(is_shown=False, found="v=DKIM1; k=ed25519; p=", is_revoked=True)
+LIFETIME_S = 6 * 86_400.0
+RETIRED_AT = 1_795_651_200_000_000  # 2026-11-26
 
 
 @pytest.mark.parametrize(
@@ -158,12 +163,15 @@ OTHER = Sight(is_shown=False, found="v=DKIM1; p=AAAA")
         (KeyState.WAITING, SHOWN, False, False, State.RIGHT, "posthouse domain keys example.org"),
         (KeyState.WAITING, GONE, False, False, State.MISSING, "goes out without its signature"),
         (KeyState.WAITING, GONE, False, True, State.MISSING, "the key before it signs on"),
-        (KeyState.WAITING, OTHER, False, True, State.WRONG, "v=DKIM1; p=AAAA is there"),
+        (KeyState.WAITING, OTHER, False, True, State.WRONG, "differs from character "),
         (KeyState.SIGNING, SHOWN, False, False, State.RIGHT, "others can verify it"),
         (KeyState.SIGNING, GONE, False, False, State.MISSING, "publish its record now"),
-        (KeyState.RETIRED, SHOWN, False, True, State.RIGHT, "its record stays"),
+        (KeyState.RETIRED, SHOWN, False, True, State.RIGHT, "its record stays until 2026-12-02"),
         (KeyState.RETIRED, SHOWN, True, True, State.ADVICE, "remove its record"),
-        (KeyState.RETIRED, GONE, False, True, State.ADVICE, "cannot be verified"),
+        (KeyState.RETIRED, GONE, False, True, State.MISSING, "put it back until 2026-12-02"),
+        (KeyState.RETIRED, OTHER, False, True, State.WRONG, "put it back until 2026-12-02"),
+        (KeyState.RETIRED, EMPTY, False, True, State.RIGHT, "nobody shall trust it"),
+        (KeyState.RETIRED, GONE, True, True, State.RIGHT, "its record is gone"),
     ],
 )
 def test_keys(
@@ -176,13 +184,44 @@ def test_keys(
     key: DomainKey,
 ) -> None:
     found = judge_key(
-        msgspec.structs.replace(key, state=state),
+        msgspec.structs.replace(key, state=state, retired_at=RETIRED_AT),
         seen,
-        is_needless=is_needless,
+        now_us=RETIRED_AT + (int(LIFETIME_S * 1_000_000) if is_needless else 0),
+        options=Options(lifetime_s=LIFETIME_S),
         has_other=has_other,
     )
     assert found[0] is judged
     assert words in found[1]
+
+
+# `posthouse domain keys` says the same.
+def test_a_new_key_that_waits_for_caches_has_a_time(key: DomainKey) -> None:
+    ready_at = RETIRED_AT + 3_600_000_000
+
+    def words(now_us: int, ready_at: int | None) -> str:
+        waiting = msgspec.structs.replace(key, ready_at=ready_at)
+        return judge_key(waiting, SHOWN, now_us=now_us, options=Options(), has_other=True)[1]
+
+    assert "it signs from 2026-11-26 01:00 UTC on, when no cache" in words(RETIRED_AT, ready_at)
+    assert "signs with it within the hour" in words(ready_at, ready_at)
+    assert "It signs when no cache is left without it" in words(RETIRED_AT, None)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ("v=DKIM1; k=rsa; p=MIIBIjANBgX", 'from character 11 of p= on: "X" where "kq" should be'),
+        ("v=DKIM1; k=rsa; p=MIIB", "cut short, with 4 of 12 characters of p="),
+        ("v=DKIM1; k=rsa; p=", "revokes it, as nothing follows p="),
+        ("v=DKIM1; k=ed25519; p=MIIBIjANBgkq", "p= is right there, but something else is not"),
+        ("v=DKIM1; k=rsa; p=MIIBIjANBgkqAB", 'on: "AB" where nothing should be'),
+        ("google-site-verification=1", "what is there is no key record"),
+        ("hello", "what is there is no key record"),
+        ("2 TXT records, not one", "2 TXT records, not one there"),
+    ],
+)
+def test_where_a_key_record_differs_is_said(found: str, words: str) -> None:
+    assert words in difference(found, "v=DKIM1; k=rsa; p=MIIBIjANBgkq")
 
 
 # RFC 7208 §4.6.4: include, a, mx, ptr, exists and redirect count; all, ip4, ip6 and exp do not.

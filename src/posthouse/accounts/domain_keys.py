@@ -167,6 +167,15 @@ def shows(record: bytes, key: DomainKey) -> bool:
         return False
 
 
+def revokes(record: bytes) -> bool:
+    """Whether a TXT record says that its key is to be trusted no more (RFC 6376 §3.6.1): somebody
+    wrote that on purpose."""
+    try:
+        return read_tags(record).get("p") == ""
+    except DkimSyntaxError:
+        return False
+
+
 def give_up_sealed(tx: Transaction, domain: str) -> tuple[DomainKey, ...]:
     """The node key is lost: what it sealed signs no more. Returns the keys given up."""
     lost = [key for key in keys(tx, domain) if key.has_private]
@@ -184,6 +193,16 @@ def give_up_sealed(tx: Transaction, domain: str) -> tuple[DomainKey, ...]:
 def when(time_us: int | None) -> datetime | None:
     """A stored time for people."""
     return None if time_us is None else datetime.fromtimestamp(time_us / 1_000_000, UTC)
+
+
+def day_of(time_us: int | None) -> str:
+    found = when(time_us)
+    return f"{found:%Y-%m-%d}" if found else ""
+
+
+def minute_of(time_us: int | None) -> str:
+    found = when(time_us)
+    return f"{found:%Y-%m-%d %H:%M} UTC" if found else ""
 
 
 def _key(row: rows.KeyRow) -> DomainKey:

@@ -4,7 +4,9 @@
 2. The DNS shows it, and has done so for one TTL, so that no cache is left without it: it signs, and
    the key before it retires. No mail is ever signed with a key that receivers cannot find.
 3. Mail signed with the retired key has arrived or expired: its record may go. Once the DNS shows it
-   no more (or an empty `p=`, RFC 6376 §3.6.1) the key is revoked and its private half wiped.
+   no more (or an empty `p=`, RFC 6376 §3.6.1) the key is revoked and its private half wiped. Before
+   that time nothing is wiped, whatever the DNS says: an answer may be wrong, or the record was
+   removed by mistake and has to come back.
 
 `advance` is the whole of it as a unit of work; `Rotation` calls it in the server, and
 `posthouse domain keys` for somebody who does not want to wait.
@@ -25,6 +27,7 @@ from posthouse.accounts.domain_keys import (
     generate_keys,
     keys,
     make_keys,
+    revokes,
     shows,
 )
 from posthouse.accounts.sealing import NodeKey
@@ -78,6 +81,8 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     ttl_s: float = 0.0
     found: str = ""
     """What is there in its place, or why nothing could be learnt, in words."""
+    is_revoked: bool = False
+    """What is there revokes it (RFC 6376 §3.6.1): no mistake."""
 
 
 NOT_YET: Final = Sight(is_shown=False)
@@ -93,6 +98,7 @@ class Step(Enum):
     SIGNS = "signs"
     NOT_SHOWN = "not shown"  # it signs, but receivers cannot find it
     RETIRED = "retired"
+    TOO_EARLY = "too early"  # retired; its record is gone while it is needed still
     MAY_GO = "may go"  # its record is needed no more
     REVOKED = "revoked"
 
@@ -133,7 +139,12 @@ def sight(key: DomainKey, answer: DnsAnswer) -> Sight:
         return Sight(is_shown=False, ttl_s=answer.ttl_s, found=f"{len(texts)} TXT records, not one")
     is_shown = shows(texts[0], key)
     found = texts[0][:FOUND_OCTETS_MAX].decode("ascii", "replace")
-    return Sight(is_shown=is_shown, ttl_s=answer.ttl_s, found=found)
+    return Sight(
+        is_shown=is_shown,
+        ttl_s=answer.ttl_s,
+        found=found,
+        is_revoked=not is_shown and revokes(texts[0]),
+    )
 
 
 # --- what follows from it ---
@@ -227,10 +238,14 @@ class _Walk:
     def retired(self) -> None:
         for key in self._in(KeyState.RETIRED):
             seen = self._sights.get(key.id)
-            if seen is not None and seen.is_shown is False:
+            is_gone = seen is not None and seen.is_shown is False
+            if not is_needless(key, self._now, self._options):
+                if seen is not None and is_gone and not seen.is_revoked:
+                    self._note(key, Step.TOO_EARLY, seen.found)
+            elif is_gone:
                 rows.set_revoked(self._tx, key.id, KeyState.REVOKED)
                 self._note(key, Step.REVOKED)
-            elif is_needless(key, self._now, self._options):
+            else:
                 self._note(key, Step.MAY_GO)
 
     def wanted(self) -> tuple[str, ...]:
@@ -251,7 +266,13 @@ class _Walk:
 
 def is_needless(key: DomainKey, now_us: int, options: Options) -> bool:
     """A retired key whose record nobody needs any more."""
-    return key.retired_at is not None and now_us - key.retired_at >= options.lifetime_s * US
+    until = needed_until(key, options)
+    return until is not None and now_us >= until
+
+
+def needed_until(key: DomainKey, options: Options) -> int | None:
+    """When the last mail signed with a retired key has arrived or expired."""
+    return None if key.retired_at is None else key.retired_at + int(options.lifetime_s * US)
 
 
 def sign_now(tx: Transaction, domain: str) -> tuple[Transition, ...]:
@@ -274,6 +295,7 @@ _EVENTS: Final[dict[Step, Event]] = {
     Step.SIGNS: events.KEY_SIGNS,
     Step.NOT_SHOWN: events.KEY_NOT_SHOWN,
     Step.RETIRED: events.KEY_RETIRED,
+    Step.TOO_EARLY: events.KEY_TOO_EARLY,
     Step.MAY_GO: events.KEY_MAY_GO,
     Step.REVOKED: events.KEY_REVOKED,
 }
@@ -325,7 +347,12 @@ class Rotation:
         sights = await look(known, self._resolver)
         options = self.options
         done = await self._store.submit(lambda tx: advance(tx, domain, sights, options))
-        self._told -= {(key, Step.NOT_SHOWN) for key, seen in sights.items() if seen.is_shown}
+        self._told -= {
+            (key, step)
+            for key, seen in sights.items()
+            for step in (Step.NOT_SHOWN, Step.TOO_EARLY)
+            if seen.is_shown
+        }
         for transition in done.transitions:
             self._tell(transition)
         if done.wanted:
@@ -384,7 +411,7 @@ class Rotation:
     def _tell(self, transition: Transition) -> None:
         """A state that lasts is told once, not every hour."""
         key, step = transition.key, transition.step
-        if step in (Step.NOT_SHOWN, Step.MAY_GO):
+        if step in (Step.NOT_SHOWN, Step.TOO_EARLY, Step.MAY_GO):
             if (key.id, step) in self._told:
                 return
             self._told.add((key.id, step))

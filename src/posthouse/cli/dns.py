@@ -35,7 +35,8 @@ from posthouse.zone.subject import Ports, Subject
 
 COLUMNS: Final = 98
 STATE_COLUMNS: Final = 9
-VALUE_SHOWN_MAX: Final = 400
+VALUE_SHOWN_MAX: Final = 1_000
+"""Characters; a key record of 4,096 bits has 754 and is shown whole, as people copy it."""
 MARKS: Final = {
     State.RIGHT: "right",
     State.ADVICE: "advice",
@@ -270,8 +271,14 @@ def _show_checked(checked: Checked) -> None:
         _show_values("wanted", tuple(v for v in checked.wanted if v not in checked.found))
     elif len(checked.found) == 1 and len(checked.found[0]) <= COLUMNS:
         _show_values("there", checked.found)
-    for line in textwrap.wrap(checked.words, COLUMNS - STATE_COLUMNS):
+    for line in words_in_lines(checked.words):
         show_text(f"{'':<{STATE_COLUMNS}}{line}")
+
+
+def words_in_lines(words: str) -> list[str]:
+    """No name is broken: people copy them."""
+    columns = COLUMNS - STATE_COLUMNS
+    return textwrap.wrap(words, columns, break_on_hyphens=False, break_long_words=False)
 
 
 def _show_values(label: str, values: tuple[str, ...]) -> None:

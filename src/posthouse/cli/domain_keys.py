@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from posthouse.accounts import domain_keys, rotation
-from posthouse.accounts.domain_keys import DomainKey, KeyState
+from posthouse.accounts.domain_keys import DomainKey, KeyState, day_of, minute_of
 from posthouse.accounts.rotation import Sight
 from posthouse.accounts.sealing import NodeKey
 from posthouse.cli.resolver import caching_resolver, dns_options
@@ -80,7 +80,7 @@ def shown(
             selector=key.selector,
             algorithm=key.algorithm,
             state=key.state.name.lower(),
-            since=_day(_since(key)),
+            since=day_of(_since(key)),
             dns=_dns_word(sights.get(key.id)),
             found=_found(sights.get(key.id)),
             next=next_step(key, sights.get(key.id), options, now_us=now_us),
@@ -98,7 +98,7 @@ def next_step(key: DomainKey, seen: Sight | None, options: rotation.Options, *, 
         return f"the DNS could not be asked: {seen.found}"
     match key.state:
         case KeyState.WAITING if is_shown and key.ready_at is not None:
-            return f"signs from {_minute(key.ready_at)} on, when no cache is left without it"
+            return f"signs from {minute_of(key.ready_at)} on, when no cache is left without it"
         case KeyState.WAITING:
             return f"publish its record: posthouse dns records {key.domain}"
         case KeyState.SIGNING if is_shown is False:
@@ -108,9 +108,15 @@ def next_step(key: DomainKey, seen: Sight | None, options: rotation.Options, *, 
         case KeyState.RETIRED if rotation.is_needless(key, now_us, options):
             return "remove its record from the DNS"
         case KeyState.RETIRED:
-            assert key.retired_at is not None
-            until = key.retired_at + int(options.lifetime_s * rotation.US)
-            return f"leave its record until {_day(until)}: mail signed with it is under way"
+            until = day_of(rotation.needed_until(key, options))
+            if seen is not None and seen.is_revoked:
+                return f"nothing: its record revokes it, and it is wiped on {until}"
+            if is_shown is False:
+                return (
+                    f"put its record back until {until}: mail signed with it is under way and"
+                    " cannot be verified"
+                )
+            return f"leave its record until {until}: mail signed with it is under way"
     return "nothing: it is gone"
 
 
@@ -137,13 +143,3 @@ def _dns_word(seen: Sight | None) -> str:
 
 def _found(seen: Sight | None) -> str:
     return "" if seen is None or seen.is_shown else seen.found
-
-
-def _day(time_us: int) -> str:
-    found = domain_keys.when(time_us)
-    return f"{found:%Y-%m-%d}" if found else ""
-
-
-def _minute(time_us: int) -> str:
-    found = domain_keys.when(time_us)
-    return f"{found:%Y-%m-%d %H:%M} UTC" if found else ""

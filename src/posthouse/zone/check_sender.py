@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from posthouse.accounts.domain_keys import DomainKey, KeyState
-from posthouse.accounts.rotation import Sight, is_needless, sight
+from posthouse.accounts.rotation import is_needless, sight
 from posthouse.kernel.ports import DnsAnswer, RecordType
 from posthouse.mailauth import questions
 from posthouse.mailauth.dmarc.discover import find_policy
@@ -27,7 +27,8 @@ from posthouse.mailauth.spf.grammar import (
     parse_record,
 )
 from posthouse.mailauth.spf.grammar import Record as SpfRecord
-from posthouse.zone.checked import Checked, State, is_unanswered, listed, unanswered
+from posthouse.zone.checked import Checked, State, is_unanswered, unanswered
+from posthouse.zone.key_words import judge_key
 from posthouse.zone.subject import Subject
 
 LOOKUPS_COUNTED_MAX: Final = 50
@@ -217,10 +218,12 @@ async def _check_key(subject: Subject, key: DomainKey) -> Checked:
     if is_unanswered(answer):
         return unanswered("dkim", what, answer)
     seen = sight(key, answer)
+    now_us = subject.ports.clock.unix_us()
     state, words = judge_key(
         key,
         seen,
-        is_needless=is_needless(key, subject.ports.clock.unix_us(), subject.rotation),
+        now_us=now_us,
+        options=subject.rotation,
         has_other=any(
             other.state is KeyState.SIGNING and other.algorithm == key.algorithm
             for other in subject.keys
@@ -231,50 +234,9 @@ async def _check_key(subject: Subject, key: DomainKey) -> Checked:
         what=what,
         state=state,
         found=_shown_texts(answer),
-        wanted=(f'"{key.record}"',) if key.state is not KeyState.RETIRED else (),
+        wanted=() if is_needless(key, now_us, subject.rotation) else (f'"{key.record}"',),
         words=words,
     )
-
-
-def judge_key(
-    key: DomainKey, seen: Sight, *, is_needless: bool, has_other: bool
-) -> tuple[State, str]:
-    """Args:
-    is_needless: a retired key that has been so for long enough.
-    has_other: another key of the same algorithm signs.
-    """
-    there = "" if seen.found == "no record" else f" ({_cut(seen.found)} is there)"
-    match key.state:
-        case KeyState.WAITING if seen.is_shown:
-            return State.RIGHT, (
-                "a new key; the server signs with it within the hour, or at once after: posthouse"
-                f" domain keys {key.domain}"
-            )
-        case KeyState.WAITING:
-            meanwhile = (
-                "the key before it signs on"
-                if has_other
-                else "until the DNS shows it, mail goes out without its signature"
-            )
-            return State.WRONG if there else State.MISSING, (
-                f"a key that waits to sign{there}; publish its record: {meanwhile}"
-            )
-        case KeyState.SIGNING if seen.is_shown:
-            return State.RIGHT, "it signs, and others can verify it"
-        case KeyState.SIGNING:
-            return State.WRONG if there else State.MISSING, (
-                f"this key signs your mail, and others cannot verify it{there}: such mail counts as"
-                " forged or altered; publish its record now"
-            )
-        case _ if is_needless:
-            return State.ADVICE, "it signs no more and nothing needs it: remove its record"
-        case _ if seen.is_shown:
-            return State.RIGHT, "it signs no more; its record stays until its last mail has arrived"
-        case _:
-            return State.ADVICE, (
-                "it signs no more, and its record is gone: mail signed with it that is still under"
-                " way cannot be verified"
-            )
 
 
 # --- DMARC ---
@@ -397,7 +359,3 @@ def _others(answer: DnsAnswer) -> tuple[str, ...]:
 
 def _shown_texts(answer: DnsAnswer) -> tuple[str, ...]:
     return tuple(f'"{bytes(r).decode("utf-8", "replace")}"' for r in answer.records)
-
-
-def _cut(text: str) -> str:
-    return listed([text if len(text) <= 60 else f"{text[:57]}..."])
