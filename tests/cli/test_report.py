@@ -101,6 +101,19 @@ def add(kind: str, octets: bytes, *, is_authenticated: bool) -> None:
         store.write_now(lambda tx: rows.add_report(tx, keep.row(read_report(octets), origin)))
 
 
+def test_what_is_about_a_domain_of_others_is_said_to_be(house) -> None:
+    assert "no domain of this server" not in keeps(house, "ours.xml", YESTERDAY)
+    theirs = YESTERDAY.replace(b"example.org", b"theirs.example")
+    assert "about theirs.example, which is no domain of this server" in keeps(house, "t", theirs)
+    for command in ("dmarc", "tls", "failures"):
+        code, _, err = house("report", command, "nosuch.test")
+        assert code == 0
+        assert "nosuch.test is no domain of this server; `posthouse domain list`" in err
+        assert "dns records" not in err
+    _, _, err = house("report", "tls", "below.example.org")
+    assert "`posthouse dns records example.org` shows the record" in err
+
+
 def test_what_anybody_could_have_written_is_left_out_and_said_to_be(house) -> None:
     add("q1", YESTERDAY, is_authenticated=False)
     code, out, err = house("report", "dmarc", "example.org", "--no-names")

@@ -37,6 +37,7 @@ from posthouse.reporting import keep, summary
 from posthouse.reporting.model import AggregateReport, FailureReport, Read, TlsReport, Unread
 from posthouse.reporting.options import US
 from posthouse.reporting.read import kind_of, read_report
+from posthouse.store import accounts as account_rows
 from posthouse.store import reports as rows
 from posthouse.store.reports import ReportKind, ReportRow
 from posthouse.store.sqlite.engine import SqliteStore
@@ -45,6 +46,8 @@ from posthouse.store.transaction import Transaction
 DAY_US: Final = 86_400 * US
 PAGE: Final = 200
 SHOWN_MAX: Final = 200
+FOREIGN_MAX: Final = 20
+"""Domains not ours that are named one by one."""
 NAMES_MAX: Final = 100
 """Sources whose names are asked for."""
 NAMES_S: Final = 5.0
@@ -101,6 +104,7 @@ def dmarc(
         found = summary.dmarc(
             name, _reports(store, ReportKind.DMARC, name, days), is_everything=is_everything
         )
+        ours = _ours(store, name)
     if names and found.sources:
         _find_names(found.sources, dns_options(config, resolver))
     if as_json:
@@ -129,7 +133,7 @@ def dmarc(
             f" {_count(days, 'day')}: {share:.1f} % pass DMARC"
         )
     else:
-        _say_nothing("DMARC", name, days, found.left_out, config)
+        _say_nothing("DMARC", name, days, found.left_out, config, ours=ours)
     _say_left_out(found.left_out, found.damaged, "did not pass DMARC")
 
 
@@ -156,6 +160,7 @@ def tls(
         found = summary.tls(
             name, _reports(store, ReportKind.TLS, name, days), is_everything=is_everything
         )
+        ours = _ours(store, name)
     if as_json:
         show_json(found)
         return
@@ -180,7 +185,7 @@ def tls(
             f" {_count(days, 'day')}: {found.failed} failed"
         )
     else:
-        _say_nothing("TLS", name, days, found.left_out, config)
+        _say_nothing("TLS", name, days, found.left_out, config, ours=ours)
     _say_left_out(found.left_out, found.damaged, "had no signature of the reporter")
 
 
@@ -207,6 +212,7 @@ def failures(domain: str, days: int, as_json: bool, config_path: str | None) -> 
     name = parse_typed_domain(domain)
     with open_store(config) as store:
         found = summary.failures(_reports(store, ReportKind.FAILURE, name, days))
+        ours = _ours(store, name)
     shown = [_failure(row, each) for row, each in found]
     if as_json:
         show_json(shown)
@@ -228,7 +234,7 @@ def failures(domain: str, days: int, as_json: bool, config_path: str | None) -> 
             ],
         )
     else:
-        _say_nothing("failure", name, days, 0, config)
+        _say_nothing("failure", name, days, 0, config, ours=ours)
 
 
 def _failure(row: ReportRow, each: FailureReport) -> FailureShown:
@@ -297,7 +303,12 @@ def _store(found: Sequence[tuple[str, Read]], config: Config) -> None:
     ]
     with open_store(config) as store:
         stored = store.write_now(lambda tx: sum(rows.add_report(tx, row) for row in kept))
+        foreign = sorted({row.domain for row in kept if not _ours(store, row.domain)})
     say(f"{_count(stored, 'report')} kept, {len(kept) - stored} were there already")
+    for domain in foreign[:FOREIGN_MAX]:
+        say(f"a report is about {domain or 'no domain'}, which is no domain of this server")
+    if len(foreign) > FOREIGN_MAX:
+        say(f"so are those about {len(foreign) - FOREIGN_MAX} more domains")
 
 
 def _kind(read: Read) -> str:
@@ -526,12 +537,26 @@ def _find_names(sources: Sequence[summary.Source], options: dns.Options) -> None
         each.name = names.get(each.source_ip, "")
 
 
-def _say_nothing(kind: str, domain: str, days: int, left_out: int, config: Config) -> None:
+def _ours(store: SqliteStore, domain: str) -> str:
+    """The domain of this server that it is or lies below, or ""."""
+    ours = {row.name for row in store.read_now(account_rows.domains)}
+    while domain and domain not in ours:
+        domain = domain.partition(".")[2]
+    return domain
+
+
+def _say_nothing(
+    kind: str, domain: str, days: int, left_out: int, config: Config, *, ours: str
+) -> None:
     say(f"no {kind} report about {domain} came in the last {_count(days, 'day')}")
-    if not left_out and not config.reports.is_enabled:
+    if left_out:
+        return
+    if not ours:
+        say(f"{domain} is no domain of this server; `posthouse domain list` shows those that are")
+    elif not config.reports.is_enabled:
         say("reports are not taken: reports.is_enabled is false")
-    elif not left_out:
-        say(f"`posthouse dns records {domain}` shows the record that asks others for reports")
+    else:
+        say(f"`posthouse dns records {ours}` shows the record that asks others for reports")
 
 
 def _say_left_out(left_out: int, damaged: int, why: str) -> None:
