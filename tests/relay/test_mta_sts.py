@@ -58,7 +58,9 @@ class House:
 
 def in_house(tmp_path, story):
     async def main(world):
-        await story(House(tmp_path, world))
+        house = House(tmp_path, world)
+        await story(house)
+        house.store.close_now()
 
     run_virtual(main)
 

@@ -67,6 +67,7 @@ def test_no_error_of_the_dns_is_taken_for_an_answer(tmp_path, fault, name):
         await house.run_for(4 * 3600)
         assert house.states(message) == [State.RELAYED]
         house.check()
+        house.store.close_now()
 
     run_virtual(main)
 
@@ -82,6 +83,7 @@ def test_what_can_be_asked_again_another_way_is(tmp_path, fault):
         message = house.accept("bob@there.example")
         await house.run_for(60)
         assert house.states(message) == [State.RELAYED]
+        house.store.close_now()
 
     run_virtual(main)
 
@@ -97,6 +99,7 @@ def test_an_empty_answer_is_an_answer(tmp_path):
         await house.run_for(60)
         assert house.states(message) == [State.RELAYED]
         assert house.attempts(message)[0].route == "implicit mx"
+        house.store.close_now()
 
     run_virtual(main)
 
@@ -128,6 +131,7 @@ def test_names_that_lead_back_or_inside_are_returned(tmp_path, way, kind, addres
         )
         assert words in house.last_reply(message)
         house.check()
+        house.store.close_now()
 
     run_virtual(main)
 
@@ -149,6 +153,7 @@ def test_dane_believes_the_ad_bit_of_a_trusted_resolver_only(tmp_path, is_truste
         assert house.states(message) == [expected]
         kind = PolicyType.TLSA if is_trusted else PolicyType.NONE
         assert {one.policy_type for one in house.told} == {kind}
+        house.store.close_now()
 
     run_virtual(main)
 
@@ -168,5 +173,6 @@ def test_a_thousand_records_are_looked_at_in_part(tmp_path):
         assert house.states(message) == [State.QUEUED]
         assert len(house.told[0].policy_strings) == 20
         assert "matches none of its TLSA records" in house.last_reply(message)
+        house.store.close_now()
 
     run_virtual(main)

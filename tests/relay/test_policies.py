@@ -65,6 +65,7 @@ def held(tmp_path, story, **options):
         house = Held(tmp_path, world, **options)
         await story(house)
         house.check()
+        house.store.close_now()
 
     run_virtual(main)
 
