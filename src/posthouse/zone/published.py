@@ -105,7 +105,7 @@ def _in_place_of(record: Record, found: Sequence[str]) -> tuple[str, ...]:
 
 
 def _is_own_place(record: Record) -> bool:
-    """A name like _dmarc.example.org holds one sort of text (RFC 8552)."""
+    """A name like _dmarc.example.org holds one sort of text."""
     return any(label.startswith("_") for label in record.name.split("."))
 
 

@@ -251,6 +251,18 @@ async def test_after_a_day_few_failures_are_told_too(house: House) -> None:
     assert await house.later(5 * DAY) == []
 
 
+async def test_a_name_that_waits_for_its_address_is_not_told_as_missing(house: House) -> None:
+    wanted = Wanted(name=HOST.name, is_optional=True)
+    house.zones.remove(HOST.name, "A")
+    await house.keeper.attempt(HOST.name)  # somebody asked for it by hand
+    house.clock.at += DAY
+    assert await house.look(wanted) == [
+        "waits mail.example.org: the DNS has no address for mail.example.org yet"
+    ]
+    house.clock.at += 9 * DAY
+    assert await house.look(wanted) == []
+
+
 async def test_names_that_lack_certificates_are_told_together_until_somebody_hears(
     house: House,
 ) -> None:

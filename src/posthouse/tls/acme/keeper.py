@@ -74,6 +74,15 @@ def open_authority(options: Options, folder: AcmeFolder, workers: Workers) -> Au
     return Authority(options, folder, workers)
 
 
+async def has_address(resolver: Resolver, name: str) -> bool:
+    """Whether the DNS has an address, or cannot say."""
+    for kind in (RecordType.A, RecordType.AAAA):
+        answer = await resolver.resolve(name, kind)
+        if answer.status in (DnsStatus.FOUND, DnsStatus.TEMPFAIL):
+            return True
+    return False
+
+
 class Keeper:
     """The certificates of one data folder."""
 
@@ -116,7 +125,14 @@ class Keeper:
         for name, token in self.folder.asked().items():
             if name in names:
                 await self.attempt(name)
-            self._change(name, answered=token)
+                self._change(name, answered=token)
+            else:
+                self._change(
+                    name,
+                    answered=token,
+                    problem=f"the running server does not know that {name} needs a certificate",
+                    hint="it goes by the config that it read last: have it read it again (SIGHUP)",
+                )
             self.folder.drop_asked(name)
         for item in names.values():
             await self._look_at(item)
@@ -134,7 +150,7 @@ class Keeper:
         rotates = held is not None and await self._may_rotate(name, held, now)
         if not is_due and not rotates:
             return
-        if held is None and wanted.is_optional and not await self._has_address(name):
+        if held is None and wanted.is_optional and not await has_address(self._resolver, name):
             self._wait_for_address(name, status, now)
             return
         await self.attempt(name, rotates=rotates)
@@ -166,14 +182,6 @@ class Keeper:
             return await authority.window(leaf)
         except UserError:
             return None, schedule.ASK_S_MAX / 4
-
-    async def _has_address(self, name: str) -> bool:
-        """Whether the DNS has an address, or cannot say."""
-        for kind in (RecordType.A, RecordType.AAAA):
-            answer = await self._resolver.resolve(name, kind)
-            if answer.status in (DnsStatus.FOUND, DnsStatus.TEMPFAIL):
-                return True
-        return False
 
     def _wait_for_address(self, name: str, status: Status, now: datetime) -> None:
         words = f"the DNS has no address for {name} yet"
@@ -231,8 +239,10 @@ class Keeper:
             return
         lacking: dict[str, Status] = {}
         for name in names:
-            if self.folder.files(name) is None and (status := self.folder.status(name)).failures:
-                lacking[name] = status
+            if self.folder.files(name) is None:
+                status = self.folder.status(name)
+                if status.failures and not status.waits_for:  # that is for its address
+                    lacking[name] = status
         if not any(_is_worth_telling(status, now) for status in lacking.values()):
             return
         if not await self._observer.missing(lacking):
@@ -270,7 +280,7 @@ class Keeper:
     ) -> tuple[CertificateFiles, x509.Certificate]:
         key, made_at = self._key_for(name, held, now, rotates=rotates)
         solver = self._solver(name)
-        if solver.kind is not Kind.DNS_01 and not await self._has_address(name):
+        if solver.kind is not Kind.DNS_01 and not await has_address(self._resolver, name):
             raise OrderFailed(
                 f"{name}: the DNS has no address for it",
                 hint=f"publish an A or AAAA record that leads {name} to this server",
