@@ -18,6 +18,7 @@ from posthouse.cli.queue import span
 from posthouse.kernel.finding import Evidence, Finding, Property
 from posthouse.kernel.ids import MessageId, QueueId
 from posthouse.message.address import parse_mailbox
+from posthouse.queue import admin
 from posthouse.queue.item import Move, Reason, State, move
 from posthouse.queue.spool import Accepted, AcceptedRecipient, accept
 from posthouse.queue.work import AttemptRecord, Exchange
@@ -31,6 +32,7 @@ from posthouse.relay.plan import Route, RouteOptions, SmartHost
 from posthouse.relay.route import destination_of
 from posthouse.store import queue as rows
 from posthouse.store import refusals
+from posthouse.store.reports import add_to_inbox
 from posthouse.store.transaction import Transaction
 
 from .conftest import Cli
@@ -368,6 +370,82 @@ def test_a_trace_tells_of_all_its_messages(full: Cli) -> None:
     assert [one["id"] for one in json.loads(full("explain", "trace1", "--json")[1])] == [
         "trace1.1",
         "trace1.2",
+    ]
+
+
+def test_where_it_is_stored_is_told_junk_and_reports_too(house: Cli) -> None:
+    record = DecisionRecord(
+        session=SessionFacts(trace="t1", service="mx", peer="192.0.2.1", hello="h.example"),
+        recipients=(
+            RecipientDecision(address="you@example.org", reply="250 2.1.5", accounts=("you",)),
+            RecipientDecision(
+                address="dmarc-reports@example.org",
+                reply="250 2.1.5",
+                reports=("dmarc-reports@example.org",),
+            ),
+        ),
+        verdict="accept as junk",
+        why="DMARC fails",
+    )
+    stored = [("you@example.org", "Junk"), ("dmarc-reports@example.org", "report")]
+
+    def unit(tx: Transaction) -> None:
+        recipients = tuple(
+            AcceptedRecipient(address=parse_mailbox(a), state=State.STORED, detail=detail)
+            for a, detail in stored
+        )
+        accepted = Accepted(
+            queue_id=QueueId("t1.1"),
+            reverse_path=None,
+            recipients=recipients,
+            size=9,
+            decision=encode(record),
+        )
+        accept(tx, accepted)
+        blob = tx.put_blob(OCTETS)
+        add_to_inbox(tx, blob=blob, queue_id="t1.1", address="dmarc-reports@example.org")
+
+    with open_store(load_config(None).config) as store:
+        store.write_now(unit)
+    code, out, _ = house("explain", "t1.1")
+    assert code == ExitCode.OK
+    lines = [line.strip() for line in out.splitlines()]
+    assert "you@example.org: 250 2.1.5, leads to the mailbox of you" in lines
+    assert "dmarc-reports@example.org: 250 2.1.5, leads to the reports" in lines
+    told = [line.partition("  ")[2] for line in lines]
+    assert "you@example.org: stored in the mailbox Junk" in told
+    assert "dmarc-reports@example.org: kept to be read as a report" in told
+    assert lines[-2:] == [
+        "now: you@example.org: stored in a mailbox",
+        (
+            "now: dmarc-reports@example.org: waits to be read as a report;"
+            " a running server does it in seconds"
+        ),
+    ]
+    [shown] = json.loads(house("explain", "t1.1", "--json")[1])
+    assert shown["report"]["reading"] == "waiting"
+    assert [one["state"] for one in shown["recipients"]] == [
+        "stored in a mailbox",
+        "kept to be read as a report",
+    ]
+
+
+def test_an_attempt_at_the_very_moment_of_acceptance_is_told_behind_it(house: Cli) -> None:
+    message = put("t1.1", "a@one.example")
+    record = AttemptRecord(destination="one.example", exchanges=(Exchange("rcpt", "550 no"),))
+    with open_store(load_config(None).config) as store:
+        history = store.read_now(lambda tx: admin.show(tx, "t1.1"))
+        assert history is not None
+        at = history.message.accepted_at
+        store.write_now(
+            lambda tx: rows.add_attempts(tx, [(message, at, msgspec.json.encode(record))])
+        )
+        store.write_now(lambda tx: tx.run("UPDATE ledger SET at = ?", (at,)))
+    lines = house("explain", "t1.1")[1].splitlines()
+    assert [line[16:] for line in lines[-4:-1]] == [
+        "a@one.example: accepted; waits for its first attempt",
+        "attempt 1 to one.example; it took 0 s",
+        "  rcpt: 550 no",
     ]
 
 

@@ -129,6 +129,12 @@ async def test_forged_mail_is_junk_where_its_domain_asks_for_that(lab: Lab) -> N
     assert read_section(message).first(b"x-posthouse-verdict") == (
         b"accept as junk;\tDMARC fails and bank.example asks to quarantine such mail"
     )
+    history = await lab.node("north").store.read(
+        partial(admin.show, queue_id=reply.decode().split()[-1])
+    )
+    assert history is not None
+    [[line]] = history.ledger.values()
+    assert (line.reason, line.detail) == ("delivered", "Junk")  # explain names the mailbox
     record = await decision(lab, reply)
     assert record.verdict == "accept as junk"
     [dmarc] = [one for one in record.findings if one.name == "dmarc"]

@@ -11,9 +11,12 @@ import pytest
 from posthouse.accounts import admin
 from posthouse.accounts.directory import Options as DirectoryOptions
 from posthouse.accounts.directory import Standing, look_up
+from posthouse.cli import explain_report
 from posthouse.kernel.finding import Finding, Property
 from posthouse.message.address import parse_mailbox
+from posthouse.queue import admin as queue_admin
 from posthouse.queue import ledger as books
+from posthouse.reception.decision import decode
 from posthouse.reporting import keep
 from posthouse.reporting.intake import Intake
 from posthouse.sim.lab import Lab
@@ -113,6 +116,20 @@ def intake_of(lab: Lab) -> tuple[Intake, object]:
     )
 
 
+async def explained(store: object) -> str:
+    """What `posthouse explain` says of the newest message."""
+    (name,) = store.read_now(
+        lambda tx: tx.one("SELECT queue_id FROM message ORDER BY id DESC LIMIT 1")
+    )
+    history = store.read_now(lambda tx: queue_admin.show(tx, name))
+    try:
+        decision = decode(history.decision)
+    except msgspec.DecodeError:
+        decision = None
+    seen = store.read_now(lambda tx: explain_report.look(tx, history, decision))
+    return "" if seen is None else explain_report.words(seen)
+
+
 @simulated()
 async def test_mail_to_a_report_address_is_owned_read_and_let_go(lab: Lab) -> None:  # P1 P2
     assert (await sent(lab, MAIL, ADDRESS)).startswith(b"250 ")
@@ -121,10 +138,18 @@ async def test_mail_to_a_report_address_is_owned_read_and_let_go(lab: Lab) -> No
     assert store.read_now(blob_refs) == [1]
     (ended,) = store.read_now(lambda tx: tx.all("SELECT to_state, reason, detail FROM ledger"))
     assert ended[1:] == ("delivered", "report")
+    (row,) = store.read_now(lambda tx: tx.all("SELECT decision FROM message"))
+    (recipient,) = decode(row[0]).recipients
+    assert (recipient.accounts, recipient.reports) == ((), (ADDRESS,))
+    assert (
+        await explained(store)
+        == "waits to be read as a report; a running server does it in seconds"
+    )
     assert store.read_now(books.check).is_clean
     assert await intake.read_all() == 1
     (report,) = store.read_now(reports)
     assert (report.kind, report.domain, report.total) == (ReportKind.DMARC, "example.org", 2)
+    assert (await explained(store)).startswith("read: a DMARC report of x about example.org")
     assert store.read_now(blob_refs) == [0]
     assert await intake.read_all() == 0
 
@@ -135,7 +160,13 @@ async def test_one_message_for_a_person_and_for_reports_is_both(lab: Lab) -> Non
     intake, store = intake_of(lab)
     assert store.read_now(blob_refs) == [3]
     await intake.read_all()
-    assert store.read_now(blob_refs) == [1]  # Ada's
+    assert (await explained(store)).startswith("read: a DMARC report of x")
+    assert (await sent(lab, MAIL, ADDRESS)).startswith(b"250 ")
+    await intake.read_all()
+    assert (await explained(store)).startswith("read as a report; what is in it had come before")
+    assert (await sent(lab, MAIL, ADA)).startswith(b"250 ")
+    assert await explained(store) == ""
+    assert store.read_now(blob_refs) == [1, 0, 1]  # Ada's
     assert len(store.read_now(reports)) == 1  # the same report, twice
     assert store.read_now(books.check).is_clean
 
@@ -147,7 +178,10 @@ async def test_what_cannot_be_read_is_kept_with_its_mail_and_why(lab: Lab) -> No
     await intake.read_all()
     (row,) = store.read_now(lambda tx: rows.reports(tx, limit=9, has_content=True))
     assert row.kind is ReportKind.UNREAD and row.blob is not None
-    assert keep.unread(row).reason
+    reason = keep.unread(row).reason
+    assert reason and (await explained(store)).startswith(
+        f"no report could be read of it: {reason}"
+    )
     assert store.read_now(lambda tx: tx.blob(row.blob)).endswith(b"</feedback>\r\n")
     assert store.read_now(blob_refs) == [1]
 
@@ -177,6 +211,7 @@ async def test_our_own_domain_can_be_sent_our_own_report(lab: Lab) -> None:
     await intake.read_all()
     (report,) = store.read_now(reports)
     assert report.is_authenticated
+    assert (await explained(store)).startswith("read: a DMARC report of x about example.org")
     assert store.read_now(books.check).is_clean
 
 

@@ -13,6 +13,7 @@ from typing import Final
 import click
 import msgspec
 
+from posthouse.cli import explain_report
 from posthouse.cli.config import config_option
 from posthouse.cli.data import configured_store
 from posthouse.cli.output import json_option, show_json, show_text
@@ -94,6 +95,20 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     """None for messages made by this server."""
     recipients: tuple[Recipient, ...]
     attempts: tuple[Attempt, ...]
+    report: explain_report.ReportSeen | None
+    """What was read of it, where a report address got it."""
+
+
+class _Whole(msgspec.Struct, frozen=True):
+    """A message's history with what was read of it."""
+
+    history: admin.History
+    decision: DecisionRecord | None
+    report: explain_report.ReportSeen | None
+
+    def is_report(self, recipient: RecipientRow) -> bool:
+        ledger = self.history.ledger[recipient.id]
+        return explain_report.is_kept(recipient, ledger, self.decision)
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +135,7 @@ def explain(message_id: str, as_json: bool, config_path: str | None) -> None:
     """
     name = message_id.strip()
     with configured_store(config_path) as store:
-        histories = _histories(store, name)
+        histories = [_whole(store, history) for history in _histories(store, name)]
         refused = store.read_now(lambda tx: refusals.named(tx, name, limit=OF_TRACE_MAX))
         if not histories and not refused:
             raise unknown_id(store, name)
@@ -131,10 +146,10 @@ def explain(message_id: str, as_json: bool, config_path: str | None) -> None:
         for line in _story_of_refusal(_refused(one)):
             show_text(line)
     now = datetime.now(UTC)
-    for number, history in enumerate(histories):
+    for number, whole in enumerate(histories):
         if number:
             show_text("")
-        for line in _story(history, now):
+        for line in _story(whole, now):
             show_text(line)
 
 
@@ -148,6 +163,12 @@ def _histories(store: SqliteStore, name: str) -> list[admin.History]:
     return [history for history in each if history is not None]
 
 
+def _whole(store: SqliteStore, history: admin.History) -> _Whole:
+    decision = _decision(history.decision)
+    report = store.read_now(lambda tx: explain_report.look(tx, history, decision))
+    return _Whole(history, decision, report)
+
+
 # --- JSON ---
 
 
@@ -158,7 +179,8 @@ def _decision(octets: bytes) -> DecisionRecord | None:
         return None
 
 
-def _explained(history: admin.History) -> Explained:
+def _explained(whole: _Whole) -> Explained:
+    history = whole.history
     message = history.message
     return Explained(
         id=message.queue_id,
@@ -166,11 +188,11 @@ def _explained(history: admin.History) -> Explained:
         origin=message.origin,
         size_octets=message.size,
         accepted=moment(message.accepted_at),
-        decision=_decision(history.decision),
+        decision=whole.decision,
         recipients=tuple(
             Recipient(
                 recipient=row.address,
-                state=STATE_WORDS[row.state],
+                state=explain_report.KEPT if whole.is_report(row) else STATE_WORDS[row.state],
                 attempts=row.attempts,
                 next_attempt=None if row.due_at is None else moment(row.due_at),
                 expires=moment(row.expires_at) if row.state in OPEN_STATES else None,
@@ -181,6 +203,7 @@ def _explained(history: admin.History) -> Explained:
         attempts=tuple(
             Attempt(at=moment(row.at), record=_attempt(row.record)) for row in history.attempts
         ),
+        report=whole.report,
     )
 
 
@@ -215,16 +238,12 @@ _Told = tuple[int, int, tuple[str, ...]]
 """Time in µs, rank among what happened at that time, lines."""
 
 
-def _story(history: admin.History, now: datetime) -> Iterator[str]:
-    message = history.message
+def _story(whole: _Whole, now: datetime) -> Iterator[str]:
+    message = whole.history.message
     yield f"{message.queue_id}  from {sender_words(message)}, {message.size} octets"
-    told: list[_Told] = [(message.accepted_at, 0, tuple(_at_the_door(history)))]
-    for number, row in enumerate(history.attempts, 1):
-        told.append((row.at, 1, tuple(_told_attempt(number, _attempt(row.record)))))
-    for recipient in history.recipients:
-        for line in history.ledger[recipient.id]:
-            if line.reason not in _UNTOLD:
-                told.append((line.at, 2, (_told_step(recipient, line),)))
+    told = [(message.accepted_at, 0, tuple(_at_the_door(whole)))]
+    told += _told_attempts(whole)
+    told += _told_ledgers(whole)
     told.sort(key=lambda item: item[:2])
     day = ""
     for at_us, _, lines in told:
@@ -235,16 +254,32 @@ def _story(history: admin.History, now: datetime) -> Iterator[str]:
         yield f"  {at:%H:%M:%S}.{at.microsecond // 1000:03}  {lines[0]}"
         for more in lines[1:]:
             yield f"                {more}"
-    for recipient in history.recipients:
-        yield _now(recipient, now)
+    for recipient in whole.history.recipients:
+        if whole.report is not None and whole.is_report(recipient):
+            yield f"now: {recipient.address}: {explain_report.words(whole.report)}"
+        else:
+            yield _now(recipient, now)
 
 
-def _at_the_door(history: admin.History) -> Iterator[str]:
-    decision = _decision(history.decision)
-    if decision is None:
-        yield f"made by this server ({history.message.origin})"
+def _told_attempts(whole: _Whole) -> Iterator[_Told]:
+    for number, row in enumerate(whole.history.attempts, 1):
+        yield row.at, 2, tuple(_told_attempt(number, _attempt(row.record)))
+
+
+def _told_ledgers(whole: _Whole) -> Iterator[_Told]:
+    """The first line of each stands before an attempt of that same time, the others behind it."""
+    for recipient in whole.history.recipients:
+        for line in whole.history.ledger[recipient.id]:
+            if line.reason not in _UNTOLD:
+                rank = 1 if line.from_state is State.NONE else 3
+                yield line.at, rank, (_told_step(recipient, line, whole.decision),)
+
+
+def _at_the_door(whole: _Whole) -> Iterator[str]:
+    if whole.decision is None:
+        yield f"made by this server ({whole.history.message.origin})"
         return
-    yield from _decided(decision, "accepted")
+    yield from _decided(whole.decision, "accepted")
 
 
 def _decided(decision: DecisionRecord, what: str) -> Iterator[str]:
@@ -258,8 +293,10 @@ def _decided(decision: DecisionRecord, what: str) -> Iterator[str]:
     for recipient in decision.recipients:
         leads = [f"the mailbox of {account}" for account in recipient.accounts]
         leads += [f"{address} elsewhere" for address in recipient.relayed]
+        leads += ["the reports"] * bool(recipient.reports)
         via = f" by way of {', '.join(recipient.via)}" if recipient.via else ""
-        yield f"{recipient.address}: {recipient.reply}, leads to {' and '.join(leads)}{via}"
+        told = f", leads to {' and '.join(leads)}{via}" if leads else ""
+        yield f"{recipient.address}: {recipient.reply}{told}"
     for finding in decision.findings:
         yield from finding_lines(finding)
     yield f"verdict: {decision.verdict}" + (f": {decision.why}" if decision.why else "")
@@ -317,9 +354,15 @@ def _place(host: str, address: str) -> str:
     return f"{host} [{address}]" if address and address != host else host
 
 
-def _told_step(recipient: RecipientRow, line: LedgerRow) -> str:
+def _told_step(recipient: RecipientRow, line: LedgerRow, decision: DecisionRecord | None) -> str:
     words = _REASONS.get(line.reason, line.reason)
     said = line.detail.replace("\n", " / ")
+    if line.from_state is State.NONE and line.to_state is State.STORED:
+        if explain_report.is_kept_by(recipient, line, decision):
+            return f"{recipient.address}: {explain_report.KEPT}"
+        return f"{recipient.address}: {words}" + (f" {said}" if said else "")
+    if said.startswith("stored for "):  # by local delivery, which may have several ends
+        return f"{recipient.address}: {said}"
     return f"{recipient.address}: {words}" + (f" ({said})" if said else "")
 
 

@@ -126,6 +126,7 @@ class LocalAgent:
             add_to_inbox(tx, blob=message.blob, queue_id=message.queue_id, address=report)
             stored.append(f"report to {report}")
         for target in expansion.local:
+            mailbox = for_junk(tx, target.account) if message.is_junk else INBOX
             fields = f"{top}Delivered-To: {target.address}\r\n".encode()
             try:
                 deliver(
@@ -135,14 +136,14 @@ class LocalAgent:
                     message.blob,
                     prefix=fields + message.prefix,
                     received_at_us=message.accepted_at,
-                    mailbox=for_junk(tx, target.account) if message.is_junk else INBOX,
+                    mailbox=mailbox,
                 )
             except MailboxError as error:
                 trouble = error
                 left.append(parse_mailbox(target.name))
             else:
                 tx.keep_blob(message.blob)
-                stored.append(target.name)
+                stored.append(target.name if mailbox == INBOX else f"{target.name} in {mailbox}")
         if trouble is not None and not stored:
             status = "4.2.2" if isinstance(trouble, OverQuota) else "4.3.0"
             return _outcome(recipient, Ending.DEFERRED, status, str(trouble))

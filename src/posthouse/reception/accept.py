@@ -3,7 +3,7 @@ decision record, in one commit (promise P1). The 250 follows it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 import msgspec
@@ -115,11 +115,12 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
         blob = tx.put_blob(self.octets, sha256=sha256, references=kept)
         received_at = tx.now_us()
         return_path = trace.return_path(self.envelope.reverse_path)
-        stored: set[AccountId] = set()
+        stored: dict[AccountId, str] = {}
         full: list[AccountId] = []
         never_fits = True
         for end in local:
             assert self.prepared is not None
+            mailbox = for_junk(tx, end.account) if self.is_junk else INBOX
             try:
                 deliver(
                     tx,
@@ -128,13 +129,13 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
                     blob,
                     prefix=return_path + trace.delivered_to(end.address) + self.local_prefix,
                     received_at_us=received_at,
-                    mailbox=for_junk(tx, end.account) if self.is_junk else INBOX,
+                    mailbox=mailbox,
                 )
             except OverQuota as over:
                 never_fits = never_fits and len(self.octets) > over.quota_octets
                 full.append(end.account)
             else:
-                stored.add(end.account)
+                stored[end.account] = mailbox
         if full and len(full) == kept:
             raise AllFull(never_fits=never_fits)
         refused = _refused(self.each, full) if full else frozenset[AccountId]()
@@ -182,11 +183,11 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _recipients(
-        self, stored: AbstractSet[AccountId], refused: AbstractSet[AccountId], later: int
+        self, stored: Mapping[AccountId, str], refused: AbstractSet[AccountId], later: int
     ) -> tuple[AcceptedRecipient, ...]:
         return (
             *(
-                _recipient(end, State.STORED, None)
+                _recipient(end, State.STORED, None, mailbox=stored[end.account])
                 if end.account in stored
                 else _recipient(end, State.QUEUED, later)
                 for end in self.local
@@ -220,12 +221,15 @@ def _refused(each: Sequence[Accepted], full: Sequence[AccountId]) -> frozenset[A
     return frozenset(refused)
 
 
-def _recipient(end: LocalEnd, state: State, due_at: int | None) -> AcceptedRecipient:
+def _recipient(
+    end: LocalEnd, state: State, due_at: int | None, *, mailbox: str = INBOX
+) -> AcceptedRecipient:
     return AcceptedRecipient(
         address=_address(end.address),
         state=state,
         notify=end.notify,
         original_recipient=end.original_recipient,
+        detail="" if mailbox == INBOX else mailbox,
         due_at=due_at,
     )
 
@@ -325,6 +329,7 @@ def decision_record(
                     accounts=tuple([target.name for target in one.local]),
                     relayed=tuple([shown(address) for address in one.remote]),
                     via=one.via,
+                    reports=one.reports,
                 )
                 for one in accepted
             ),

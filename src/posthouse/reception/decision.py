@@ -31,6 +31,8 @@ class RecipientDecision(msgspec.Struct, frozen=True, kw_only=True):
     accounts: tuple[str, ...] = ()
     relayed: tuple[str, ...] = ()
     via: tuple[str, ...] = ()
+    reports: tuple[str, ...] = ()
+    """Report addresses: what comes there is read as a report."""
 
 
 class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -133,6 +133,7 @@ class Intake:
         sender, is_authenticated = _sender(found, read, self._options.host)
         origin = keep.Origin(
             name=row.queue_id,
+            queue_id=row.queue_id,
             received_at=row.received_at,
             sender=sender,
             is_authenticated=is_authenticated,

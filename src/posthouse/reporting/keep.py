@@ -22,6 +22,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     """The queue id of its mail, or of a file its name: names a report that has no id."""
     received_at: int
+    queue_id: str = ""
+    """Of its mail."""
     sender: str = ""
     """The domain that the mail proved to be from."""
     is_authenticated: bool = False
@@ -43,6 +45,7 @@ def row(read: Read, origin: Origin, *, blob: BlobId | None = None) -> ReportRow:
         received_at=origin.received_at,
         total=total,
         blob=blob,
+        queue_id=origin.queue_id,
         report=zlib.compress(msgspec.json.encode(read), 6),
     )
 

@@ -97,6 +97,8 @@ class ReportRow(msgspec.Struct, frozen=True, kw_only=True):
     received_at: int
     total: int
     blob: BlobId | None
+    queue_id: str = ""
+    """Of the mail it came in; "" for a file."""
     report: bytes = b""
 
 
@@ -284,6 +286,11 @@ def inbox(tx: Transaction, *, limit: int) -> list[InboxRow]:
     ]
 
 
+def is_in_inbox(tx: Transaction, queue_id: str) -> bool:
+    """Whether that mail still waits to be read."""
+    return tx.one("SELECT 1 FROM report_inbox WHERE queue_id = ? LIMIT 1", (queue_id,)) is not None
+
+
 def remove_from_inbox(tx: Transaction, row: int) -> bool:
     """False when it is gone already: somebody else has stored what is in it."""
     return tx.run("DELETE FROM report_inbox WHERE id = ?", (row,)) > 0
@@ -293,7 +300,7 @@ def remove_from_inbox(tx: Transaction, row: int) -> bool:
 
 _REPORT: Final = (
     "id, kind, domain, reporter, report_id, sender, is_authenticated, begin_at, end_at,"
-    " received_at, total, blob_id"
+    " received_at, total, blob_id, queue_id"
 )
 
 _UNPROVEN: Final = "is_authenticated = 0 OR kind = 'unread'"
@@ -314,7 +321,8 @@ def _report(row: Row) -> ReportRow:
         received_at=row[9],
         total=row[10],
         blob=row[11],
-        report=row[12] if len(row) > 12 else b"",
+        queue_id=row[12],
+        report=row[13] if len(row) > 13 else b"",
     )
 
 
@@ -323,8 +331,8 @@ def add_report(tx: Transaction, row: ReportRow) -> bool:
     return (
         tx.run(
             "INSERT INTO report_in (kind, domain, reporter, report_id, sender, is_authenticated,"
-            " begin_at, end_at, received_at, total, blob_id, report)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            " begin_at, end_at, received_at, total, blob_id, queue_id, report)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (
                 row.kind.value,
                 row.domain,
@@ -337,6 +345,7 @@ def add_report(tx: Transaction, row: ReportRow) -> bool:
                 row.received_at,
                 row.total,
                 row.blob,
+                row.queue_id,
                 row.report,
             ),
         )
@@ -381,6 +390,15 @@ def reports(
 
 def report_by_id(tx: Transaction, report: int) -> ReportRow | None:
     row = tx.one(f"SELECT {_REPORT}, report FROM report_in WHERE id = ?", (report,))  # noqa: S608
+    return _report(row) if row else None
+
+
+def report_of_mail(tx: Transaction, queue_id: str) -> ReportRow | None:
+    """What was read of that mail, with `report`."""
+    row = tx.one(
+        f"SELECT {_REPORT}, report FROM report_in WHERE queue_id = ? ORDER BY id LIMIT 1",  # noqa: S608
+        (queue_id,),
+    )
     return _report(row) if row else None
 
 

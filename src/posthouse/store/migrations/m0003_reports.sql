@@ -67,9 +67,11 @@ CREATE TABLE report_in (
     received_at BIGINT NOT NULL,
     total       BIGINT NOT NULL,                -- messages or sessions told of
     blob_id     INTEGER,                        -- of an unread one: the mail, a reference is held
+    queue_id    TEXT NOT NULL,                  -- of the mail it came in; "" for a file
     report      BLOB NOT NULL,                  -- JSON, deflated: reporting's own form, bounded
     UNIQUE (kind, domain, reporter, report_id, sender)
 );
+CREATE INDEX report_in_queue_id ON report_in (queue_id);
 CREATE INDEX report_in_domain ON report_in (domain, end_at);
 -- Those that anybody may have sent: they go first where there are too many.
 CREATE INDEX report_in_unproven ON report_in (id) WHERE is_authenticated = 0 OR kind = 'unread';
