@@ -168,6 +168,17 @@ async def test_a_broken_record_is_named_with_what_should_be(
     assert "wanted:" in out
 
 
+async def test_reports_to_an_address_that_nobody_has_are_found(world: World) -> None:
+    await world.publish("--address", "127.0.0.1")
+    for local_part, code in (("you", ExitCode.OK), ("dmarc", ExitCode.FAILED)):
+        world.zones.remove("_dmarc.example.org", "TXT")
+        record = f'"v=DMARC1; p=none; rua=mailto:{local_part}@example.org"'
+        world.zones.add("_dmarc.example.org", "TXT", record)
+        found, out, _ = await world.ask("dns", "check", DOMAIN, "--dns-only")
+        assert found == code, out
+    assert "dmarc@example.org does not exist on this server" in " ".join(out.split())
+
+
 async def test_an_empty_zone_has_everything_missing(world: World) -> None:
     world.zones.load(DOMAIN, HEAD)
     code, out, _ = await world.ask("dns", "check", DOMAIN, "--dns-only")

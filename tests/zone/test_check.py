@@ -11,6 +11,7 @@ import pytest_asyncio
 from posthouse.accounts import domain_keys
 from posthouse.config import build_clients, build_keys, schema
 from posthouse.config.schema import Config, Service
+from posthouse.kernel.envelope import Address
 from posthouse.kernel.ports import Fetched, FetchFailed, FetchTrouble
 from posthouse.sim.dns import DnsFault, Zones
 from posthouse.sim.ground import Loopback
@@ -105,6 +106,7 @@ class House:
                 fetch=self.fetch,
                 verifier=self.roots,
                 port_of=lambda service: self.ports[service],
+                is_unknown=lambda address: address == Address("dmarc", DOMAIN),
             ),
         )
         return await check_domain(subject)
@@ -189,7 +191,7 @@ BROKEN = [
     ("spf", DOMAIN, "TXT", ('"v=spf1 mx"',), State.ADVICE, "says nothing of all other hosts"),
     ("dmarc", f"_dmarc.{DOMAIN}", "TXT", (), State.MISSING, "hosts do not know what to do"),
     ("dmarc", f"_dmarc.{DOMAIN}", "TXT", ('"v=dmarc; p=none"',), State.WRONG, "v=DMARC1"),
-    ("dmarc", f"_dmarc.{DOMAIN}", "TXT", ('"v=DMARC1; p=no"',), State.WRONG, "no valid p="),
+    ("dmarc", f"_dmarc.{DOMAIN}", "TXT", ('"v=DMARC1; p=no"',), State.WRONG, "p=no is none of"),
     (
         "dmarc",
         f"_dmarc.{DOMAIN}",
@@ -397,6 +399,15 @@ async def test_reports_to_another_domain_need_its_word(house: House) -> None:
     assert wrong.state is State.WRONG
     house.zones.add(f"{DOMAIN}._report._dmarc.reports.example", "TXT", '"v=DMARC1"')
     assert of(await house.look(), "dmarc", "reports to").state is State.RIGHT
+    assert of(await house.look(), "dmarc", "DMARC of").state is State.RIGHT
+
+
+async def test_reports_to_an_address_of_ours_that_nobody_has_are_found(house: House) -> None:
+    house.change(f"_dmarc.{DOMAIN}", "TXT", f'"v=DMARC1; p=reject; rua=mailto:dmarc@{DOMAIN}"')
+    found = of(await house.look(), "dmarc", "DMARC of")
+    assert found.state is State.WRONG
+    assert f"dmarc@{DOMAIN} does not exist on this server" in found.words
+    house.change(f"_dmarc.{DOMAIN}", "TXT", f'"v=DMARC1; p=reject; rua=mailto:ada@{DOMAIN}"')
     assert of(await house.look(), "dmarc", "DMARC of").state is State.RIGHT
 
 

@@ -14,6 +14,7 @@ from posthouse.accounts.rotation import Options, Sight
 from posthouse.kernel.ports import DnsAnswer, DnsStatus, SrvRecord, TlsaRecord
 from posthouse.mailauth import questions
 from posthouse.mailauth.dkim.grammar import ED25519
+from posthouse.mailauth.dmarc.grammar import parse
 from posthouse.mailauth.spf.grammar import is_record
 from posthouse.tls.self_signed import make_self_signed
 from posthouse.zone.check_clients import judge_srv
@@ -21,6 +22,7 @@ from posthouse.zone.check_host import judge_certificate
 from posthouse.zone.check_sender import count_lookups
 from posthouse.zone.check_transport import judge_addresses, judge_tlsa
 from posthouse.zone.checked import State, listed
+from posthouse.zone.dmarc_words import judge_dmarc
 from posthouse.zone.key_words import difference, judge_key
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
@@ -279,3 +281,43 @@ def test_lists_are_read_aloud() -> None:
         "a and b",
         "a, b and c",
     ]
+
+
+RUA = b"rua=mailto:dmarc-reports@example.org"
+
+
+# RFC 9989 §4.10.1: readers are lenient, so the owner has to be told.
+@pytest.mark.parametrize(
+    ("record", "state", "words"),
+    [
+        (b"v=DMARC1; p=reject; " + RUA, State.RIGHT, "is refused"),
+        (b"v=DMARC1; p=none; " + RUA, State.ADVICE, "watches only"),
+        (b"v=DMARC1; P=REJECT; " + RUA, State.RIGHT, "is refused"),
+        (
+            b"v=DMARC1; p=rejct; " + RUA,
+            State.WRONG,
+            "p=rejct is none of none, quarantine, reject, so hosts treat the whole record as",
+        ),
+        (b"v=DMARC1; p=nome", State.WRONG, "so hosts use none of the record"),
+        (b"v=DMARC1; " + RUA, State.WRONG, "the record has no p=, so hosts treat"),
+        (b"v=DMARC1; p=reject; sp=qarantine; " + RUA, State.WRONG, "sp=qarantine is none of"),
+        (
+            b"v=DMARC1; p=none; rua=dmarc-reports@example.org",
+            State.WRONG,
+            "needs mailto: before the address, or no reports come: write rua=mailto:dmarc-reports@",
+        ),
+        (
+            b"v=DMARC1; p=none; rua=mailto:reports",
+            State.WRONG,
+            "mailto:reports in rua= is no addre",
+        ),
+        (b"v=DMARC1; p=none; " + RUA + b", a@b.example", State.WRONG, "rua=a@b.example needs mai"),
+        (b"v=DMARC1; p=reject; rua=", State.WRONG, "rua= has no address"),
+        (b"v=DMARC1; p=reject; " + RUA + b"!10m", State.RIGHT, "is refused"),
+        (b"v=DMARC1; p=reject", State.ADVICE, "without rua= you get no reports"),
+    ],
+)
+def test_slips_in_a_dmarc_record_are_told(record: bytes, state: State, words: str) -> None:
+    found = judge_dmarc("example.org", [record], parse(record, "example.org"), [])
+    assert found[0] is state
+    assert words in found[1]

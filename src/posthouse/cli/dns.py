@@ -12,15 +12,16 @@ from typing import Any, Final
 import click
 import msgspec
 
-from posthouse.accounts import admin, domain_keys
+from posthouse.accounts import admin, directory, domain_keys
 from posthouse.accounts.domain_keys import DomainKey
 from posthouse.cli.config import config_option, load_config
 from posthouse.cli.data import open_store
 from posthouse.cli.output import ExitCode, json_option, say, show_json, show_text
 from posthouse.cli.resolver import caching_resolver, dns_options, resolver_option
-from posthouse.config import build_keys
+from posthouse.config import build, build_keys
 from posthouse.config.schema import STANDARD_PORTS, Config, Service
 from posthouse.dns.options import Options as DnsOptions
+from posthouse.kernel.envelope import Address
 from posthouse.net.deadlines import Deadlines
 from posthouse.net.fetch import HttpsFetch
 from posthouse.net.world import SystemClock, SystemNetwork
@@ -225,12 +226,20 @@ async def _check(
             ),
             verifier=Verifier(system_roots()),
             port_of=lambda service: port_of(config, service),
+            is_unknown=lambda address: _is_unknown(config, address),
         ),
     )
     try:
         return await check_domain(subject, is_dns_only=is_dns_only)
     finally:
         sweeping.cancel()
+
+
+def _is_unknown(config: Config, address: Address) -> bool:
+    options = build.directory_options(config, own_addresses=frozenset())
+    with open_store(config) as store:
+        found = store.read_now(lambda tx: directory.look_up(tx, address, options))
+    return found.standing is directory.Standing.UNKNOWN
 
 
 def port_of(config: Config, service: Service) -> int:

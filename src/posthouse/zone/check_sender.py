@@ -13,7 +13,7 @@ from posthouse.mailauth import questions
 from posthouse.mailauth.dmarc.discover import find_policy
 from posthouse.mailauth.dmarc.grammar import is_policy
 from posthouse.mailauth.questions import Question, Questions
-from posthouse.mailauth.results import Disposition, DmarcPolicy, Result, SpfIdentity, SpfOutcome
+from posthouse.mailauth.results import DmarcPolicy, Result, SpfIdentity, SpfOutcome
 from posthouse.mailauth.spf.check import check_host
 from posthouse.mailauth.spf.evaluation import LIMITS
 from posthouse.mailauth.spf.grammar import (
@@ -27,7 +27,9 @@ from posthouse.mailauth.spf.grammar import (
     parse_record,
 )
 from posthouse.mailauth.spf.grammar import Record as SpfRecord
+from posthouse.message.address import parse_mailbox
 from posthouse.zone.checked import Checked, State, is_unanswered, unanswered
+from posthouse.zone.dmarc_words import judge_dmarc, mailbox, unknown_words
 from posthouse.zone.key_words import judge_key
 from posthouse.zone.subject import Subject
 
@@ -250,7 +252,11 @@ async def check_dmarc(subject: Subject) -> list[Checked]:
         return [unanswered("dmarc", what, answer)]
     policies = [bytes(r) for r in answer.records if is_policy(bytes(r))]
     discovered = await questions.run(find_policy(subject.domain), subject.ports.resolver)
-    state, words = judge_dmarc(subject.domain, len(policies), discovered.policy, _others(answer))
+    policy = discovered.policy
+    state, words = judge_dmarc(subject.domain, policies, policy, _others(answer))
+    if policy is not None and policy.domain == subject.domain and state is not State.WRONG:
+        unknown = _unknown_here(subject, (*policy.aggregate_uris, *policy.failure_uris))
+        state, words = (State.WRONG, unknown_words(unknown)) if unknown else (state, words)
     checked = Checked(
         subject="dmarc",
         what=what,
@@ -259,55 +265,9 @@ async def check_dmarc(subject: Subject) -> list[Checked]:
         wanted=tuple(record.value for record in subject.wants(name, TXT)),
         words=words,
     )
-    policy = discovered.policy
     if policy is None or policy.domain != subject.domain:
         return [checked]
     return [checked, *await _check_destinations(subject, policy)]
-
-
-def judge_dmarc(
-    domain: str, count: int, policy: DmarcPolicy | None, others: Sequence[str]
-) -> tuple[State, str]:
-    """Args:
-    count: policy records at the domain itself.
-    policy: what applies, from the domain or from above it.
-    others: TXT records there that are no policy.
-    """
-    if count > 1:
-        return State.WRONG, (
-            f"there are {count} DMARC records, and hosts then use none of them (RFC 9989 §4.10);"
-            " keep one"
-        )
-    if not count and others:
-        return State.WRONG, (
-            'the record is none of DMARC\'s: it has to begin with "v=DMARC1" in just these letters'
-        )
-    if policy is None:
-        return State.MISSING, (
-            "hosts do not know what to do with mail that uses your name and is not yours, some"
-            " large ones refuse or junk mail of domains without it, and nobody reports to you;"
-            " publish the record"
-        )
-    if policy.domain != domain:
-        return State.RIGHT, f"the record of {policy.domain} applies: {policy.text}"
-    if policy.fault:
-        return State.WRONG, f"{policy.fault}; write p=none, p=quarantine or p=reject"
-    words = [_POLICY_WORDS[policy.policy]]
-    if policy.is_testing:
-        words.append("t=y asks hosts to be one step milder, for trying it out")
-    if not policy.aggregate_uris:
-        words.append("without rua= you get no reports, and do not see whether your own mail passes")
-    is_mild = policy.policy is Disposition.NONE or policy.is_testing or not policy.aggregate_uris
-    return (State.ADVICE if is_mild else State.RIGHT), "; ".join(words)
-
-
-_POLICY_WORDS: Final = {
-    Disposition.NONE: "p=none watches only: when reports show that all your own mail passes, go on"
-    " to p=quarantine, then p=reject",
-    Disposition.QUARANTINE: "mail that is not yours goes to Junk; when reports show none of yours"
-    " in it, go on to p=reject",
-    Disposition.REJECT: "mail that uses your name and is not yours is refused",
-}
 
 
 async def _check_destinations(subject: Subject, policy: DmarcPolicy) -> list[Checked]:
@@ -340,6 +300,12 @@ async def _check_destinations(subject: Subject, policy: DmarcPolicy) -> list[Che
             )
         )
     return found
+
+
+def _unknown_here(subject: Subject, uris: Sequence[str]) -> list[str]:
+    """Addresses in domains of ours that nobody has."""
+    addresses = dict.fromkeys(filter(None, map(mailbox, uris)))
+    return [each for each in addresses if subject.ports.is_unknown(parse_mailbox(each))]
 
 
 async def _is_same_organization(subject: Subject, domain: str) -> bool:

@@ -9,6 +9,7 @@ import msgspec
 from posthouse.accounts.domain_keys import DomainKey
 from posthouse.accounts.rotation import Options as RotationOptions
 from posthouse.config.schema import Config, Service
+from posthouse.kernel.envelope import Address
 from posthouse.kernel.ports import Clock, DnsAnswer, Fetch, Network, RecordType, Resolver
 from posthouse.net.addresses import is_public
 from posthouse.net.deadlines import Deadlines
@@ -28,6 +29,8 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     verifier: Verifier
     port_of: Callable[[Service], int]
     """Where other hosts and mail clients would come to."""
+    is_unknown: Callable[[Address], bool] = lambda _: False
+    """Whether an address is in a domain of ours and nobody has it."""
 
 
 class Subject:

@@ -92,6 +92,11 @@ def _read(record: bytes, domain: str) -> DmarcPolicy:
     )
 
 
+def read_tags(record: bytes) -> dict[str, str]:
+    """What a record says, whether its values are any or not: for telling its owner of slips."""
+    return _tags(record[:RECORD_OCTETS_MAX].decode("ascii", "replace"))
+
+
 _read_once = lru_cache(maxsize=4_096)(_read)
 
 
