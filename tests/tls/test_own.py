@@ -20,9 +20,10 @@ from posthouse.config import build_acme, schema
 from posthouse.config.schema import Config, Service
 from posthouse.kernel.errors import UserError
 from posthouse.sim.lab import Lab, LabNode
+from posthouse.tls import served as served_now
 from posthouse.tls.acme.folder import About, Status
 from posthouse.tls.acme.trouble import OrderFailed
-from posthouse.tls.certificates import CertificateFiles
+from posthouse.tls.certificates import CertificateFiles, load_certificate
 from posthouse.tls.self_signed import make_self_signed
 from posthouse.tls.tlsa import tlsa_3_1_1
 from tests.interop.knot import free_port
@@ -281,3 +282,76 @@ async def test_a_reload_with_a_key_that_is_not_there_applies_nothing(tmp_path: P
         longer = msgspec.structs.replace(config.acme, warns_days=20)
         node.node.reload(msgspec.structs.replace(config, acme=longer))
         assert node.node.own_certificates.keeper().options.warns_days == 20
+
+
+def put_pair(folder: Path, name: str = "own") -> CertificateFiles:
+    chain, key = make_self_signed([HOST], datetime.now(UTC))
+    files = CertificateFiles(chain=folder / f"{name}.pem", key=folder / f"{name}.key")
+    files.chain.write_bytes(chain)
+    files.key.write_bytes(key)
+    files.key.chmod(0o600)
+    return files
+
+
+# F35: the log says which certificate a reload took, and no other
+async def test_a_certificate_that_a_reload_takes_is_logged_and_written_down(
+    tmp_path: Path,
+) -> None:
+    files = put_pair(tmp_path)
+    async with Lab(domains=DOMAINS, change=with_acme) as lab:
+        node = lab.node("north")
+        folder = build_acme.acme_folder(node.config)
+        data_folder = Path(node.config.node.data_folder)
+        obtained = folder.put(HOST, *make_self_signed([HOST], datetime.now(UTC)), about())
+        node.node.own_certificates.obtained(HOST, obtained, not_after=datetime.now(UTC))
+        assert [each.chain for each in served_now.noted(data_folder) or ()] == [str(obtained.chain)]
+
+        before = len(told(node, "certificate.loaded"))
+        node.node.reload(with_files(files)(node.node.config))
+        loaded = told(node, "certificate.loaded")[before:]
+        assert [line["path"] for line in loaded] == [str(files.chain)]
+        leaf = x509.load_pem_x509_certificate(files.chain.read_bytes())
+        assert loaded[0]["expires"] == leaf.not_valid_after_utc.isoformat()
+        assert await served(node) == leaf
+
+        files.chain.write_bytes(b"-----BEGIN CERT")
+        node.node.reload_certificates()
+        [written] = served_now.noted(data_folder) or ()
+        assert (written.chain, written.leaf) == (str(files.chain), leaf)
+        own = node.node.own_certificates.wanted()
+        assert HOST not in {each.name for each in own}, "a damaged file is no reason to order one"
+
+
+async def test_a_server_with_acme_is_seen_to_take_orders() -> None:
+    async with Lab(domains=DOMAINS, change=with_acme) as lab:
+        node = lab.node("north")
+        folder = build_acme.acme_folder(node.config)
+
+        async def is_attended() -> bool:
+            return folder.is_attended()
+
+        await lab.until(is_attended)
+        await node.stop()
+        assert not folder.is_attended()
+
+
+def test_what_is_written_down_about_certificates_can_be_damaged(tmp_path: Path) -> None:
+    assert served_now.noted(tmp_path) is None
+    loaded = load_certificate(put_pair(tmp_path), datetime.now(UTC))
+    served_now.note(tmp_path, [loaded])
+    assert [each.leaf for each in served_now.noted(tmp_path) or ()] == [loaded.leaf]
+    assert served_now.of_running(tmp_path) is None, "no server runs here"
+    path = tmp_path / "tls" / "served.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    for octets in (
+        b"",
+        b"[]",
+        b'[{"chain": "x", "pem": "x"}]',
+        b'[{"chain": "x", "pem": "\xc3\xa9"}]',
+    ):
+        path.write_bytes(octets)
+        assert served_now.noted(tmp_path) is None
+    path.unlink()
+    path.mkdir()
+    served_now.note(tmp_path, [loaded])
+    assert served_now.noted(tmp_path) is None

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
 
 from posthouse.app.postmaster import tell_postmaster
 from posthouse.app.world import World
@@ -23,11 +26,12 @@ from posthouse.net.workers import ThreadWorkers
 from posthouse.observe import events
 from posthouse.store import accounts as rows
 from posthouse.store.transaction import Change, DatabaseChanged, DirectoryChanged
+from posthouse.tls import served
 from posthouse.tls.acme.folder import AcmeFolder, Status
 from posthouse.tls.acme.keeper import Keeper, Observer
 from posthouse.tls.acme.options import Kind, Wanted
 from posthouse.tls.acme.solvers import Answers, Dns01, Http01, Solver, TlsAlpn01
-from posthouse.tls.certificates import CertificateFiles, Certificates
+from posthouse.tls.certificates import Certificate, CertificateFiles, Certificates
 from posthouse.tls.self_signed import KEY_NAME, ensure_self_signed
 from posthouse.web.door import Door
 from posthouse.web.wellknown import WellKnown
@@ -86,16 +90,46 @@ class OwnCertificates:
         certificates = Certificates([files], world.clock, minimum_version=version)
         certificates.challenge = self.answers.context
         self._served.clear()
+        self._loaded(certificates.loaded[0])
         if config.acme.is_enabled:
             for name in self.folder.names():
                 self._serve(certificates, config, name)
+        self._note(certificates)
         return certificates
 
-    def _serve(self, certificates: Certificates, config: Config, name: str) -> None:
-        """Take what the folder has for a name, if it is another than the one served."""
+    def _loaded(self, certificate: Certificate) -> None:
+        self._node.log.write(
+            events.CERTIFICATE_LOADED,
+            path=str(certificate.files.chain),
+            expires=certificate.not_after.isoformat(),
+        )
+
+    def _note(self, certificates: Certificates) -> None:
+        served.note(Path(self._node.config.node.data_folder), certificates.loaded)
+
+    def reload_if_changed(self) -> None:
+        """Take changed certificate files into use; the old ones stay where they cannot be."""
+        node = self._node
+        done = node.certificates.reload_if_changed()
+        for each in done:
+            if each.certificate is not None:
+                self._loaded(each.certificate)
+            else:
+                node.log.write(
+                    events.CERTIFICATE_REFUSED, path=str(each.files.chain), detail=each.problem
+                )
+        if done:
+            self._note(node.certificates)
+
+    def _serve(self, certificates: Certificates, config: Config, name: str) -> bool:
+        """Take what the folder has for a name, if it is another than the one served; whether it
+        was."""
         files = self.folder.files(name)
         if files is None or files == self._served.get(name):
-            return
+            return False
+        own = _configured(certificates, config)
+        if own is not None and build_acme.is_for(own, name):
+            return False  # [tls] goes first
         is_host = name == config.node.hostname.lower() and not config.tls.certificate
         before = self._served.get(name) or (certificates.loaded[0].files if is_host else None)
         self._served[name] = files  # also when it cannot be used: it is told once
@@ -108,12 +142,9 @@ class OwnCertificates:
             self._node.log.write(
                 events.CERTIFICATE_REFUSED, path=str(files.chain), detail=error.text
             )
-        else:
-            self._node.log.write(
-                events.CERTIFICATE_LOADED,
-                path=str(files.chain),
-                expires=taken.not_after.isoformat(),
-            )
+            return False
+        self._loaded(taken)
+        return True
 
     def _expiry_s(self) -> float:
         loaded = self._node.certificates.loaded
@@ -152,7 +183,11 @@ class OwnCertificates:
         node = self._node
         if not (node.config.acme.is_enabled or build_acme.has_web(node.config)):
             return
-        clock, leisure = node.world.clock, node.world.leisure
+        with self.folder.attended() if node.config.acme.is_enabled else nullcontext():
+            await self._look_again_and_again()
+
+    async def _look_again_and_again(self) -> None:
+        clock, leisure = self._node.world.clock, self._node.world.leisure
         looked_s = float("-inf")
         while True:
             is_due = self._is_stale or clock.monotonic_s() - looked_s >= LOOK_S * leisure
@@ -176,8 +211,10 @@ class OwnCertificates:
         self.known.sites = build_acme.sites(node.config, self._domains)
         if not node.config.acme.is_enabled:
             return
-        for name in self.folder.names():  # another process may have renewed
-            self._serve(node.certificates, node.config, name)
+        names = self.folder.names()  # another process may have renewed
+        taken = [self._serve(node.certificates, node.config, name) for name in names]
+        if any(taken):
+            self._note(node.certificates)
         try:
             keeper = self.keeper()
         except UserError as error:
@@ -188,7 +225,9 @@ class OwnCertificates:
         await keeper.look(self.wanted())
 
     def wanted(self) -> tuple[Wanted, ...]:
-        return build_acme.wanted(self._node.config, self._domains)
+        node = self._node
+        own = _configured(node.certificates, node.config)
+        return build_acme.wanted(node.config, self._domains, own)
 
     def keeper(self) -> Keeper:
         """Made anew after a reload.
@@ -225,7 +264,8 @@ class OwnCertificates:
         node = self._node
         node.metrics.certificate_orders["obtained"].add()
         node.log.write(events.CERTIFICATE_OBTAINED, name=name, expires=not_after.isoformat())
-        self._serve(node.certificates, node.config, name)
+        if self._serve(node.certificates, node.config, name):
+            self._note(node.certificates)
 
     def failed(self, name: str, failure: UserError, *, next_at: datetime) -> None:
         self._node.metrics.certificate_orders["failed"].add()
@@ -279,6 +319,14 @@ class OwnCertificates:
 
     def _leftover(self, name: str, words: str) -> None:
         self._node.log.write(events.DNS_UPDATE_FAILED, name=name, detail=words)
+
+
+def _configured(certificates: Certificates, config: Config) -> x509.Certificate | None:
+    """The certificate that [tls] names, as it is served: its file may be damaged since."""
+    if not config.tls.certificate:
+        return None
+    chain = Path(config.tls.certificate)
+    return next((each.leaf for each in certificates.loaded if each.files.chain == chain), None)
 
 
 def _missing_text(config: Config, names: Mapping[str, Status]) -> str:

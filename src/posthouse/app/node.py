@@ -502,17 +502,7 @@ class Node:
 
     def reload_certificates(self) -> None:
         """Take changed certificate files into use; the old ones stay where they cannot be."""
-        for done in self.certificates.reload_if_changed():
-            if done.certificate is not None:
-                self.log.write(
-                    events.CERTIFICATE_LOADED,
-                    path=str(done.files.chain),
-                    expires=done.certificate.not_after.isoformat(),
-                )
-            else:
-                self.log.write(
-                    events.CERTIFICATE_REFUSED, path=str(done.files.chain), detail=done.problem
-                )
+        self.own_certificates.reload_if_changed()
 
     def _store_lost(self, fault: StorageLost) -> None:
         """A sync failed (F2): nothing more may be written, the process has to begin anew."""

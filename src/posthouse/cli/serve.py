@@ -46,6 +46,7 @@ from posthouse.observe.sink import ThreadSink
 from posthouse.store.blobs.disk import FileDisk
 from posthouse.store.sqlite.units import crash_point
 from posthouse.tls.contexts import verifying_client_context
+from posthouse.tls.served import SERVING_LOCK
 
 RESTART_VARIABLE: Final = "POSTHOUSE_RESTARTED_AT"
 CRASH_VARIABLE: Final = "POSTHOUSE_CRASH_AT"
@@ -90,7 +91,7 @@ def _only_server_of(folder: str) -> TextIO:
     """
     try:
         Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-        held = Path(folder, "serving.lock").open("a+", encoding="ascii")  # noqa: SIM115
+        held = Path(folder, SERVING_LOCK).open("a+", encoding="ascii")  # noqa: SIM115
     except OSError as error:
         raise DataUnusable(
             f"the data folder {folder} cannot be used: {error.strerror}",

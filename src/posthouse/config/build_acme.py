@@ -20,6 +20,7 @@ from posthouse.tls.acme.folder import AcmeFolder
 from posthouse.tls.acme.keys import public_key
 from posthouse.tls.acme.options import KeyKind, Kind, Options, Wanted
 from posthouse.tls.self_signed import CHAIN_NAME
+from posthouse.tls.served import Served, of_running
 from posthouse.tls.tlsa import published_set
 from posthouse.web import door
 from posthouse.web.autoconfig import autoconfig_host
@@ -69,21 +70,33 @@ def acme_folder(config: Config) -> AcmeFolder:
     return AcmeFolder(Path(config.node.data_folder, "tls", "acme"))
 
 
+def running(config: Config) -> tuple[Served, ...] | None:
+    """What the running server serves; None where none runs."""
+    return of_running(Path(config.node.data_folder))
+
+
 def configured_leaf(config: Config) -> x509.Certificate | None:
-    """The certificate that [tls] names; None without one or when it cannot be read."""
+    """The certificate that [tls] names, as the running server has it; None without one or when it
+    cannot be read."""
     if not config.tls.certificate:
         return None
+    for each in running(config) or ():
+        if each.chain == config.tls.certificate:
+            return each.leaf
     try:
         return x509.load_pem_x509_certificate(Path(config.tls.certificate).read_bytes())
     except (OSError, ValueError):
         return None
 
 
-def wanted(config: Config, domains: Sequence[str]) -> tuple[Wanted, ...]:
+def wanted(
+    config: Config, domains: Sequence[str], own: x509.Certificate | None = None
+) -> tuple[Wanted, ...]:
     """The names that ACME has to care for, the host's first.
 
     Args:
         domains: those that mail is taken for.
+        own: the certificate that [tls] names, where it is at hand: its file may be damaged by now.
     """
     if not config.acme.is_enabled:
         return ()
@@ -92,12 +105,13 @@ def wanted(config: Config, domains: Sequence[str]) -> tuple[Wanted, ...]:
         names.setdefault(policy_host(domain), True)
     for domain in autoconfig_domains(config, domains):
         names.setdefault(autoconfig_host(domain), True)
-    if (leaf := configured_leaf(config)) is not None:
-        names = {name: optional for name, optional in names.items() if not _is_for(leaf, name)}
+    if (leaf := own or configured_leaf(config)) is not None:
+        names = {name: optional for name, optional in names.items() if not is_for(leaf, name)}
     return tuple(Wanted(name=name, is_optional=optional) for name, optional in names.items())
 
 
-def _is_for(leaf: x509.Certificate, name: str) -> bool:
+def is_for(leaf: x509.Certificate, name: str) -> bool:
+    """Whether it names the host."""
     try:
         extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (x509.ExtensionNotFound, ValueError):
@@ -227,8 +241,12 @@ def own_chain(config: Config) -> Path:
 def own_tlsa(config: Config) -> tuple[TlsaRecord, ...]:
     """The records for our host name: of the key in use, and of the one made in advance; empty while
     there is no certificate. A self-signed one serves for DANE as well as any (RFC 7672 §3.1.1)."""
+    served = running(config)
     try:
-        leaf = x509.load_pem_x509_certificate(own_chain(config).read_bytes())
+        if served is not None:
+            leaf = served[0].leaf
+        else:
+            leaf = x509.load_pem_x509_certificate(own_chain(config).read_bytes())
         upcoming = None
         if config.acme.rotates_key_days is not None and not config.tls.certificate:
             pem = acme_folder(config).next_key(config.node.hostname.lower())

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -23,13 +23,14 @@ from cryptography import x509
 
 from posthouse.kernel.errors import UserError
 from posthouse.tls.certificates import CertificateFiles
-from posthouse.tls.files import sync_folder, write_whole
+from posthouse.tls.files import is_locked, sync_folder, write_whole
 
 KEPT: Final = 2
 """Folders of a name: the one in use and the one before."""
 PRIVATE: Final = 0o600
 FILE_OCTETS_MAX: Final = 1_048_576
 REQUESTS_MAX: Final = 1_000
+ATTENDED: Final = ".attended"
 _NAME: Final = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 
 
@@ -222,6 +223,27 @@ class AcmeFolder:
             if octets is not None and octets.isalnum() and _NAME.fullmatch(name):
                 found[name] = octets.decode("ascii")
         return found
+
+    @contextmanager
+    def attended(self) -> Iterator[None]:
+        """While it lasts, others see that a server carries out what is asked (`is_attended`)."""
+        try:
+            descriptor = os.open(
+                self._folder(".") / ATTENDED, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE
+            )
+        except (OSError, UserError):  # a disk that can only be read: nobody can ask either
+            yield
+            return
+        try:
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def is_attended(self) -> bool:
+        """Whether a running server looks at what is asked here."""
+        return is_locked(self.root / ATTENDED)
 
     def drop_asked(self, name: str) -> None:
         (self.root / ".requests" / _file_name(name)).unlink(missing_ok=True)
