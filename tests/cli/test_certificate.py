@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+
+import pytest
 
 from posthouse.cli.output import ExitCode
 from posthouse.config import build_acme
@@ -66,11 +69,19 @@ def test_orders_to_a_server_that_started_without_acme_are_refused_within_seconds
 
 
 # F35
-def test_the_list_shows_what_the_running_server_has_not_what_the_files_hold(house: Cli) -> None:
+def test_the_list_shows_what_the_running_server_has_not_what_the_files_hold(
+    house: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = CONFIG.read_text()
     server = start()
     try:
         [before] = shown(house)
+        with monkeypatch.context() as patch:
+            patch.setenv("COLUMNS", "80")
+            patch.setattr(sys.stdout, "isatty", lambda: True)
+            words = house("certificate", "list")[1].split()
+        assert before["tlsa"][6:22] + "…" in words and "mail.example.org" in words
+        assert before["tlsa"] in house("certificate", "list")[1]
         assert (before["how"], before["state"]) == ("self-signed", "in use")
         CONFIG.write_text(plain + put_pair("own"))
         own, old = shown(house)

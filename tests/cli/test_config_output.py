@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from posthouse.cli import output
 from posthouse.cli.output import CommandError, ExitCode, NotFound, exit_code_of
@@ -60,6 +61,64 @@ def test_a_table_on_a_terminal_has_a_heading(
     out = capsys.readouterr().out
     assert "octets" in out
     assert "[bold]a[/bold]" in out  # a name is not markup
+
+
+NAME, DAY, LONG = "mail.example.org", "2026-11-26 00:00", "waits: the DNS has no address yet " * 4
+
+
+def on_a_terminal(
+    columns: tuple[str, ...],
+    rows: list[tuple[object, ...]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[str]:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    output.show_table(columns, rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+def test_a_table_on_a_terminal_breaks_no_word(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[tuple[object, ...]] = [(NAME, LONG, DAY), ("mta-sts.example.org", "", DAY)]
+    lines = on_a_terminal(("name", "state", "expires"), rows, capsys, monkeypatch)
+    assert "name" in lines[0] and "expires" in lines[0]
+    words = {word for line in lines for word in line.split()}
+    assert {NAME, "mta-sts.example.org", "2026-11-26", *LONG.split()} <= words
+
+
+def test_too_many_columns_for_a_terminal_are_a_block_for_each_row(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = ("name", "issuer", "expires", "how", "next", "TLSA", "state")
+    row = (NAME, "Example Authority", DAY, "http-01", DAY, "3 1 1 0123456789abcdef…", LONG)
+    lines = on_a_terminal(columns, [row, (NAME, *[""] * 5, "in use")], capsys, monkeypatch)
+    assert lines[:6] == [f"{name:<7}  {value}" for name, value in zip(columns, row[:6])]
+    assert " ".join(" ".join(lines[6:-2]).split()) == f"state {LONG.strip()}"
+    assert lines[-2:] == [f"name     {NAME}", "state    in use"]
+
+
+@given(
+    rows=st.lists(st.tuples(*[st.text("ab 東-\n", max_size=30)] * 3), min_size=1, max_size=5),
+    room=st.integers(1, 90),
+)
+def test_columns_have_room_for_their_words_or_there_is_no_table(
+    rows: list[tuple[str, str, str]], room: int
+) -> None:
+    widths = output.column_widths(rows, room)
+    words = [
+        max(cell_len(word) for row in rows for word in row[at].split() or [""]) for at in range(3)
+    ]
+    if widths is not None:
+        assert sum(widths) <= room
+        assert all(width >= word for width, word in zip(widths, words))
+    else:
+        assert room < sum(max(word, 16) for word in words)
 
 
 def test_nothing_to_show_is_said_on_stderr_only(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -46,6 +47,8 @@ from posthouse.tls.tlsa import tlsa_record
 
 LOOK_S: Final = 0.2
 ATTENTION_S: Final = 3.0
+TLSA_SHOWN: Final = 22
+"""Characters of a TLSA record on a terminal."""
 MORE_S: Final = 30.0
 """Beyond the order itself, for the running server to take notice and to finish another one."""
 
@@ -89,7 +92,7 @@ def list_(config_path: str | None, as_json: bool) -> None:
         rows=[
             (
                 *(each.name, each.issuer, _day(each.expires), each.how, _day(each.next_at)),
-                "\n".join(filter(None, (each.tlsa, each.next_tlsa and f"{each.next_tlsa} (next)"))),
+                "\n".join(_tlsa_words(each)),
                 each.state,
             )
             for each in shown
@@ -143,6 +146,14 @@ def renew(names: tuple[str, ...], config_path: str | None, as_json: bool) -> int
     if not chosen:
         raise NotFound("there is no certificate to renew", hint="posthouse certificate obtain")
     return _order(config, chosen, as_json=as_json)
+
+
+def _tlsa_words(shown: Shown) -> list[str]:
+    """Cut on a terminal, where they are looked at; whole for programs."""
+    words = [(shown.tlsa, ""), (shown.next_tlsa, " (next)")]
+    if sys.stdout.isatty():
+        return [f"{tlsa[:TLSA_SHOWN]}…{note}" for tlsa, note in words if tlsa]
+    return [f"{tlsa}{note}" for tlsa, note in words if tlsa]
 
 
 # --- what there is ---

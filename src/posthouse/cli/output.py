@@ -128,7 +128,8 @@ def show_text(text: str) -> None:
 def show_table(
     columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = ""
 ) -> None:
-    """A table on a terminal; elsewhere lines with tabs between fields, without a heading."""
+    """On a terminal a table, or a block of lines for each row where a table would break words
+    apart; elsewhere lines with tabs between fields, without a heading."""
     cells = [["" if cell is None else escaped(str(cell)) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in cells:
@@ -139,12 +140,69 @@ def show_table(
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(highlight=False, markup=False)
+    room = console.width - _BETWEEN * (len(columns) - 1) - _EDGES
+    widths = column_widths([columns, *cells], room)
+    if widths is None:
+        _show_blocks(console, columns, cells, title)
+        return
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(column, overflow="fold", width=width)
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False, markup=False).print(table)
+    console.print(table)
+
+
+_BETWEEN: Final = 3
+_EDGES: Final = 2
+"""Cells that the table takes between two columns, and at its sides."""
+_PROSE_MIN: Final = 16
+"""A column of words is no narrower: longer ones would run down the page."""
+
+
+def column_widths(rows: Sequence[Sequence[str]], room: int) -> list[int] | None:
+    """How wide each column may be, so that all have room and no word is broken apart; None where
+    there is too little room for that."""
+    from rich.cells import cell_len
+
+    whole, least = [], []
+    for column in zip(*rows, strict=True):
+        widest = max(cell_len(line) for cell in column for line in cell.splitlines() or [""])
+        word = max(cell_len(word) for cell in column for word in cell.split() or [""])
+        whole.append(max(widest, 1))
+        least.append(max(word, min(widest, _PROSE_MIN), 1))
+    left = room - sum(least)
+    if left < 0:
+        return None
+    widths = least
+    wanting = sorted(range(len(whole)), key=lambda at: whole[at] - least[at])
+    for served, at in enumerate(wanting):  # the most modest first; what is left is for the others
+        more = min(whole[at] - least[at], left // (len(wanting) - served))
+        widths[at] += more
+        left -= more
+    return widths
+
+
+def _show_blocks(
+    console: Any, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
+) -> None:
+    """Each row as lines of name and value, with an empty line in between."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if title:
+        console.print(Text(title))
+    for number, row in enumerate(rows):
+        if number:
+            console.print()
+        block = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+        block.add_column(no_wrap=True, width=max(map(len, columns)))
+        block.add_column(overflow="fold")
+        for column, cell in zip(columns, row, strict=True):
+            if cell:
+                block.add_row(Text(column), Text(cell))
+        console.print(block)
 
 
 def show(

@@ -423,6 +423,7 @@ async def test_an_order_asked_for_is_carried_out_at_once_and_answered(house: Hou
     assert await house.look() == ["obtained mail.example.org"]
     assert house.folder.status("mail.example.org").answered == "t1"
     assert house.folder.status("stranger.example").answered == "t2"
+    assert "does not know that stranger.example" in house.folder.status("stranger.example").problem
     assert house.folder.asked() == {} and len(house.authority.orders) == 2
     await house.later(61 * DAY)
     assert house.folder.status("mail.example.org").answered == "t1"
