@@ -167,6 +167,7 @@ BROKEN = [
     ("mx", DOMAIN, "MX", (), State.MISSING, "nothing says where mail"),
     ("mx", DOMAIN, "MX", ("10 mail.other.example.",), State.WRONG, "mail.other.example"),
     ("mx", DOMAIN, "MX", ("0 .",), State.WRONG, "the null MX"),
+    ("mx", DOMAIN, "MX", ("10 5.5.5.5.",), State.WRONG, "must name a host, not an address"),
     ("address", HOST, "A", ("10.0.0.1",), State.WRONG, "this server is also reached at 127."),
     ("spf", DOMAIN, "TXT", (), State.MISSING, "nothing says who may send"),
     ("spf", DOMAIN, "TXT", ('"v=spf1 -all"',), State.WRONG, "gets fail, not pass"),
@@ -312,9 +313,41 @@ async def test_a_policy_that_cannot_be_fetched_or_names_another_host_is_found(
     assert f"it does not name {HOST}" in wrong.words
     house.serve(b"version: STSv1\nmode: enforce\nmx: *.north.example\nmax_age: 86400\n")
     other = of(await house.look(), "mta-sts", "policy at")
-    assert other.words == "what is served there is not the policy of this server's config"
+    assert other.state is State.WRONG
+    assert (
+        "is not the policy of this server's config: it has mode enforce, the config" in other.words
+    )
+    assert "reload the server" in other.words
     house.fetch.pages[POLICY_URL] = Fetched(status=404, media_type="", octets=b"")
     assert "answers with 404" in of(await house.look(), "mta-sts", "policy at").words
+
+
+# A changed config that the server has not read yet: what is published is not what is served.
+async def test_a_policy_that_the_server_has_not_reloaded_is_found(house: House) -> None:
+    house.config = msgspec.structs.replace(
+        house.config, mta_sts=schema.MtaSts(mode=schema.MtaStsMode.ENFORCE)
+    )
+    await house.publish()
+    house.serve(f"version: STSv1\nmode: testing\nmx: {HOST}\nmax_age: 1209600\n".encode())
+    found = of(await house.look(), "mta-sts", "policy at")
+    assert found.state is State.WRONG
+    assert "it has mode testing, the config enforce" in found.words
+    assert "it still serves the old policy" in found.words
+
+
+async def test_an_mx_that_the_policy_does_not_name_is_found(house: House) -> None:
+    house.zones.add(DOMAIN, "MX", "20 backup.example.")
+    found = of(await house.look(), "mta-sts", "policy at")
+    assert found.state is State.WRONG
+    assert "it does not name backup.example, so hosts that keep to it report" in found.words
+    assert f'set [mta_sts] mx = ["{HOST}", "backup.example"]' in found.words
+
+
+async def test_what_is_not_answered_for_a_name_above_says_which(house: House) -> None:
+    house.zones.fault("example", DnsFault.SERVFAIL)
+    found = of(await house.look(), "caa")
+    assert found.state is State.UNKNOWN
+    assert found.words.startswith("the DNS gave no answer for example: ")
 
 
 CLIENTS_URL = f"https://autoconfig.{DOMAIN}/mail/config-v1.1.xml"
@@ -431,3 +464,16 @@ async def test_a_caa_record_that_shuts_our_authority_out_is_found(house: House) 
     assert "will refuse" in found.words
     house.zones.add(HOST, "CAA", '0 issue "letsencrypt.org; validationmethods=http-01"')
     assert of(await house.look(), "caa").state is State.RIGHT, "the nearest name decides"
+
+
+# RFC 8659 §4.2: an empty issuer lets nobody; whoever our authority is, it will refuse.
+async def test_a_caa_record_that_shuts_everybody_out_is_found(house: House) -> None:
+    acme = schema.Acme(is_enabled=True, accepts_terms=True)
+    for directory in (acme.directory, "https://ca.example/directory"):
+        house.config = msgspec.structs.replace(
+            house.config, acme=msgspec.structs.replace(acme, directory=directory)
+        )
+        house.change(DOMAIN, "CAA", '0 issue ";"')
+        found = of(await house.look(), "caa")
+        assert found.state is State.WRONG, directory
+        assert "lets nobody make certificates" in found.words

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from posthouse.config import build_clients
-from posthouse.kernel.ports import FetchFailed, FetchTrouble, RecordType, SrvRecord
+from posthouse.kernel.ports import FetchFailed, RecordType, SrvRecord
 from posthouse.web.autoconfig import PATH, autoconfig_host, client_config
 from posthouse.zone.checked import Checked, State, is_unanswered, listed, texts, unanswered
+from posthouse.zone.fetching import fetch_advice
 from posthouse.zone.subject import Subject
 
 FETCH_S: Final = 15.0
@@ -47,11 +48,7 @@ async def _judge_served(subject: Subject, host: str) -> tuple[State, str]:
             f"https://{host}{PATH}", octets_max=CONFIG_OCTETS_MAX, timeout_s=FETCH_S
         )
     except FetchFailed as error:
-        advice = (
-            f"a certificate for {host} is needed, which [acme] obtains by itself"
-            if error.kind is FetchTrouble.TLS
-            else f"{host} has to lead to this server, with port 443 open"
-        )
+        advice = fetch_advice(error, host, subject.config)
         return State.WRONG, f"mail clients cannot fetch their settings: {error}; {advice}"
     if fetched.status != 200:
         return State.WRONG, (

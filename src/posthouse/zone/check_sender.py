@@ -283,7 +283,7 @@ async def _check_destinations(subject: Subject, policy: DmarcPolicy) -> list[Che
         what = f"reports to {domain}"
         answer = await subject.ask(name, TXT)
         if is_unanswered(answer):
-            found.append(unanswered("dmarc", what, answer))
+            found.append(unanswered("dmarc", what, answer, asked=name))
             continue
         is_agreed = any(is_policy(bytes(record)) for record in answer.records)
         found.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,7 +12,6 @@ from posthouse.kernel.ports import (
     DnsAnswer,
     Fetched,
     FetchFailed,
-    FetchTrouble,
     MxRecord,
     RecordType,
     TlsaRecord,
@@ -37,6 +37,7 @@ from posthouse.zone.checked import (
     texts,
     unanswered,
 )
+from posthouse.zone.fetching import fetch_advice
 from posthouse.zone.policy import own_policy
 from posthouse.zone.subject import Subject
 
@@ -77,6 +78,11 @@ def judge_mx(records: Sequence[MxRecord], host: str) -> tuple[State, str]:
             "the null MX says that the domain takes no mail at all (RFC 7505), so nobody sends any;"
             " put the wanted record in its place"
         )
+    if addresses := [each for each in hosts if _is_address(each)]:
+        return State.WRONG, (
+            f"an MX must name a host, not an address as {listed(addresses)} is (RFC 5321 §5.1), so"
+            f" others find no server there; name {host}"
+        )
     if host not in hosts:
         return State.WRONG, (
             f"mail for the domain is brought to {listed(hosts)}, never to this server; name"
@@ -86,6 +92,14 @@ def judge_mx(records: Sequence[MxRecord], host: str) -> tuple[State, str]:
     if others:
         return State.RIGHT, f"{listed(others)} must take mail for the domain, too"
     return State.RIGHT, "mail for the domain is brought here"
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 async def check_addresses(subject: Subject) -> list[Checked]:
@@ -220,11 +234,7 @@ async def _check_policy(subject: Subject) -> Checked:
         )
         policy = _policy(fetched)
     except FetchFailed as error:
-        advice = (
-            f"a certificate for {host} is needed, which [acme] obtains by itself"
-            if error.kind is FetchTrouble.TLS
-            else f"{host} has to lead to this server, with port 443 open"
-        )
+        advice = fetch_advice(error, host, subject.config)
         return Checked(
             subject="mta-sts",
             what=what,
@@ -233,11 +243,11 @@ async def _check_policy(subject: Subject) -> Checked:
         )
     except BadPolicy as error:
         return Checked(subject="mta-sts", what=what, state=State.WRONG, words=f"{error}")
-    state, words = judge_policy(policy, subject.host)
+    exchange = await subject.ask(subject.domain, RecordType.MX)
+    hosts = [subject.host, *(each.host for each in exchange.records if each.host)]
     ours = own_policy(subject.config, subject.domain)
-    is_ours = ours is None or parse_policy(policy_text(ours)) == policy
-    if state is State.RIGHT and not is_ours:
-        state, words = State.WRONG, "what is served there is not the policy of this server's config"
+    configured = None if ours is None else parse_policy(policy_text(ours))
+    state, words = judge_policy(policy, hosts, configured)
     return Checked(subject="mta-sts", what=what, state=state, found=policy.lines, words=words)
 
 
@@ -247,20 +257,44 @@ def _policy(fetched: Fetched) -> StsPolicy:
     return parse_policy(fetched.octets)
 
 
-def judge_policy(policy: StsPolicy, host: str) -> tuple[State, str]:
+def judge_policy(
+    policy: StsPolicy, hosts: Sequence[str], configured: StsPolicy | None
+) -> tuple[State, str]:
+    """Args:
+    hosts: ours, and all that the MX names.
+    configured: what the config of this server says; None where it serves no policy.
+    """
+    missing = [each for each in dict.fromkeys(hosts) if not policy.allows(each)]
+    effect = ""
+    if missing and policy.mode is not Mode.NONE:
+        effect = (
+            f"it does not name {listed(missing)}, so hosts that keep to it"
+            f" {'refuse to send there' if policy.mode is Mode.ENFORCE else 'report a failure'}"
+        )
+    if configured is not None and configured != policy:
+        return State.WRONG, (
+            "what is served there is not the policy of this server's config"
+            f"{_other_mode(policy, configured)}{'; ' if effect else ''}{effect}; if the config was"
+            " changed, reload the server (SIGHUP), as it still serves the old policy; if not, the"
+            " name leads to another server"
+        )
+    if effect:
+        names = ", ".join(f'"{each}"' for each in (*policy.mx, *missing))
+        mend = f"set [mta_sts] mx = [{names}]" if configured else f"add mx: {listed(missing)}"
+        return State.WRONG, f"{effect}; {mend}"
     if policy.mode is Mode.NONE:
         return State.ADVICE, "mode none takes the policy back; it protects nothing"
-    if not policy.allows(host):
-        return State.WRONG, (
-            f"it does not name {host}, so hosts that keep to it"
-            f" {'refuse to send here' if policy.mode is Mode.ENFORCE else 'report a failure'};"
-            f" add the line mx: {host}"
-        )
     if policy.mode is Mode.TESTING:
         return State.ADVICE, (
             "mode testing only reports; when TLS reports show no failures, set mode to enforce"
         )
     return State.RIGHT, "others send here by verified TLS only"
+
+
+def _other_mode(served: StsPolicy, configured: StsPolicy) -> str:
+    if served.mode is configured.mode:
+        return ""
+    return f": it has mode {served.mode.value}, the config {configured.mode.value}"
 
 
 # --- DANE, CAA, DNSSEC ---
@@ -349,7 +383,7 @@ async def check_caa(subject: Subject) -> list[Checked]:
     for at in range(len(labels)):
         answer = await subject.ask(".".join(labels[at:]), RecordType.CAA)
         if is_unanswered(answer):
-            return [unanswered("caa", what, answer)]
+            return [unanswered("caa", what, answer, asked=".".join(labels[at:]))]
         if answer.records:
             owner = ".".join(labels[at:])
             state, words = judge_caa(answer.records, wanted, owner)
@@ -382,6 +416,11 @@ def judge_caa(records: Sequence[CaaRecord], wanted: Sequence[str], owner: str) -
     names = listed(allowed) if allowed else "nobody"
     for value in wanted:
         authority = value.partition('"')[2].rstrip('"')
+        if not allowed and "<" in authority:
+            return State.WRONG, (
+                f"{owner} lets nobody make certificates, and [acme] gets some for this server: its"
+                " authority will refuse; name that authority there"
+            )
         if authority not in allowed and "<" not in authority:
             return State.WRONG, (
                 f"{owner} lets {names} make certificates, and this server gets its own from"

@@ -48,13 +48,18 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return not any(each.is_bad for each in self.checked)
 
 
-def unanswered(subject: str, what: str, answer: DnsAnswer) -> Checked:
-    """The DNS did not answer, which says nothing about what it holds."""
+def unanswered(subject: str, what: str, answer: DnsAnswer, *, asked: str = "") -> Checked:
+    """The DNS did not answer, which says nothing about what it holds.
+
+    Args:
+        asked: the name, where it is not the one in `what`.
+    """
+    place = f" for {asked}" if asked else ""
     return Checked(
         subject=subject,
         what=what,
         state=State.UNKNOWN,
-        words=f"the DNS gave no answer: {answer.detail or 'no reason given'}",
+        words=f"the DNS gave no answer{place}: {answer.detail or 'no reason given'}",
     )
 
 
