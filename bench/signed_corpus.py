@@ -36,7 +36,7 @@ def message(number: int, octets: int, chance: random.Random) -> bytes:
         f"Date: Mon, 21 Sep 2026 10:00:00 +0000\r\nMessage-ID: <{number}.{octets}@{DOMAIN}>\r\n"
         "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n"
     ).encode()
-    return (head + b"\r\n".join(text))[: octets - 2] + b"\r\n"
+    return (head + b"\r\n".join(text))[: octets - 2].rstrip(b"\r\n") + b"\r\n"
 
 
 def records(keys: dict[str, tuple[str, bytes]]) -> list[str]:
