@@ -133,6 +133,15 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
     assert len(str(error).splitlines()) == 5
 
 
+def test_every_wrong_element_of_a_list_is_told_and_the_right_ones_are_not() -> None:
+    error = refused('[mta_sts]\nmx = ["*.*.x", "mail.example.org", "a b", 1]\n')
+    assert [(p.line, p.key, p.text) for p in error.problems] == [
+        (2, "mta_sts.mx", '"*.*.x" is not allowed: the domain is malformed'),
+        (2, "mta_sts.mx", '"a b" is not allowed: the domain is malformed'),
+        (2, "mta_sts.mx", "1 is not allowed: each is a text in quotes"),
+    ]
+
+
 def test_a_wrong_value_does_not_also_cause_a_contradiction() -> None:
     error = refused('[relay.smart_host]\nhost = "h"\nusername = "u"\npassword_file = 1')
     assert [problem.key for problem in error.problems] == ["relay.smart_host.password_file"]

@@ -46,11 +46,15 @@ class Acme(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         choice("You have read and accept the terms of the authority; without it nothing is asked."),
     ] = False
     directory: Annotated[
-        str, text("The authority's directory, a URL that begins with https://.")
+        str,
+        text("The authority's directory, a URL that begins with https://.", kind=Kind.HTTPS_URL),
     ] = LETS_ENCRYPT
     contact: Annotated[
         tuple[str, ...],
-        text("Mail addresses the authority may write to about certificates, like you@example.org."),
+        text(
+            "Mail addresses the authority may write to about certificates, like you@example.org.",
+            kind=Kind.MAIL_ADDRESS,
+        ),
     ] = ()
     names: Annotated[
         tuple[str, ...],

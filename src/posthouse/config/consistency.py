@@ -178,8 +178,6 @@ _ORDERED: Final = (
 
 def _acme(config: Config) -> Iterator[Conflict]:
     acme = config.acme
-    if not acme.directory.startswith("https://"):
-        yield _acme_conflict("directory", "this is not a URL that begins with https://")
     if bool(acme.eab_key_id) != bool(acme.eab_key_file):
         missing = "eab_key_file" if acme.eab_key_id else "eab_key_id"
         yield _acme_conflict("eab_key_id", f"acme.{missing} is missing", "set both or neither")

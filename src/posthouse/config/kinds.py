@@ -5,9 +5,15 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 from typing import Final
+from urllib.parse import urlsplit
 
 from posthouse.config.setting import Kind
-from posthouse.message.address import AddressError, domain_to_ascii
+from posthouse.message.address import (
+    AddressError,
+    domain_to_ascii,
+    format_address,
+    parse_mailbox,
+)
 
 TEXT_CHARACTERS_MAX: Final = 4_096
 PORT_MAX: Final = 65_535
@@ -106,6 +112,37 @@ def _joined(host: str, port: int | None) -> str:
     return shown if port is None else f"{shown}:{port}"
 
 
+def _mail_address(text: str) -> str:
+    if text.lower().startswith("mailto:"):
+        raise ValueError("only the address is wanted, without mailto:")
+    try:
+        address = parse_mailbox(text)
+    except AddressError as error:
+        raise ValueError(str(error)) from None
+    spelled = format_address(address)
+    if not spelled.isascii() or spelled.startswith('"'):
+        raise ValueError("the part before the @ must be plain ASCII without quotes")
+    return spelled
+
+
+def _https_url(text: str) -> str:
+    if not text.startswith("https://"):
+        raise ValueError("it does not begin with https://")
+    if " " in text:
+        raise ValueError("a space cannot be in a URL")
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise ValueError("its host or port is malformed") from None
+    if not host:
+        raise ValueError("it names no host")
+    if parts.username is not None:
+        raise ValueError("a name or password cannot be in it")
+    _host_port(f"[{host}]" if ":" in host else host)
+    return text
+
+
 def _domain_pattern(text: str) -> str:
     if text.startswith("*."):
         return "*." + _hostname(text[2:])
@@ -121,4 +158,6 @@ _CHECKS: Final[dict[Kind, Callable[[str], str]]] = {
     Kind.HOST_PORT: _host_port,
     Kind.ADDRESS_PORT: _address_port,
     Kind.DOMAIN_PATTERN: _domain_pattern,
+    Kind.MAIL_ADDRESS: _mail_address,
+    Kind.HTTPS_URL: _https_url,
 }

@@ -302,7 +302,7 @@ class Dns(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         bool,
         choice(
             "These resolvers validate DNSSEC and nobody can alter the way to them: believe their"
-            " AD bit."
+            " AD bit. A resolver on this machine (127.0.0.0/8, ::1) is believed without it."
         ),
     ] = False
     timeout_s: Annotated[

@@ -46,6 +46,8 @@ class Kind(Enum):
     NETWORK = "an IP network like 192.0.2.0/24"
     HOST_PORT = "HOST:PORT or HOST"
     ADDRESS_PORT = "ADDRESS:PORT or ADDRESS"
+    MAIL_ADDRESS = "a mail address like you@example.org"
+    HTTPS_URL = "a URL like https://ca.example.org/directory"
     DOMAIN_PATTERN = "a domain, or *.domain for everything below it"
 
 

@@ -215,14 +215,39 @@ class _Reader:
         self.origins[inner.key] = f"{self._name}:{line_of(self._lines, path)}"
 
     def _setting(self, setting: Setting, value: Any, path: KeyPath, found: dict[str, Any]) -> None:
-        try:
-            found[setting.name] = self._value(setting, value)
-        except ValueError as error:
-            shown = _shown(value)
-            why = f"{shown} is not allowed" + (f": {error}" if str(error) else "")
-            self._add(path, why, f"allowed: {allowed(setting)}{_suggestion(setting, value)}")
+        if setting.type is tuple and isinstance(value, str | list):
+            whole = self._list(setting, value, path)
+            if whole is None:
+                return
+            found[setting.name] = whole
         else:
-            self.origins[show_path(path)] = f"{self._name}:{line_of(self._lines, path)}"
+            try:
+                found[setting.name] = self._value(setting, value)
+            except ValueError as error:
+                self._refuse(setting, value, path, str(error))
+                return
+        self.origins[show_path(path)] = f"{self._name}:{line_of(self._lines, path)}"
+
+    def _list(self, setting: Setting, value: Any, path: KeyPath) -> tuple[str, ...] | None:
+        """One text stands for a list of it. None when a part of it is wrong; each such is told."""
+        items = [value] if isinstance(value, str) else value
+        if len(items) > LIST_ITEMS_MAX:
+            self._refuse(setting, value, path, "it is too long")
+            return None
+        found: list[str] = []
+        for item in items:
+            if not isinstance(item, str):
+                self._refuse(setting, item, path, "each is a text in quotes")
+                continue
+            try:
+                found.append(self._text(setting, item))
+            except ValueError as error:
+                self._refuse(setting, item, path, str(error))
+        return tuple(found) if len(found) == len(items) else None
+
+    def _refuse(self, setting: Setting, value: Any, path: KeyPath, why: str) -> None:
+        text = f"{_shown(value)} is not allowed" + (f": {why}" if why else "")
+        self._add(path, text, f"allowed: {allowed(setting)}{_suggestion(setting, value)}")
 
     def _value(self, setting: Setting, value: Any) -> Any:
         """The value as its type.
@@ -237,13 +262,6 @@ class _Reader:
             return value
         if kind in (int, float):
             return self._number(setting, value)
-        if kind is tuple:
-            items = [value] if isinstance(value, str) else value
-            if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-                raise ValueError("")
-            if len(items) > LIST_ITEMS_MAX:
-                raise ValueError("the list is too long")
-            return tuple(self._item(setting, item) for item in items)
         if not isinstance(value, str):
             raise ValueError("")
         if kind is str:
@@ -251,12 +269,6 @@ class _Reader:
         if value not in choices(setting):
             raise ValueError("")
         return kind(value)
-
-    def _item(self, setting: Setting, text: str) -> str:
-        try:
-            return self._text(setting, text)
-        except ValueError as error:
-            raise ValueError(f"of {_shown(text)}, {error}") from None
 
     def _text(self, setting: Setting, text: str) -> str:
         kind = setting.about.kind
