@@ -232,6 +232,21 @@ def test_an_authority_s_errors_have_something_to_do_about_them(
     assert words in hint and bool(words) == bool(hint)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        'Error occurred while resolving URL "http://a.example/x": lookup a.example: i/o timeout',
+        "DNS problem: NXDOMAIN looking up A for a.example",
+        "dial tcp: lookup a.example on 192.0.2.53:53: no such host",
+    ],
+)
+def test_a_name_that_cannot_be_looked_up_is_no_matter_of_ports(said: str) -> None:
+    hint = hint_for("connection", "a.example", "tls-alpn-01", said=said)
+    assert hint.startswith("the DNS of a.example cannot be asked")
+    reached = hint_for("connection", "a.example", "tls-alpn-01", said="Connection refused")
+    assert reached.startswith("port 443")
+
+
 def test_an_authority_s_words_are_one_line_of_bearable_length() -> None:
     assert cut("a\n b\t c") == "a b c"
     assert len(cut("x" * 10_000)) == 601

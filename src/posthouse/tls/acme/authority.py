@@ -340,13 +340,15 @@ class Authority:
         name = proof.name if proof is not None else ""
         if error.identifier is not None:
             name = str(error.identifier.value)
-        said = [error.detail or error.title or error.description or str(error.typ)]
-        said += [item.detail or str(item.typ) for item in error.subproblems or ()]
+        words = [error.detail or error.title or error.description or str(error.typ)]
+        words += [item.detail or str(item.typ) for item in error.subproblems or ()]
+        said = " / ".join(words)
         about = f"{name}: " if name else ""
         code = error.code or str(error.typ).rpartition(":")[2]
-        hint = hint_for(error.code, name or "the name", proof.kind.value if proof else "")
+        way = proof.kind.value if proof else ""
+        hint = hint_for(error.code, name or "the name", way, said=said)
         return OrderFailed(
-            f"{about}the authority says: {cut(' / '.join(said))} ({cut(code)})",
+            f"{about}the authority says: {cut(said)} ({cut(code)})",
             hint=hint,
             retry_after_s=_seconds(self._adapter.retry_after),
         )
@@ -414,6 +416,8 @@ def _cause(error: BaseException) -> str:
     """The innermost reason, which is the one that says something."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror  # without the number
     return str(error) or type(error).__name__
 
 

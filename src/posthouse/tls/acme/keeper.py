@@ -283,7 +283,8 @@ class Keeper:
         if solver.kind is not Kind.DNS_01 and not await has_address(self._resolver, name):
             raise OrderFailed(
                 f"{name}: the DNS has no address for it",
-                hint=f"publish an A or AAAA record that leads {name} to this server",
+                hint=f"publish a CNAME record from {name} to the name of this server, or A and AAAA"
+                " records of its own",
             )
         authority = open_authority(self.options, self.folder, self._workers)
         await authority.open()

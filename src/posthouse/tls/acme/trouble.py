@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from posthouse.kernel.errors import UserError
@@ -58,8 +59,21 @@ _PLAIN: Final = {
 }
 
 
-def hint_for(code: str | None, name: str, challenge: str) -> str:
-    """What to do about an error of RFC 8555 §6.7 for a name proved in that way."""
+_DNS_WORDS: Final = re.compile(
+    r"resolving|\blookup \S|no such host|\bNXDOMAIN\b|\bSERVFAIL\b|no valid IP address|DNS problem",
+    re.IGNORECASE,
+)
+"""Authorities call it a connection error, too, when they could not ask the DNS."""
+
+
+def hint_for(code: str | None, name: str, challenge: str, *, said: str = "") -> str:
+    """What to do about an error of RFC 8555 §6.7 for a name proved in that way.
+
+    Args:
+        said: the authority's words.
+    """
+    if code == "connection" and _DNS_WORDS.search(said):
+        code = "dns"
     if code in _HINTS:
         return _HINTS[code].get(challenge, "").format(name=name)
     return _PLAIN.get(code or "", _REACH.get(challenge, "")).format(name=name)
