@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from posthouse.accounts.domain_keys import DomainKey, KeyState
 from posthouse.accounts.rotation import is_needless, sight
 from posthouse.kernel.ports import DnsAnswer, RecordType
@@ -28,12 +30,13 @@ from posthouse.mailauth.spf.grammar import (
 )
 from posthouse.mailauth.spf.grammar import Record as SpfRecord
 from posthouse.message.address import parse_mailbox
-from posthouse.zone.checked import Checked, State, is_unanswered, unanswered
+from posthouse.zone.checked import Checked, State, is_unanswered, listed, unanswered
 from posthouse.zone.dmarc_words import judge_dmarc, mailbox, unknown_words
 from posthouse.zone.key_words import judge_key
 from posthouse.zone.subject import Subject
 
 LOOKUPS_COUNTED_MAX: Final = 50
+BROKEN_MAX: Final = 3
 TXT: Final = RecordType.TXT
 
 
@@ -90,8 +93,8 @@ async def _judged_record(
     subject: Subject, name: str, record: bytes, found: tuple[str, ...], wanted: tuple[str, ...]
 ) -> Checked:
     outcomes = await _spf_outcomes(subject, name)
-    lookups = await questions.run(count_lookups(record), subject.ports.resolver)
-    state, words = judge_spf(record, outcomes, lookups, is_ours=_sends_itself(subject))
+    costs = await questions.run(follow(record), subject.ports.resolver)
+    state, words = judge_spf(record, outcomes, costs, is_ours=_sends_itself(subject))
     return Checked(
         subject="spf", what=f"SPF of {name}", state=state, found=found, wanted=wanted, words=words
     )
@@ -117,7 +120,7 @@ async def _spf_outcomes(subject: Subject, name: str) -> tuple[tuple[str, SpfOutc
 def judge_spf(
     record: bytes,
     outcomes: Sequence[tuple[str, SpfOutcome]],
-    lookups: int,
+    costs: Costs,
     *,
     is_ours: bool,
 ) -> tuple[State, str]:
@@ -127,6 +130,7 @@ def judge_spf(
         is_ours: mail leaves from these addresses, not through a smart host.
     """
     parsed = parse_record(record)
+    lookups = costs.lookups
     if not isinstance(parsed, SpfRecord):
         return State.WRONG, (
             f"the record cannot be read ({parsed.reason}), so hosts use none of it; mend it"
@@ -149,6 +153,11 @@ def judge_spf(
                 " others refuse or distrust it; let the record name this server, as the wanted one"
                 " does"
             )
+    if costs.broken:
+        return State.ADVICE, (
+            f"{listed(costs.broken)}, so hosts stop there with an error (RFC 7208 §5.2) for all"
+            " mail that nothing before it lets pass; mend the name, or leave it out"
+        )
     used = f"{lookups} of {LIMITS.terms_max} look-ups used"
     ends = [each.result for each in parsed.mechanisms if isinstance(each, All)]
     if not ends and parsed.redirect is None:
@@ -158,10 +167,18 @@ def judge_spf(
     return State.RIGHT, f"this server passes, {used}" if is_ours else used
 
 
-def count_lookups(record: bytes) -> Questions[int]:
-    """Terms that look something up, includes and redirects followed (RFC 7208 §4.6.4). A check
-    stops at the first match; this counts what the whole record can cost."""
+class Costs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a whole record can come to. A check stops at the first match."""
+
+    lookups: int
+    """Terms that look something up, includes and redirects followed (RFC 7208 §4.6.4)."""
+    broken: tuple[str, ...] = ()
+    """Names followed that have no record to use, in words."""
+
+
+def follow(record: bytes) -> Questions[Costs]:
     count = 0
+    broken: list[str] = []
     seen: set[str] = set()
     waiting = [record]
     while waiting and count <= LOOKUPS_COUNTED_MAX:
@@ -182,9 +199,18 @@ def count_lookups(record: bytes) -> Questions[int]:
         if not wanted:
             continue
         answers = yield tuple(Question(name, TXT) for name in wanted)
-        for answer in answers:
-            waiting += [bytes(record) for record in answer.records if is_record(bytes(record))][:1]
-    return count
+        for name, answer in zip(wanted, answers, strict=True):
+            records = [bytes(record) for record in answer.records if is_record(bytes(record))]
+            waiting += records[:1]
+            if trouble := "" if is_unanswered(answer) else _trouble(records):
+                broken.append(f"{name}, which it follows, {trouble}")
+    return Costs(lookups=count, broken=tuple(broken[:BROKEN_MAX]))
+
+
+def _trouble(records: Sequence[bytes]) -> str:
+    if len(records) != 1:
+        return f"has {len(records) or 'no'} SPF record{'s' if records else ''}"
+    return "" if isinstance(parse_record(records[0]), SpfRecord) else "has one with a mistake in it"
 
 
 # --- DKIM ---
