@@ -89,9 +89,18 @@ def _entry(finding: Finding) -> list[str]:
     if finding.reason:
         pieces.append(f"reason={_quoted(finding.reason[:_REASON_MAX])}")
     for each in finding.properties[:PROPERTIES_MAX]:
-        if each.value and _KEYWORD.fullmatch(each.ptype) and _KEYWORD.fullmatch(each.name):
-            pieces.append(f"{each.ptype}.{each.name}={_value(each.value)}")
+        make = _property if len(each.value) <= _PVALUE_MAX else _property.__wrapped__
+        if piece := make(each):
+            pieces.append(piece)
     return pieces
+
+
+@lru_cache(maxsize=4096)
+def _property(given: Property) -> str:
+    """One `ptype.property=pvalue`; most come again with the next message."""
+    if not given.value or not (_KEYWORD.fullmatch(given.ptype) and _KEYWORD.fullmatch(given.name)):
+        return ""
+    return f"{given.ptype}.{given.name}={_value(given.value)}"
 
 
 def _value(text: str) -> str:
