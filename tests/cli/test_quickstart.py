@@ -180,3 +180,16 @@ def test_people_other_than_root_get_a_folder_here(
     assert Path("posthouse-data/posthouse.toml").exists()
     assert "ports 25, 110, 143, 465, 587, 993, 995 need root or a service manager" in out
     assert "posthouse serve --config posthouse-data/posthouse.toml" in out
+
+
+def test_both_ways_to_a_certificate_that_all_trust_are_told(cli: Cli) -> None:
+    code, out, _ = start(cli, "you@example.org", "--data", "d", "--hostname", "mail.example.org")
+    assert code == ExitCode.OK
+    assert "enable [acme], which obtains it by itself, or set certificate and key in [tls]" in out
+    text = Path("d/posthouse.toml").read_text()
+    lines = text.splitlines()
+    start_at = lines.index("# [acme]")
+    wanted = [line.removeprefix("# ") for line in lines[start_at : start_at + 3]]
+    assert wanted == ["[acme]", "is_enabled = true", "accepts_terms = true"]
+    Path("d/posthouse.toml").write_text(text + "\n".join(wanted))
+    assert load_file("d/posthouse.toml").config.acme.is_enabled

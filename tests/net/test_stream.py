@@ -19,6 +19,7 @@ from posthouse.net.stream import (
     TlsFailure,
     TlsStart,
     TlsTrouble,
+    lost_words,
     peer_of,
 )
 from posthouse.net.tls_adapter import TlsAdapter
@@ -432,6 +433,21 @@ class Session:
 
     def expired(self) -> None:
         self.times += 1
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (None, ""),
+        (BrokenPipeError(32, "Broken pipe"), "Broken pipe"),
+        (OSError("gone"), "gone"),
+        (ConnectionResetError(), "ConnectionResetError"),
+    ],
+)
+def test_why_a_connection_is_gone_is_told_without_numbers(
+    error: Exception | None, words: str
+) -> None:
+    assert lost_words(error) == words
 
 
 def test_deadlines_expire_once_and_only_what_is_due() -> None:

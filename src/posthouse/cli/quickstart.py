@@ -264,8 +264,15 @@ def config_text(wish: Wish, hostname: str) -> str:
         ]
     lines += [
         "",
+        "# A self-signed certificate is made at the first start. One that all trust is obtained by",
+        "# itself from Let's Encrypt, once you have read its terms; it takes port 80 or 443, and",
+        "# pip install 'posthouse[acme]'.",
+        "# [acme]",
+        "# is_enabled = true",
+        "# accepts_terms = true",
+        "",
+        "# Or name one of your own.",
         "# [tls]",
-        "# Without a certificate of your own, a self-signed one is made at the first start.",
         f'# certificate = "/etc/letsencrypt/live/{hostname}/fullchain.pem"',
         f'# key = "/etc/letsencrypt/live/{hostname}/privkey.pem"',
     ]
@@ -369,10 +376,11 @@ def _done(
 
 def _notes(config: Config) -> tuple[str, ...]:
     notes: list[str] = []
-    if not config.tls.certificate:
+    if not config.tls.certificate and not config.acme.is_enabled:
         notes.append(
             "the certificate is self-signed: mail clients ask once whether to trust it. For one"
-            " that all trust, set certificate and key in [tls]"
+            " that all trust, enable [acme], which obtains it by itself, or set certificate and"
+            " key in [tls]"
         )
     port = services.mx_port(config)
     if services.is_loopback_only(config):

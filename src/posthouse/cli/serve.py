@@ -181,11 +181,11 @@ class _Server:
     def _announce(self, node: Node) -> None:
         for service, listener in node.listeners:
             address, port = listener.address
-            say(f"{service.value:<12} {address}:{port}")
+            say(f"{service.value:<12} {place(address, port)}")
         for wanted in self._config.listeners():
             if wanted.service is Service.METRICS and wanted.port:
                 for address in wanted.addresses:
-                    say(f"{wanted.service.value:<12} {address}:{wanted.port}")
+                    say(f"{wanted.service.value:<12} {place(address, wanted.port)}")
         if not node.store.is_writable:
             say("the data can only be read: no mail is taken; looking again every 5 s")
         say("ready")
@@ -207,6 +207,11 @@ class _Server:
         self._log.configure(build.log_options(loaded.config))
         self._sink.reopen()
         self._log.write(events.CONFIG_RELOADED, path=self._config_path or "")
+
+
+def place(address: str, port: int) -> str:
+    """An address with a port; one of IPv6 wears brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 async def _either(*waits: object) -> None:

@@ -19,7 +19,7 @@ import msgspec
 from posthouse.kernel.ids import TraceId
 from posthouse.kernel.ports import Network
 from posthouse.net.deadlines import Deadlines
-from posthouse.net.stream import Stream, TlsFailure, TlsInfo, TlsStart, TlsTrouble
+from posthouse.net.stream import Stream, TlsFailure, TlsInfo, TlsStart, TlsTrouble, lost_words
 from posthouse.protocol.sasl.client import ClientMechanism
 from posthouse.protocol.smtp.client import ClientSession
 from posthouse.protocol.smtp.client_events import (
@@ -218,9 +218,11 @@ class SmtpClient:
         if isinstance(error, TlsFailure):
             self.tls_failure = error
         elif self._is_handshaking:
-            words = f"the connection ended during the TLS handshake: {error or 'closed'}"
+            words = (
+                f"the connection ended during the TLS handshake: {lost_words(error) or 'closed'}"
+            )
             self.tls_failure = TlsFailure(TlsTrouble.CUT, words)
-        self.session.connection_lost(str(error) if error else "the connection is closed")
+        self.session.connection_lost(lost_words(error) or "the connection is closed")
         self._pump()
         self._deadlines.discard(self)
 

@@ -23,7 +23,16 @@ from posthouse.kernel.ports import Transport
 from posthouse.net.deadlines import Deadlines
 from posthouse.net.tls_adapter import TlsAdapter, TlsFailure, TlsInfo, TlsTrouble
 
-__all__ = ["Handler", "Peer", "Stream", "TlsFailure", "TlsInfo", "TlsStart", "TlsTrouble"]
+__all__ = [
+    "Handler",
+    "Peer",
+    "Stream",
+    "TlsFailure",
+    "TlsInfo",
+    "TlsStart",
+    "TlsTrouble",
+    "lost_words",
+]
 
 HANDSHAKE_S: Final = 20.0
 CLOSE_S: Final = 30.0
@@ -372,6 +381,14 @@ class Stream:
 
 
 NOWHERE: Final = Peer("", 0)
+
+
+def lost_words(error: Exception | None) -> str:
+    """Why a connection is gone, for the log and for people; "" after an orderly end."""
+    if error is None:
+        return ""
+    said = error.strerror if isinstance(error, OSError) else None
+    return said or str(error) or type(error).__name__
 
 
 def peer_of(name: object) -> Peer:

@@ -14,7 +14,7 @@ from typing import Any, Final, assert_never
 from posthouse.accounts.login import Principal
 from posthouse.kernel.errors import Fault, StorageBusy, StorageFull, StorageLost
 from posthouse.kernel.reply import Reply
-from posthouse.net.stream import Stream, TlsFailure, TlsTrouble
+from posthouse.net.stream import Stream, TlsFailure, TlsTrouble, lost_words
 from posthouse.observe import events
 from posthouse.protocol.sasl.server import ServerMechanism, server_mechanism
 from posthouse.protocol.smtp.events import (
@@ -154,7 +154,7 @@ class Session:
         if hasattr(self, "machine"):
             service.sessions.add(-1)
             if not self.machine.is_ended:
-                self._log_end(str(error or "the peer closed"))
+                self._log_end(lost_words(error) or "the peer closed")
         self.forget()
 
     def writable(self) -> None:

@@ -22,7 +22,7 @@ from posthouse.kernel.errors import Fault, StorageFull
 from posthouse.mailbox import view as views
 from posthouse.mailbox.changes import Watch
 from posthouse.mailbox.errors import LimitReached, MailboxError
-from posthouse.net.stream import Stream, TlsFailure
+from posthouse.net.stream import Stream, TlsFailure, lost_words
 from posthouse.protocol.imap import events as e
 from posthouse.protocol.imap import responses
 from posthouse.protocol.imap.server import Phase, ServerSession
@@ -129,7 +129,7 @@ class Session:
         if self._is_open:
             self._is_open = False
             peer = self.stream.peer.address
-            reason = "" if error is None else str(error)
+            reason = lost_words(error)
             self.service.observer.noted(
                 "imap.closed", self.stream.trace_id, peer=peer, reason=reason
             )

@@ -21,7 +21,7 @@ from posthouse.kernel.ids import AccountId, MailboxId
 from posthouse.mailbox import expunge, fetch, view
 from posthouse.mailbox.errors import MailboxError, NoSuchMailbox
 from posthouse.mailbox.flags import normalised
-from posthouse.net.stream import Stream, TlsFailure
+from posthouse.net.stream import Stream, TlsFailure, lost_words
 from posthouse.protocol.pop3.events import (
     Event,
     LoginAttempted,
@@ -124,7 +124,7 @@ class Session:
             )
         if self._is_open:
             self._is_open = False
-            self._note("closed", reason="" if error is None else str(error))
+            self._note("closed", reason=lost_words(error))
         if self._principal is not None:
             self._service.give_back(self._principal.account)
             self._principal = None
