@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from posthouse.cli.output import ExitCode
-from posthouse.sim.dns import Zones
+from posthouse.sim.dns import DnsFault, Zones
 from posthouse.sim.dns_server import LabDns
 
 from .conftest import Cli
@@ -177,6 +177,15 @@ async def test_reports_to_an_address_that_nobody_has_are_found(world: World) -> 
         found, out, _ = await world.ask("dns", "check", DOMAIN, "--dns-only")
         assert found == code, out
     assert "dmarc@example.org does not exist on this server" in " ".join(out.split())
+
+
+async def test_broken_dnssec_is_named(world: World) -> None:
+    await world.publish("--address", "127.0.0.1")
+    for name in ("example.org", "mail.example.org", "_dmarc.example.org"):
+        world.zones.fault(name, DnsFault.BOGUS)
+    code, out, _ = await world.ask("dns", "check", DOMAIN, "--dns-only")
+    assert code == ExitCode.FAILED
+    assert "the DNSSEC signatures of example.org do not fit" in " ".join(out.split())
 
 
 async def test_an_empty_zone_has_everything_missing(world: World) -> None:

@@ -69,6 +69,9 @@ def test_a_question_is_what_dnspython_reads(name: str, record_type: RecordType) 
     assert message.question[0].rdtype == TYPES[record_type]
     assert message.flags == dns.flags.RD | dns.flags.AD  # RFC 6840 §5.7
     assert (message.edns, message.ednsflags, message.payload) == (0, dns.flags.DO, 1232)
+    unchecked = encode_question(name, record_type, message_id=1, is_unchecked=True)
+    assert dns.message.from_wire(unchecked).flags & dns.flags.CD  # RFC 4035 §3.2.2
+    assert not message.flags & dns.flags.CD
     plain = dns.message.from_wire(encode_question(name, record_type, message_id=1, has_edns=False))
     assert (plain.edns, plain.flags) == (-1, dns.flags.RD)
 

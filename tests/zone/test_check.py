@@ -13,7 +13,7 @@ from posthouse.config import build_clients, build_keys, schema
 from posthouse.config.schema import Config, Service
 from posthouse.kernel.envelope import Address
 from posthouse.kernel.ports import Fetched, FetchFailed, FetchTrouble
-from posthouse.sim.dns import DnsFault, Zones
+from posthouse.sim.dns import DnsFault, ZoneResolver, Zones
 from posthouse.sim.ground import Loopback
 from posthouse.sim.lab import Lab, LabNode
 from posthouse.tls.peers import Verifier
@@ -60,6 +60,7 @@ class House:
         self.roots = Verifier([])
         self.config: Config = self.node.config
         self.ports = dict(lab.ground.ports)
+        self.unchecked = ZoneResolver(lab.zones, is_unchecked=True)
 
     @property
     def zones(self) -> Zones:
@@ -100,6 +101,7 @@ class House:
             rotation=build_keys.rotation_options(self.config),
             ports=Ports(
                 resolver=ground.ports_of(self.node.address, self.node.folder).resolver(self.config),
+                unchecked=self.unchecked,
                 network=ground.network,
                 clock=ground.clock,
                 deadlines=node.deadlines,
@@ -425,6 +427,23 @@ async def test_a_port_that_nobody_answers_is_found(house: House) -> None:
     assert "it does not speak SMTP" in of(await house.look(), "port", "(mx)").words
 
 
+# Silence would be taken for a good word.
+async def test_what_is_not_looked_at_is_said(house: House) -> None:
+    srv = of(await house.look(), "srv")
+    assert srv.state is State.UNKNOWN
+    assert srv.words.startswith("not looked at: mail clients reach this server on loopback only")
+    house.config = msgspec.structs.replace(
+        house.config,
+        relay=msgspec.structs.replace(house.config.relay, allow_private_addresses=False),
+    )
+    ports = of(await house.look(), "port")
+    assert ports.state is State.UNKNOWN
+    assert ports.what == f"ports and certificate of {HOST}"
+    assert ports.words == (
+        "not looked at: this server listens on loopback only, where nobody else comes to"
+    )
+
+
 async def test_records_of_others_and_a_key_of_ours_with_dnssec_are_right(house: House) -> None:
     house.zones.sign("north.example")
     report = await house.look()
@@ -460,6 +479,17 @@ async def test_a_dns_that_fails_is_told_as_that(name: str, house: House) -> None
     assert State.MISSING not in {c.state for c in report.checked}
     unknown = [c for c in report.checked if c.state is State.UNKNOWN and "SERVFAIL" in c.words]
     assert unknown
+
+
+# RFC 4035 §5.5: SERVFAIL for all but who asks not to check.
+@pytest.mark.parametrize("name", [DOMAIN, HOST])
+async def test_dnssec_signatures_that_do_not_fit_are_named(name: str, house: House) -> None:
+    house.zones.fault(name, DnsFault.BOGUS)
+    found = of(await house.look(), "dnssec")
+    assert found.state is State.WRONG
+    assert f"the DNSSEC signatures of {name} do not fit" in found.words
+    house.zones.fault(name, DnsFault.SERVFAIL)
+    assert of(await house.look(), "dnssec").state is not State.WRONG
 
 
 async def test_a_caa_record_that_shuts_our_authority_out_is_found(house: House) -> None:

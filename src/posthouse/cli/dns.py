@@ -215,6 +215,7 @@ async def _check(
         rotation=build_keys.rotation_options(config),
         ports=Ports(
             resolver=resolver,
+            unchecked=caching_resolver(msgspec.structs.replace(options, is_unchecked=True)),
             network=SystemNetwork(),
             clock=clock,
             deadlines=deadlines,

@@ -20,6 +20,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     is_trusted: bool = False
     """Whether the AD bit of servers that are not on loopback is believed: only when they validate
     and the way to them is safe (RFC 4035 §4.9.3)."""
+    is_unchecked: bool = False
+    """Whether answers are taken that DNSSEC proves wrong (CD, RFC 4035 §3.2.2): only to find out
+    why there is no other. No setting."""
     timeout_s: float = 5.0
     """How long one try waits for one server."""
     tries: int = 2

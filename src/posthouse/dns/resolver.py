@@ -190,7 +190,11 @@ class CachingResolver:
         )
         try:
             octets = encode_question(
-                question.name, question.record_type, message_id=message_id, has_edns=has_edns
+                question.name,
+                question.record_type,
+                message_id=message_id,
+                has_edns=has_edns,
+                is_unchecked=self._options.is_unchecked,
             )
             async with asyncio.timeout(timeout_s):
                 self.counts.questions += 1

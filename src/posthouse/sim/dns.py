@@ -39,6 +39,7 @@ class DnsFault(Enum):
 
     SERVFAIL = auto()
     TIMEOUT = auto()
+    BOGUS = auto()  # as SERVFAIL, unless DNSSEC is not to be checked (CD)
     REFUSED = auto()
     FORMERR = auto()
     TRUNCATED = auto()  # TC over UDP; whole over TCP
@@ -182,6 +183,9 @@ class Zones:
             case DnsFault.SERVFAIL | DnsFault.REFUSED | DnsFault.FORMERR:
                 response = dns.message.make_response(query)
                 response.set_rcode(dns.rcode.from_text(fault.name))
+            case DnsFault.BOGUS if not query.flags & dns.flags.CD:
+                response = dns.message.make_response(query)
+                response.set_rcode(dns.rcode.SERVFAIL)
             case DnsFault.NO_EDNS if query.edns >= 0:
                 response = dns.message.make_response(query)
                 response.use_edns(False)
@@ -246,13 +250,18 @@ class ZoneResolver:
     """The port `Resolver` straight from zones: no sockets, no cache. Faults show as they would
     through a resolver; a silent server costs `timeout_s` of virtual time."""
 
-    def __init__(self, zones: Zones, *, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, zones: Zones, *, timeout_s: float = 10.0, is_unchecked: bool = False
+    ) -> None:
         self.zones = zones
         self._timeout_s = timeout_s
+        self._is_unchecked = is_unchecked
 
     async def resolve(self, name: str, record_type: RecordType) -> DnsAnswer:
         try:
-            question = encode_question(name, record_type, message_id=1)
+            question = encode_question(
+                name, record_type, message_id=1, is_unchecked=self._is_unchecked
+            )
         except BadName as error:
             return DnsAnswer(status=DnsStatus.NO_NAME, name=name, detail=str(error))
         reply = self.zones.reply(question, is_tcp=True)

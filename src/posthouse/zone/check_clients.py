@@ -15,6 +15,7 @@ from posthouse.zone.subject import Subject
 
 FETCH_S: Final = 15.0
 CONFIG_OCTETS_MAX: Final = 65_536
+FOR_CLIENTS: Final = frozenset(service for service, _, _ in build_clients.SERVERS)
 
 
 async def check_autoconfig(subject: Subject) -> list[Checked]:
@@ -78,6 +79,10 @@ def judge_autoconfig(served: bytes, ours: bytes, host: str) -> tuple[State, str]
 
 async def check_srv(subject: Subject) -> list[Checked]:
     wanted = [record for record in subject.wanted if record.type == RecordType.SRV.value]
+    if not wanted and any(each.service in FOR_CLIENTS for each in subject.config.listeners()):
+        words = "not looked at: mail clients reach this server on loopback only, so it needs none"
+        what = f"SRV of {subject.domain}"
+        return [Checked(subject="srv", what=what, state=State.UNKNOWN, words=words)]
     answers = await asyncio.gather(*(subject.ask(r.name, RecordType.SRV) for r in wanted))
     found = []
     for record, answer in zip(wanted, answers, strict=True):

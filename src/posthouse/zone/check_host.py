@@ -98,6 +98,8 @@ async def check_ports(subject: Subject) -> list[Checked]:
     services = [each for each in PORTS if public_port(subject.config, each) is not None]
     if subject.allows_private:  # a laboratory listens on loopback only
         services = [each for each in PORTS if _has_listener(subject, each)]
+    if not addresses or not services:
+        return [_not_looked_at(subject, has_services=bool(services))]
     tasks = [(address, service) for address in addresses for service in services]
     probes = await asyncio.gather(*(_probe(subject, *each) for each in tasks))
     found: list[Checked] = []
@@ -108,6 +110,21 @@ async def check_ports(subject: Subject) -> list[Checked]:
             shown.add((address, probed.chain[0]))
             found.append(_judge_certificate(subject, address, service, probed))
     return found
+
+
+def _not_looked_at(subject: Subject, *, has_services: bool) -> Checked:
+    """Said once, so that nobody takes silence for a good word."""
+    reason = (
+        f"{subject.host} has no address to come to"
+        if has_services
+        else "this server listens on loopback only, where nobody else comes to"
+    )
+    return Checked(
+        subject="port",
+        what=f"ports and certificate of {subject.host}",
+        state=State.UNKNOWN,
+        words=f"not looked at: {reason}",
+    )
 
 
 def _has_listener(subject: Subject, service: Service) -> bool:

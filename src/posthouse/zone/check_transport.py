@@ -43,6 +43,7 @@ from posthouse.zone.subject import Subject
 
 FETCH_S: Final = 15.0
 ROOT: Final = "."
+SERVFAIL: Final = "SERVFAIL"
 
 
 # --- MX and addresses ---
@@ -308,6 +309,8 @@ async def check_dnssec(subject: Subject) -> list[Checked]:
         subject.ask(subject.host, RecordType.A),
     )
     what = f"DNSSEC of {subject.domain}"
+    if words := await _broken_dnssec(subject, zone, host):
+        return [Checked(subject="dnssec", what=what, state=State.WRONG, words=words)]
     if is_unanswered(zone):
         return [unanswered("dnssec", what, zone)]
     if zone.is_authenticated and host.is_authenticated:
@@ -324,6 +327,22 @@ async def check_dnssec(subject: Subject) -> list[Checked]:
         return [Checked(subject="dnssec", what=what, state=State.UNKNOWN, words=words)]
     words = "the zone is not signed: answers can be forged, and DANE does not work"
     return [Checked(subject="dnssec", what=what, state=State.ABSENT, words=words)]
+
+
+async def _broken_dnssec(subject: Subject, zone: DnsAnswer, host: DnsAnswer) -> str:
+    """A resolver that validates answers SERVFAIL for what is proven wrong, and gives it to who asks
+    it not to check (RFC 4035 §3.2.2, §5.5); "" where that is not so."""
+    asked = ((subject.domain, RecordType.MX, zone), (subject.host, RecordType.A, host))
+    for name, kind, answer in asked:
+        if not is_unanswered(answer) or SERVFAIL not in answer.detail:
+            continue
+        if not is_unanswered(await subject.ports.unchecked.resolve(name, kind)):
+            return (
+                f"the DNSSEC signatures of {name} do not fit: the DNS answers only who does not"
+                " check them, so mail from hosts that do waits, and yours is not believed. Mostly"
+                " the DS record at the registrar is of an old key: let your DNS provider mend it"
+            )
+    return ""
 
 
 async def check_tlsa(subject: Subject) -> list[Checked]:

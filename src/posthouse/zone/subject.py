@@ -22,6 +22,8 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     """The part of the world that a look needs."""
 
     resolver: Resolver
+    unchecked: Resolver
+    """As `resolver`, and it gives what DNSSEC proves wrong, too."""
     network: Network
     clock: Clock
     deadlines: Deadlines

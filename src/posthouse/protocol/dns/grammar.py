@@ -63,6 +63,7 @@ TC: Final = 0x0200
 RD: Final = 0x0100
 RA: Final = 0x0080
 AD: Final = 0x0020
+CD: Final = 0x0010
 DO: Final = 0x8000  # of the OPT record's TTL field, RFC 3225 §3
 
 NOERROR: Final = 0
@@ -119,14 +120,22 @@ Response = Answered | Alias | Truncated | Unusable
 
 
 def encode_question(
-    name: str, record_type: RecordType, *, message_id: int, has_edns: bool = True
+    name: str,
+    record_type: RecordType,
+    *,
+    message_id: int,
+    has_edns: bool = True,
+    is_unchecked: bool = False,
 ) -> bytes:
     """A recursive question that asks for the DNSSEC status (DO and AD, RFC 6840 §5.7).
+
+    Args:
+        is_unchecked: take what DNSSEC proves wrong, too (CD, RFC 4035 §3.2.2).
 
     Raises:
         BadName: no server needs to be asked.
     """
-    flags = RD | (AD if has_edns else 0)
+    flags = RD | (AD if has_edns else 0) | (CD if is_unchecked else 0)
     numbers = (message_id, flags, 1, 0, 0, int(has_edns))
     return b"".join(
         (
