@@ -14,6 +14,7 @@ import dns.zone
 import pytest
 import pytest_asyncio
 
+from posthouse.cli.dns import words_in_lines
 from posthouse.cli.output import ExitCode
 from posthouse.sim.dns import DnsFault, Zones
 from posthouse.sim.dns_server import LabDns
@@ -322,6 +323,16 @@ def test_where_dkim_is_off_no_keys_are_made(house: Cli) -> None:
     assert house("domain", "rotate", "example.net")[0] == ExitCode.FAILED
     _, out, _ = house("dns", "records", "example.net", "--json")
     assert "_domainkey" not in out
+
+
+def test_no_name_is_broken_at_its_hyphen() -> None:
+    words = (
+        f"{'word ' * 15}and then https://mta-sts.example.test/.well-known/mta-sts.txt is fetched"
+    )
+    assert " ".join(words_in_lines(words)) == words
+    assert any(
+        "https://mta-sts.example.test/.well-known/" in line for line in words_in_lines(words)
+    )
 
 
 @pytest.mark.parametrize("arguments", [(), (DOMAIN, "--lost-node-key")])

@@ -467,6 +467,10 @@ async def test_reports_to_an_address_of_ours_that_nobody_has_are_found(house: Ho
     found = of(await house.look(), "dmarc", "DMARC of")
     assert found.state is State.WRONG
     assert f"dmarc@{DOMAIN} does not exist on this server" in found.words
+    house.change(f"_smtp._tls.{DOMAIN}", "TXT", f'"v=TLSRPTv1; rua=mailto:dmarc@{DOMAIN}"')
+    tls = of(await house.look(), "tls-rpt")
+    assert tls.state is State.WRONG
+    assert "does not exist on this server" in tls.words
     house.change(f"_dmarc.{DOMAIN}", "TXT", f'"v=DMARC1; p=reject; rua=mailto:ada@{DOMAIN}"')
     assert of(await house.look(), "dmarc", "DMARC of").state is State.RIGHT
 

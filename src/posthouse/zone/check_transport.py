@@ -17,6 +17,7 @@ from posthouse.kernel.ports import (
     TlsaRecord,
 )
 from posthouse.mailauth import questions
+from posthouse.message.address import format_address
 from posthouse.relay.sts_policy import (
     PATH,
     POLICY_OCTETS_MAX,
@@ -27,6 +28,7 @@ from posthouse.relay.sts_policy import (
     record_id,
 )
 from posthouse.reporting import tlsrpt_record
+from posthouse.reporting.uris import MailTo
 from posthouse.web.mta_sts import policy_host, policy_text
 from posthouse.zone.checked import (
     Checked,
@@ -37,6 +39,7 @@ from posthouse.zone.checked import (
     texts,
     unanswered,
 )
+from posthouse.zone.dmarc_words import unknown_words
 from posthouse.zone.fetching import fetch_advice
 from posthouse.zone.policy import own_policy
 from posthouse.zone.subject import Subject
@@ -162,6 +165,13 @@ async def check_tls_reports(subject: Subject) -> list[Checked]:
         reason = reporting.reason or reporting.failure
         state = State.WRONG if reason else State.RIGHT
         words = f"{reason}, so nobody sends you reports (RFC 8460 §3)" if reason else ""
+        unknown = [
+            format_address(each.address)
+            for each in reporting.targets
+            if isinstance(each, MailTo) and subject.ports.is_unknown(each.address)
+        ]
+        if unknown:
+            state, words = State.WRONG, unknown_words(unknown)
     return [
         Checked(
             subject="tls-rpt",
