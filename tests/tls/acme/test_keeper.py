@@ -373,6 +373,8 @@ async def test_a_policy_host_without_address_waits_quietly(house: House) -> None
     gone = Wanted(name="gone.example.net")
     [said] = await house.look(gone)
     assert said == "failed gone.example.net: gone.example.net: the DNS has no address for it"
+    hint = house.folder.status("gone.example.net").hint
+    assert hint.startswith("publish a CNAME record from gone.example.net")
     assert len(house.authority.orders) == 2, "the authority was not troubled"
 
 
