@@ -275,6 +275,9 @@ async def test_a_retired_record_removed_too_early_is_to_be_put_back(world: World
     assert out.splitlines()[0].split("\t")[2] == "retired", "one answer wipes nothing"
     assert re.search(r"put its record back until \d{4}-\d\d-\d\d: mail signed with it", out)
     assert f"the DNS has for {name}: no record" in err
+    [back] = [line for line in err.splitlines() if line.startswith("put back: ")]
+    assert back.startswith(f"put back: {name}. 3600 IN TXT ")
+    assert "".join(re.findall('"([^"]*)"', back)) == record
     assert await world.states() == ["retired", "retired", "signing", "signing"]
     code, out, _ = await world.ask("dns", "check", DOMAIN, "--dns-only", "--json")
     found = next(c for c in json.loads(out)["checked"] if c["what"].split()[2] in name.split("."))

@@ -108,6 +108,8 @@ def keys_command(name: str, resolver: str | None, as_json: bool, config_path: st
     for key in rows_ if not as_json else ():
         if key.found and key.dns == "not shown":
             say(f"the DNS has for {key.name}: {key.found}")
+    for line in () if as_json else key_words.put_back_lines(found, sights, config, now_us=now_us):
+        say(f"put back: {line}")
 
 
 @domain.command()

@@ -125,6 +125,24 @@ def record_lines(keys: Sequence[DomainKey]) -> tuple[str, ...]:
     return tuple(map(record_line, dkim_records(keys)))
 
 
+def put_back_lines(
+    keys: Sequence[DomainKey], sights: Mapping[int, Sight], config: Config, *, now_us: int
+) -> tuple[str, ...]:
+    """Records of retired keys that were removed too early, as zone lines."""
+    options = build_keys.rotation_options(config)
+    return record_lines(
+        [
+            key
+            for key in keys
+            if key.state is KeyState.RETIRED
+            and (seen := sights.get(key.id)) is not None
+            and seen.is_shown is False
+            and not seen.is_revoked
+            and not rotation.is_needless(key, now_us, options)
+        ]
+    )
+
+
 def _since(key: DomainKey) -> int:
     times = {
         KeyState.WAITING: key.created_at,
