@@ -291,7 +291,8 @@ async def test_an_endless_answer_is_cut_off(house: House) -> None:
 async def test_an_authority_that_cannot_be_reached_or_trusted_is_told(
     house: House, tmp_path: Path
 ) -> None:
-    with pytest.raises(OrderFailed, match=r"^https://127\.0\.0\.1:1/ does not answer \(Connection refused\)$"):
+    words = r"^https://127\.0\.0\.1:1/ does not answer \(Connection refused\)$"
+    with pytest.raises(OrderFailed, match=words):
         await house.opened(directory="https://127.0.0.1:1/")
     other = tmp_path / "other"
     other.mkdir()
