@@ -176,8 +176,8 @@ KEY_NOT_SHOWN: Final = _error(
 KEY_RETIRED: Final = _info("key.retired", "A key signs no more: domain, selector.")
 KEY_TOO_EARLY: Final = _warning(
     "key.too_early",
-    "The record of a retired key is gone from the DNS while mail signed with it is under way; put it"
-    " back: domain, selector, detail.",
+    "The record of a retired key is gone from the DNS while mail signed with it is under way; put"
+    " it back: domain, selector, detail.",
 )
 KEY_MAY_GO: Final = _warning(
     "key.may_go", "The record of a retired key is to be removed from the DNS: domain, selector."
