@@ -152,6 +152,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, _no_other_config: None) -> 
         )
     with config.open("a") as file:
         file.write('\n[[relay.route]]\ndomain = "slow.example.net"\nhosts = ["127.0.0.1:1"]\n')
+        file.write('\n[dns]\nservers = ["127.0.0.1:1"]\n')  # nobody: the machine's is not asked
     running = start_server(config, base)
     yield running
     assert stop_server(running) == 0

@@ -54,6 +54,8 @@ plaintext_networks = ["127.0.0.0/8"]
 [store]
 free_octets_min = 1000000
 busy_s = {busy_s}
+[dns]
+servers = ["127.0.0.1:1"]
 [relay]
 allow_private_addresses = true
 [relay.retry]

@@ -51,6 +51,8 @@ from posthouse.tls.served import SERVING_LOCK
 RESTART_VARIABLE: Final = "POSTHOUSE_RESTARTED_AT"
 CRASH_VARIABLE: Final = "POSTHOUSE_CRASH_AT"
 RESTART_GAP_S: Final = 5.0
+LAST_WORDS_S: Final = 0.1
+"""After a failed sync: whoever waited for that commit hears 451 before the sessions end (F2)."""
 GC_OBJECTS: Final = 20_000
 
 
@@ -172,6 +174,8 @@ class _Server:
             loop.add_signal_handler(signal.SIGHUP, self._reload, node)
             self._announce(node)
             await _either(self._stop.wait(), node.lost, node.revived)
+            if node.lost.done():
+                await asyncio.sleep(LAST_WORDS_S)
             if node.lost.done() or node.revived.done():
                 await node.stop(drain_s=0.0)
         if node.lost.done():

@@ -35,6 +35,10 @@ class MailSigner:
         """A reloaded config, for messages from now on."""
         self._options = options
 
+    def signs(self, section: HeaderSection) -> bool:
+        """Whether there is a key for the message."""
+        return bool(self._keys(section))
+
     def sign_now(self, octets: bytes) -> bytes:
         """The DKIM-Signature fields for a whole message, to be put in front of it; b"" where its
         author's domain has no key. Half a millisecond for an RSA key."""

@@ -69,7 +69,11 @@ def received(session: Session, event: MessageReceived) -> None:
         take(session, section, Examined(octets=octets))
         return
     if service.may_relay_from(session.stream.peer.address):
-        session.wait(sign_and_take(session, section, service.examiner.without_forged(section), b""))
+        kept = service.examiner.without_forged(section)
+        if service.signers.signs(section):
+            session.wait(sign_and_take(session, section, kept, b""))
+        else:
+            take(session, section, Examined(octets=kept))
         return
     if not service.examiner.options.is_enabled:
         take(session, section, Examined(octets=service.examiner.without_forged(section)))

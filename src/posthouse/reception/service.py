@@ -13,6 +13,7 @@ from posthouse.accounts.login import Authenticator
 from posthouse.guard.admission import Admission
 from posthouse.kernel.ids import MessageId
 from posthouse.kernel.ports import Clock, Workers
+from posthouse.message.fields import HeaderSection
 from posthouse.net.deadlines import Deadlines
 from posthouse.observe import events
 from posthouse.observe.limits import LimitWatch
@@ -43,6 +44,10 @@ class Room(Protocol):
 
 class Signers(Protocol):
     """Signs what our users send (DKIM)."""
+
+    def signs(self, section: HeaderSection) -> bool:
+        """Whether there is a key for the message."""
+        ...
 
     async def sign(self, octets: bytes, workers: Workers) -> bytes:
         """The DKIM-Signature fields of a whole message, to be put in front of it; b"" where its
