@@ -16,8 +16,9 @@ def cell(record):
     if bench == "smtp_accept":
         key = f"accept {record['size']}, {record['conns']} conn., {record['mode']}"
         return [(f"{key}: messages/s", record["msgs_s"], True), (f"{key}: p99 ms", record["p99_ms"], False)]
-    if bench == "smtp_deliver":
-        return [("wire to inbox, 4K, 10 conn.: messages/s", record["deliver_msgs_s"], True)]
+    if bench.startswith("smtp_deliver"):
+        kind = bench.removeprefix("smtp_deliver").replace("_", " ")
+        return [(f"wire to inbox{kind}, 4K, 10 conn.: messages/s", record["deliver_msgs_s"], True)]
     if bench == "relay_out":
         return [(f"relay, {record['domains']} domain(s): messages/s", record["relay_msgs_s"], True)]
     if bench == "imap":

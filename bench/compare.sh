@@ -1,12 +1,12 @@
 #!/bin/bash
 # Posthouse beside Postfix and Dovecot, in turns, in one run; prints the table of docs/performance.md.
-#   WORKDIR=/some/dir ROUNDS=3 bench/compare.sh [accept] [deliver] [relay] [imap] [idle] [tls] [verify]
+#   WORKDIR=/some/dir ROUNDS=3 bench/compare.sh [accept] [deliver] [relay] [imap] [idle] [tls] [verify] [filters]
 # Needs postfix, postfix-pcre and Dovecot installed (bench/README.md), root, and a quiet machine.
 # Every cell is measured peer, Posthouse, peer, Posthouse … ROUNDS times; medians and ratios are shown.
 set -u
 cd "$(dirname "$0")"
 export WORKDIR=${WORKDIR:-${TMPDIR:-/tmp}/mailbench} PY=${PY:-python3} ROUNDS=${ROUNDS:-3} SECS=${SECS:-3}
-OUT=${OUT:-$WORKDIR/compare.jsonl}; PARTS=${*:-accept deliver relay imap idle tls verify}
+OUT=${OUT:-$WORKDIR/compare.jsonl}; PARTS=${*:-accept deliver relay imap idle tls verify filters}
 mkdir -p "$WORKDIR/tls"; : > "$OUT"
 [ -f "$WORKDIR/tls/cert.pem" ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 \
   -nodes -keyout "$WORKDIR/tls/key.pem" -out "$WORKDIR/tls/cert.pem" -days 30 -subj /CN=localhost 2>/dev/null
@@ -87,6 +87,31 @@ verify() {  # the same with every check of who it is from: SPF, DKIM, DMARC, ARC
       --imap 127.0.0.1:13043 --imap-login 'u{n}@bench.test:bench-password' --server-pids "$(ph)"
     peers/posthouse.sh stop; peers/rspamd.sh stop; rm -rf "$WORKDIR/posthouse/data"
   done; done
+}
+filters() {  # CPU of the filter alone, for mail with one RSA signature: Rspamd with just these modules, OpenDKIM's milter
+  $PY signed_corpus.py keys "$WORKDIR/signed-rsa" --only rsa >/dev/null
+  mail="--proxy-from 198.51.100.7 --size 4K --conns 10 --users 50 --messages $WORKDIR/signed-rsa/4K --from x@signed.test"
+  for round in $(seq "$ROUNDS"); do
+    DC_FORMAT=maildir peers/dovecot.sh start >/dev/null
+    RS_MODULES=auth RS_ZONE=$WORKDIR/signed-rsa/records.conf peers/rspamd.sh start >/dev/null 2>&1
+    PF_LMTP=127.0.0.1:12024 PF_MILTER=inet:127.0.0.1:12732 peers/postfix.sh start >/dev/null
+    run smtp_deliver.py 127.0.0.1:12527 $mail --label rspamd-auth-alone --bench smtp_deliver_filter --count 500 \
+      --imap 127.0.0.1:12143 --server-pids "$(peers/rspamd.sh pid)"
+    run smtp_deliver.py 127.0.0.1:12527 $mail --label postfix+rspamd-auth+dovecot --bench smtp_deliver_rsa --count 1000 \
+      --imap 127.0.0.1:12143 --server-pids "$(pf) $(dc) $(peers/rspamd.sh pid)"
+    peers/postfix.sh stop >/dev/null
+    OD_KEYS=$WORKDIR/signed-rsa/keys.txt peers/opendkim.sh start >/dev/null
+    PF_LMTP=127.0.0.1:12024 PF_MILTER=inet:127.0.0.1:12740 peers/postfix.sh start >/dev/null
+    run smtp_deliver.py 127.0.0.1:12527 $mail --label opendkim-alone --bench smtp_deliver_filter --count 500 \
+      --imap 127.0.0.1:12143 --server-pids "$(peers/opendkim.sh pid)"
+    peers/postfix.sh stop >/dev/null; peers/opendkim.sh stop; peers/dovecot.sh stop; rm -rf "$WORKDIR/dovecot/mail"
+    PH_DNS=127.0.0.1:12753 peers/posthouse.sh start >/dev/null
+    run smtp_deliver.py 127.0.0.1:13027 $mail --label posthouse --bench smtp_deliver_rsa --count 5000 \
+      --imap 127.0.0.1:13043 --imap-login 'u{n}@bench.test:bench-password' --server-pids "$(ph)"
+    run smtp_deliver.py 127.0.0.1:13025 ${mail#*7 } --label posthouse-unchecked --bench smtp_deliver_filter --count 5000 \
+      --imap 127.0.0.1:13043 --imap-login 'u{n}@bench.test:bench-password' --server-pids "$(ph)"
+    peers/posthouse.sh stop; peers/rspamd.sh stop; rm -rf "$WORKDIR/posthouse/data"
+  done
 }
 for part in $PARTS; do "$part"; done
 $PY compare.py "$OUT"

@@ -1,8 +1,8 @@
 """Messages signed by DKIM, and the DNS records to verify them by.
 
-  signed_corpus.py keys DIR [--count 500]     DIR/4K/*.eml, DIR/100K/*.eml and DIR/records.conf
+  signed_corpus.py keys DIR [--count 500] [--only rsa]   DIR/4K/*.eml, DIR/100K/*.eml, records.conf and keys.txt
 
-records.conf is for unbound (peers/rspamd.sh, RS_ZONE=): SPF that passes for 198.51.100.7, an RSA and an
+keys.txt is for OpenDKIM (peers/opendkim.sh). records.conf is for unbound (peers/rspamd.sh, RS_ZONE=): SPF that passes for 198.51.100.7, an RSA and an
 Ed25519 key, a DMARC policy of reject. The author is x@signed.test. Needs Posthouse's library.
 """
 
@@ -57,10 +57,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("keys",))
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", choices=sorted(ALGORITHMS), help="one signature instead of both")
     parser.add_argument("--count", type=int, default=500)
     a = parser.parse_args()
     signing, public = [], {}
     for selector, algorithm in ALGORITHMS.items():
+        if a.only not in (None, selector):
+            continue
         new = generate(algorithm, rsa_bits=2048)
         signing.append(SigningKey(domain=DOMAIN, selector=selector, algorithm=algorithm, private=load_private(new.private)))
         public[selector] = (algorithm, new.public)
@@ -73,6 +76,8 @@ def main() -> None:
             fields = sign(read_section(made), signing, now_unix_s=NOW, expires_s=None)
             (folder / f"{number}.eml").write_bytes(fields + made)
     (a.folder / "records.conf").write_text("\n".join(records(public)) + "\n", encoding="ascii")
+    keys = [f"{s}._domainkey.{DOMAIN} {key_record(*known)}" for s, known in public.items()]
+    (a.folder / "keys.txt").write_text("\n".join(keys) + "\n", encoding="ascii")
     B.emit({"bench": "signed_corpus", "folder": str(a.folder)}, None)
 
 
