@@ -81,6 +81,13 @@ class House:
             lambda tx: domain_keys.make_keys(tx, DOMAIN, new, self.node_key)
         )
 
+    async def made_and_shown(self) -> DomainKey:
+        """A new key whose record the DNS has been seen to show."""
+        [key] = self.make((ED25519,))
+        self.publish(key)
+        await self.look()
+        return key
+
     def all_keys(self) -> tuple[DomainKey, ...]:
         return self.store.read_now(lambda tx: domain_keys.keys(tx, DOMAIN))
 
@@ -143,9 +150,7 @@ def test_a_first_key_signs_as_soon_as_the_dns_shows_it(tmp_path: Path) -> None:
 
 def test_the_next_key_waits_for_the_dns_and_then_for_one_ttl(tmp_path: Path) -> None:
     async def main(house: House) -> None:
-        [old] = house.make((ED25519,))
-        house.publish(old)
-        await house.look()
+        await house.made_and_shown()
         [new] = house.make((ED25519,))
         assert await house.after(DAY_S) == [], "however long nobody publishes it"
         house.publish(new)
@@ -160,9 +165,7 @@ def test_the_next_key_waits_for_the_dns_and_then_for_one_ttl(tmp_path: Path) -> 
 
 def test_a_key_whose_record_goes_while_it_waits_begins_to_wait_anew(tmp_path: Path) -> None:
     async def main(house: House) -> None:
-        [old] = house.make((ED25519,))
-        house.publish(old)
-        await house.look()
+        await house.made_and_shown()
         [new] = house.make((ED25519,))
         house.publish(new)
         assert await house.look() == ["key.shown"]
@@ -180,12 +183,8 @@ def test_a_key_whose_record_goes_while_it_waits_begins_to_wait_anew(tmp_path: Pa
 @pytest.mark.parametrize("fault", [DnsFault.SERVFAIL, DnsFault.TIMEOUT, DnsFault.GARBAGE])
 def test_a_dns_that_fails_changes_nothing(fault: DnsFault, tmp_path: Path) -> None:
     async def main(house: House) -> None:
-        [old] = house.make((ED25519,))
-        house.publish(old)
-        await house.look()
-        [new] = house.make((ED25519,))
-        house.publish(new)
-        await house.look()
+        old = await house.made_and_shown()
+        new = await house.made_and_shown()
         for key in (old, new):
             house.zones.fault(key.record_name, fault)
         assert await house.after(TTL_S * 2) == []
@@ -204,9 +203,7 @@ def test_a_key_that_signs_and_is_not_shown_is_told_once_until_it_is_shown_again(
     tmp_path: Path,
 ) -> None:
     async def main(house: House) -> None:
-        [key] = house.make((ED25519,))
-        house.publish(key)
-        await house.look()
+        key = await house.made_and_shown()
         house.withdraw(key)
         assert await house.look() == ["key.not_shown"]
         assert await house.after(HOUR_S) == []
@@ -223,12 +220,8 @@ def test_a_retired_key_may_go_when_its_mail_has_arrived_and_is_wiped_once_it_is_
     tmp_path: Path,
 ) -> None:
     async def main(house: House) -> None:
-        [old] = house.make((ED25519,))
-        house.publish(old)
-        await house.look()
-        [new] = house.make((ED25519,))
-        house.publish(new)
-        await house.look()
+        old = await house.made_and_shown()
+        await house.made_and_shown()
         await house.after(TTL_S)
         assert await house.after(OPTIONS.lifetime_s - 1) == []
         assert await house.after(1) == ["key.may_go"]
@@ -246,12 +239,8 @@ def test_a_retired_key_may_go_when_its_mail_has_arrived_and_is_wiped_once_it_is_
 # A record removed by mistake, or a DNS that is wrong once, costs no key.
 def test_a_retired_key_whose_record_goes_too_early_is_told_and_not_wiped(tmp_path: Path) -> None:
     async def main(house: House) -> None:
-        [old] = house.make((ED25519,))
-        house.publish(old)
-        await house.look()
-        [new] = house.make((ED25519,))
-        house.publish(new)
-        await house.look()
+        old = await house.made_and_shown()
+        await house.made_and_shown()
         await house.after(TTL_S)
         house.withdraw(old)
         assert await house.look() == ["key.too_early"]

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from posthouse.config.schema import Service
+from posthouse.kernel.tls_result import PolicyType, ResultType
 from posthouse.queue import admin
-from posthouse.relay.tls_result import PolicyType, ResultType, TlsResult
+from posthouse.relay.tls_result import TlsResult
 from posthouse.sim.ground import Loopback
 from posthouse.sim.lab import PASSWORD, Lab, quick_retries
 from posthouse.sim.personality import EXTENSIONS, Personality, Starttls

@@ -7,9 +7,10 @@ import asyncio
 import pytest
 
 from posthouse.kernel.ports import Fetched, FetchFailed, FetchTrouble, RecordType
+from posthouse.kernel.tls_result import PolicyType, ResultType
 from posthouse.relay.mta_sts import FAILED_S, LATE, NOTHING, Options, StsPolicies
 from posthouse.relay.sts_policy import PATH, Mode
-from posthouse.relay.tls_result import PolicyType, ResultType, TlsResult
+from posthouse.relay.tls_result import TlsResult
 from posthouse.sim.dns import DnsFault, ZoneResolver
 from posthouse.sim.web import Web
 from posthouse.sim.world import run_virtual

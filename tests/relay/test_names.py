@@ -7,8 +7,8 @@ import pytest
 
 from posthouse.dns.options import Options as DnsOptions
 from posthouse.dns.resolver import CachingResolver
+from posthouse.kernel.tls_result import PolicyType
 from posthouse.queue.item import State
-from posthouse.relay.tls_result import PolicyType
 from posthouse.sim.dns import DnsFault
 from posthouse.sim.dns_server import LabDns
 from posthouse.sim.personality import Personality, Starttls

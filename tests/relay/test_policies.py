@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from posthouse.kernel.envelope import TlsDemand
+from posthouse.kernel.tls_result import PolicyType, ResultType
 from posthouse.queue.item import State
 from posthouse.relay.plan import SmartHost, Tls, TlsOptions, TlsPolicy
-from posthouse.relay.tls_result import PolicyType, ResultType
 from posthouse.sim import personality as p
 from posthouse.sim.dns import DnsFault
 from posthouse.sim.personality import EXTENSIONS, Personality, Starttls

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from posthouse.kernel.ports import RecordType, TlsaRecord
+from posthouse.kernel.tls_result import PolicyType, ResultType
 from posthouse.relay.mta_sts import StsFound
 from posthouse.relay.plan import (
     Demand,
@@ -23,7 +24,7 @@ from posthouse.relay.plan import (
 )
 from posthouse.relay.route import plan_route
 from posthouse.relay.sts_policy import Mode, StsPolicy
-from posthouse.relay.tls_result import PolicyType, ResultType, StsTrouble
+from posthouse.relay.tls_result import StsTrouble
 from posthouse.sim.chance import SeededChance
 from tests.relay.records import FAILS, Proven
 

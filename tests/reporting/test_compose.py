@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.kernel.envelope import Address
+from posthouse.kernel.tls_result import PolicyType, ResultType
 from posthouse.mailauth.results import Disposition, DkimOutcome, Result
 from posthouse.message.fields import read_section
 from posthouse.message.mime import scan
@@ -27,8 +28,6 @@ from posthouse.reporting.rows import (
     Override,
     OverrideType,
     SpfFact,
-    TlsPolicyType,
-    TlsTrouble,
     dmarc_row,
     tls_row,
 )
@@ -215,7 +214,7 @@ def test_signatures_that_matter_come_first_and_a_hundred_are_enough() -> None:
 # --- TLS ---
 
 STS = {
-    "type": TlsPolicyType.STS,
+    "type": PolicyType.STS,
     "strings": ["version: STSv1", "mode: enforce", "mx: *.there.example", "max_age: 86400"],
     "mx_hosts": ["*.there.example"],
 }
@@ -225,7 +224,7 @@ SESSIONS = [
         tls_row(
             "there.example",
             **STS,  # type: ignore[arg-type]
-            trouble=TlsTrouble.CERTIFICATE_HOST_MISMATCH,
+            trouble=ResultType.CERTIFICATE_HOST_MISMATCH,
             sending_ip="192.0.2.1",
             receiving_ip="198.51.100.1",
             receiving_host="mx1.there.example",
@@ -233,7 +232,7 @@ SESSIONS = [
         ),
         2,
     ),
-    (tls_row("there.example", type=TlsPolicyType.NONE), 1),
+    (tls_row("there.example", type=PolicyType.NONE), 1),
 ]
 
 

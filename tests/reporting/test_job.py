@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from posthouse.kernel.envelope import TlsDemand
+from posthouse.kernel.tls_result import PolicyType, ResultType
 from posthouse.mailauth.results import Disposition
 from posthouse.message.fields import read_section
 from posthouse.queue import ledger as books
@@ -17,16 +18,16 @@ from posthouse.reporting.collect import FLUSH_S
 from posthouse.reporting.model import AggregateReport, TlsReport
 from posthouse.reporting.options import US
 from posthouse.reporting.read import read_report
-from posthouse.reporting.rows import DmarcRow, TlsFacts, TlsPolicyType, TlsRow, TlsTrouble, tls_row
+from posthouse.reporting.rows import DmarcRow, TlsFacts, TlsRow, tls_row
 from posthouse.sim.world import World, run_virtual
 from posthouse.store import reports as rows
 from posthouse.store.reports import ResultKind
 from tests.reporting.house import SIGNATURE, House
 from tests.reporting.samples import DAY_S, OPTIONS, POLICY, row
 
-TLS = tls_row("there.example", type=TlsPolicyType.NONE)
+TLS = tls_row("there.example", type=PolicyType.NONE)
 TLS_FAILED = tls_row(
-    "there.example", type=TlsPolicyType.NONE, trouble=TlsTrouble.STARTTLS_NOT_SUPPORTED
+    "there.example", type=PolicyType.NONE, trouble=ResultType.STARTTLS_NOT_SUPPORTED
 )
 
 
@@ -116,7 +117,7 @@ def test_names_without_end_below_one_domain_are_a_few_reports(tmp_path: Path) ->
         house = House(tmp_path, world, options)
         for n in range(30):
             house.collector.add(below("evil.test", n))
-            house.collector.add_tls(tls_row(f"n{n}.evil.test", type=TlsPolicyType.NONE))
+            house.collector.add_tls(tls_row(f"n{n}.evil.test", type=PolicyType.NONE))
             house.zone(f"_smtp._tls.n{n}.evil.test", f"v=TLSRPTv1;rua=mailto:t@n{n}.evil.test")
         house.collector.add(row())
         await house.collector.flush()
@@ -229,7 +230,7 @@ def test_a_report_that_is_cut_to_fit_a_mail_counts(tmp_path: Path, kind: ResultK
             if kind is ResultKind.DMARC:
                 house.collector.add(row(source_ip=address))
             else:
-                failed = TlsFacts(trouble=TlsTrouble.VALIDATION_FAILURE, receiving_ip=address)
+                failed = TlsFacts(trouble=ResultType.VALIDATION_FAILURE, receiving_ip=address)
                 house.collector.add_tls(msgspec.structs.replace(TLS, facts=failed))
         await house.collector.flush()
         (done,) = await house.sender.send_due(is_everything=True)

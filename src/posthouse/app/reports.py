@@ -10,6 +10,7 @@ from posthouse.app.world import World
 from posthouse.config import build_reports
 from posthouse.config.schema import Config
 from posthouse.kernel.ports import Fetch, Resolver
+from posthouse.kernel.tls_result import ResultType
 from posthouse.mailauth.policy import Judgement
 from posthouse.mailauth.results import DmarcOutcome
 from posthouse.mailauth.signer import MailSigner
@@ -17,7 +18,7 @@ from posthouse.message.fields import unfold
 from posthouse.observe.limits import LimitWatch
 from posthouse.observe.log import Log
 from posthouse.reception.authentication import Report
-from posthouse.relay.tls_result import ResultType, TlsResult
+from posthouse.relay.tls_result import TlsResult
 from posthouse.reporting.collect import Collector
 from posthouse.reporting.failures import Failed, FailureReporter, is_asked
 from posthouse.reporting.intake import Intake
@@ -25,8 +26,6 @@ from posthouse.reporting.job import Sender
 from posthouse.reporting.rows import (
     Override,
     OverrideType,
-    TlsPolicyType,
-    TlsTrouble,
     dmarc_row,
     tls_row,
 )
@@ -137,11 +136,11 @@ class Reports:
         self.collector.add_tls(
             tls_row(
                 result.domain,
-                type=TlsPolicyType(result.policy_type.value),
+                type=result.policy_type,
                 strings=result.policy_strings,
                 policy_domain=result.policy_domain,
                 mx_hosts=result.mx_patterns,
-                trouble=None if is_success else TlsTrouble(result.result.value),
+                trouble=None if is_success else result.result,
                 sending_ip=result.sending_ip,
                 receiving_host=result.mx_host,
                 receiving_hello=result.helo,

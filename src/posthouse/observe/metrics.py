@@ -18,6 +18,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from posthouse.kernel.tls_result import ResultType
+
 OTHER: Final = "other"
 
 SECONDS_FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -34,19 +36,7 @@ ATTEMPTS: Final = ("relayed", "deferred", "failed")
 QUEUE_STATES: Final = ("waiting", "leased", "held")
 HANDSHAKES: Final = ("failed",)
 SECURED: Final = ("dane", "mta-sts", "verified", "unverified", "plaintext")
-TLS_RESULTS: Final = (
-    "starttls-not-supported",
-    "certificate-host-mismatch",
-    "certificate-expired",
-    "certificate-not-trusted",
-    "validation-failure",
-    "tlsa-invalid",
-    "dnssec-invalid",
-    "dane-required",
-    "sts-policy-fetch-error",
-    "sts-policy-invalid",
-    "sts-webpki-invalid",
-)
+TLS_RESULTS: Final = tuple(one.value for one in ResultType if one is not ResultType.SUCCESS)
 """RFC 8460 §4.3."""
 LOGINS: Final = ("accepted", "refused", "banned", "unavailable")
 CERTIFICATE_ORDERS: Final = ("obtained", "failed")

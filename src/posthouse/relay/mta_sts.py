@@ -26,6 +26,7 @@ from posthouse.kernel.ports import (
     RecordType,
     Resolver,
 )
+from posthouse.kernel.tls_result import ResultType
 from posthouse.observe import events
 from posthouse.observe.limits import LimitWatch
 from posthouse.observe.log import Log
@@ -39,7 +40,7 @@ from posthouse.relay.sts_policy import (
     parse_policy,
     record_id,
 )
-from posthouse.relay.tls_result import ResultType, StsTrouble, TlsResult
+from posthouse.relay.tls_result import StsTrouble, TlsResult
 from posthouse.store import mta_sts as rows
 from posthouse.store.mta_sts import StsRow
 from posthouse.store.transaction import Store

@@ -9,8 +9,9 @@ from typing import Final
 import msgspec
 
 from posthouse.kernel.ports import TlsaRecord
+from posthouse.kernel.tls_result import PolicyType, ResultType
 from posthouse.relay.sts_policy import StsPolicy
-from posthouse.relay.tls_result import PolicyType, ResultType, StsTrouble
+from posthouse.relay.tls_result import StsTrouble
 
 SMTP_PORT: Final = 25
 

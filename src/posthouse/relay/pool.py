@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final
 
 from posthouse.kernel.ports import Chance, Clock, Network, Resolver
+from posthouse.kernel.tls_result import ResultType
 from posthouse.net.deadlines import Deadlines
 from posthouse.net.smtp_client import open_session
 from posthouse.net.stream import TlsStart
@@ -29,7 +30,7 @@ from posthouse.relay.reports import host_result, trouble_result
 from posthouse.relay.route import destination_of, plan_route
 from posthouse.relay.secure import Policies
 from posthouse.relay.session import OpenFailure, RelaySession
-from posthouse.relay.tls_result import ResultType, TlsResult
+from posthouse.relay.tls_result import TlsResult
 
 DESTINATIONS_MAX: Final = 10_000
 """Destinations remembered without work to do."""

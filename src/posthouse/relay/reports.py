@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from posthouse.kernel.tls_result import PolicyType, ResultType
 from posthouse.relay.plan import Host, Kind, RoutePlan
 from posthouse.relay.sts_policy import StsPolicy
-from posthouse.relay.tls_result import PolicyType, ResultType, StsTrouble, TlsResult
+from posthouse.relay.tls_result import StsTrouble, TlsResult
 from posthouse.tls.dane import shown
 
 

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 import msgspec
 
 from posthouse.kernel.ports import Resolver
+from posthouse.kernel.tls_result import PolicyType, ResultType
 from posthouse.relay.dane import NOT_APPLICABLE, Dane, look_up
 from posthouse.relay.mta_sts import NOTHING, StsFound
 from posthouse.relay.plan import (
@@ -28,7 +29,6 @@ from posthouse.relay.plan import (
     TlsPolicy,
 )
 from posthouse.relay.sts_policy import Mode
-from posthouse.relay.tls_result import PolicyType, ResultType
 
 _BY_DNS: Final = frozenset({Kind.MX, Kind.IMPLICIT_MX})
 _STRENGTH: Final = {

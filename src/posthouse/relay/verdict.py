@@ -10,9 +10,9 @@ from typing import Final
 import msgspec
 from cryptography import x509
 
+from posthouse.kernel.tls_result import PolicyType, ResultType
 from posthouse.net.stream import TlsFailure, TlsTrouble
 from posthouse.relay.plan import HostPolicy
-from posthouse.relay.tls_result import PolicyType, ResultType
 from posthouse.tls import dane
 from posthouse.tls.names import matches, presented
 from posthouse.tls.peers import Flaw, Verification, Verifier

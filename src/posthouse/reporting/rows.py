@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from posthouse.kernel.tls_result import PolicyType, ResultType
 from posthouse.mailauth.results import (
     Disposition,
     DkimOutcome,
@@ -184,34 +185,10 @@ def _spf(spf: SpfOutcome) -> SpfFact:
     )
 
 
-class TlsPolicyType(Enum):
-    """What policy a session was held to (RFC 8460 §4.4)."""
-
-    TLSA = "tlsa"
-    STS = "sts"
-    NONE = "no-policy-found"
-
-
-class TlsTrouble(Enum):
-    """Result types of failed sessions (RFC 8460 §4.3)."""
-
-    STARTTLS_NOT_SUPPORTED = "starttls-not-supported"
-    CERTIFICATE_HOST_MISMATCH = "certificate-host-mismatch"
-    CERTIFICATE_EXPIRED = "certificate-expired"
-    CERTIFICATE_NOT_TRUSTED = "certificate-not-trusted"
-    VALIDATION_FAILURE = "validation-failure"
-    TLSA_INVALID = "tlsa-invalid"
-    DNSSEC_INVALID = "dnssec-invalid"
-    DANE_REQUIRED = "dane-required"
-    STS_POLICY_FETCH_ERROR = "sts-policy-fetch-error"
-    STS_POLICY_INVALID = "sts-policy-invalid"
-    STS_WEBPKI_INVALID = "sts-webpki-invalid"
-
-
 class TlsPolicyFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The policy that was applied."""
 
-    type: TlsPolicyType
+    type: PolicyType
     strings: tuple[str, ...] = ()
     """Lines of the MTA-STS policy, or the TLSA records in presentation format (RFC 8460 §4.5)."""
     domain: str
@@ -223,7 +200,8 @@ class TlsPolicyFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 class TlsFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a session went; a successful one has no more to say."""
 
-    trouble: TlsTrouble | None = None
+    trouble: ResultType | None = None
+    """Never `SUCCESS`: that is None."""
     sending_ip: str = ""
     receiving_host: str = ""
     receiving_hello: str = ""
@@ -247,11 +225,11 @@ SUCCESS: Final = TlsFacts()
 def tls_row(
     domain: str,
     *,
-    type: TlsPolicyType,
+    type: PolicyType,
     strings: Sequence[str] = (),
     policy_domain: str = "",
     mx_hosts: Sequence[str] = (),
-    trouble: TlsTrouble | None = None,
+    trouble: ResultType | None = None,
     sending_ip: str = "",
     receiving_host: str = "",
     receiving_hello: str = "",
