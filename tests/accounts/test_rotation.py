@@ -32,6 +32,7 @@ from posthouse.sim.world import World, run_virtual
 from posthouse.store.blobs.disk import FileDisk
 from posthouse.store.options import Options as StoreOptions
 from posthouse.store.sqlite.engine import SqliteStore
+from tests.accounts.keys import new_key
 
 DOMAIN = "example.org"
 HOUR_S, DAY_S = 3_600.0, 86_400.0
@@ -438,22 +439,7 @@ def signed(house: House) -> bytes:
 
 
 def test_an_answer_is_read_as_what_it_says() -> None:
-    [new] = generated((ED25519,))
-    key = DomainKey(
-        id=1,
-        domain=DOMAIN,
-        selector="e1",
-        algorithm=ED25519,
-        public=new.public,
-        state=WAITING,
-        has_private=True,
-        created_at=0,
-        shown_at=None,
-        ready_at=None,
-        signs_at=None,
-        retired_at=None,
-        revoked_at=None,
-    )
+    key = new_key()
     found = DnsAnswer(status=DnsStatus.FOUND, records=(key.record.encode(),), ttl_s=60.0)
     assert rotation.sight(key, found) == rotation.Sight(is_shown=True, ttl_s=60.0, found=key.record)
     for status, is_shown in (

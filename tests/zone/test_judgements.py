@@ -9,11 +9,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from posthouse.accounts.domain_keys import DomainKey, KeyState, generate_keys
+from posthouse.accounts.domain_keys import DomainKey, KeyState
 from posthouse.accounts.rotation import Options, Sight
 from posthouse.kernel.ports import DnsAnswer, DnsStatus, SrvRecord, TlsaRecord
 from posthouse.mailauth import questions
-from posthouse.mailauth.dkim.grammar import ED25519
 from posthouse.mailauth.dmarc.grammar import parse
 from posthouse.mailauth.spf.grammar import is_record
 from posthouse.tls.self_signed import make_self_signed
@@ -24,6 +23,7 @@ from posthouse.zone.check_transport import judge_addresses, judge_tlsa
 from posthouse.zone.checked import State, listed
 from posthouse.zone.dmarc_words import judge_dmarc
 from posthouse.zone.key_words import difference, judge_key
+from tests.accounts.keys import new_key
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 WANTED = "0 1 993 mail.example.org."
@@ -133,22 +133,7 @@ def test_tlsa_records(
 
 @pytest.fixture(scope="module")
 def key() -> DomainKey:
-    [new] = generate_keys((ED25519,), rsa_bits=2048)
-    return DomainKey(
-        id=1,
-        domain="example.org",
-        selector="e1",
-        algorithm=ED25519,
-        public=new.public,
-        state=KeyState.WAITING,
-        has_private=True,
-        created_at=0,
-        shown_at=None,
-        ready_at=None,
-        signs_at=None,
-        retired_at=None,
-        revoked_at=None,
-    )
+    return new_key()
 
 
 SHOWN = Sight(is_shown=True)

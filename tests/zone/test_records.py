@@ -10,7 +10,7 @@ import dns.zone
 import msgspec
 import pytest
 
-from posthouse.accounts.domain_keys import ED25519, RSA, DomainKey, KeyState, generate_keys
+from posthouse.accounts.domain_keys import ED25519, RSA, DomainKey, KeyState
 from posthouse.config import schema
 from posthouse.config.schema import Config, Service
 from posthouse.kernel.ports import TlsaRecord
@@ -18,6 +18,7 @@ from posthouse.mailauth.dmarc.grammar import parse
 from posthouse.relay.sts_policy import record_id
 from posthouse.zone.policy import own_policy_id, wishes_for
 from posthouse.zone.records import Need, Record, Wishes, records, txt_strings, zone_file
+from tests.accounts.keys import new_key
 from tests.interop.programs import find_program, needs_program
 
 DOMAIN, HOST = "example.org", "mail.example.org"
@@ -30,22 +31,7 @@ def config(**sections: object) -> Config:
 
 
 def key(algorithm: str, state: KeyState) -> DomainKey:
-    [new] = generate_keys((algorithm,), rsa_bits=2048)
-    return DomainKey(
-        id=1,
-        domain=DOMAIN,
-        selector=f"{algorithm[0]}{state.value}",
-        algorithm=algorithm,
-        public=new.public,
-        state=state,
-        has_private=True,
-        created_at=0,
-        shown_at=None,
-        ready_at=None,
-        signs_at=None,
-        retired_at=None,
-        revoked_at=None,
-    )
+    return new_key(algorithm, state, selector=f"{algorithm[0]}{state.value}")
 
 
 @pytest.fixture(scope="module")

@@ -246,13 +246,7 @@ class Evaluation:
         return False
 
     def _mail_hosts(self, name: str) -> Questions[tuple[str, ...]]:
-        question = Question(name, RecordType.MX)
-        (answer,) = yield (question,)
-        if answer.status is DnsStatus.TEMPFAIL:
-            raise self._failed(question, answer)
-        self._note_answer(question, answer)
-        if not answer.records:
-            self._count_void()
+        answer = yield from self._ask(Question(name, RecordType.MX))
         if len(answer.records) > self._limits.mx_max:
             reason = f"{name} has {len(answer.records)} MX records, {self._limits.mx_max} may be"
             raise Ended(Result.PERMERROR, reason)
@@ -269,14 +263,18 @@ class Evaluation:
 
     def _matches_exists(self, name: str) -> Questions[bool]:
         """RFC 7208 §5.7: addresses of IPv4, whatever the client has."""
-        question = Question(name, RecordType.A)
+        answer = yield from self._ask(Question(name, RecordType.A))
+        return bool(answer.records)
+
+    def _ask(self, question: Question) -> Questions[DnsAnswer]:
+        """One question of a term; an answer without records is a void lookup (RFC 7208 §4.6.4)."""
         (answer,) = yield (question,)
         if answer.status is DnsStatus.TEMPFAIL:
             raise self._failed(question, answer)
         self._note_answer(question, answer)
         if not answer.records:
             self._count_void()
-        return bool(answer.records)
+        return answer
 
     def _target(self, spec: DomainSpec | None, domain: str) -> Questions[str | None]:
         """The `<target-name>` of a term, or None when it cannot match."""
