@@ -94,7 +94,9 @@ $(VENV)/.with-posthouse: $(VENV)/.made pyproject.toml constraints.txt
 	@$(PIP) --no-build-isolation -e '.[server]'
 	@touch $@
 
+# Some of the tests' libraries are made into wheels here, which setuptools needs `wheel` for.
 $(VENV)/.with-dev: $(VENV)/.with-posthouse
+	@$(PIP) setuptools wheel
 	@$(PIP) --no-build-isolation -e '.[dev]'
 	@touch $@
 

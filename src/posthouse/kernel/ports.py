@@ -52,6 +52,30 @@ class Workers(Protocol):
     def run(self, work: Callable[[], T]) -> Awaitable[T]: ...
 
 
+class IsolationFailed(Exception):
+    """There is no result: `str()` says in plain words what bound was met or what broke."""
+
+
+class Isolated(Protocol):
+    """Work on what strangers sent that may take any amount of time and memory (decryption), in a
+    child process with bounds on both. What it does wrong harms nobody else."""
+
+    async def run(
+        self, work: str, octets: bytes, *, timeout_s: float, memory_octets: int, result_octets: int
+    ) -> bytes:
+        """The result of `work(octets)`.
+
+        Args:
+            work: "package.module:function", a function of ours from bytes to bytes.
+            memory_octets: that the child may use beside what it begins with.
+            result_octets: how much result is taken.
+
+        Raises:
+            IsolationFailed: a bound was met, the child died, or `work` raised.
+        """
+        ...
+
+
 # --- DNS ---
 
 
@@ -67,6 +91,8 @@ class RecordType(Enum):
     SOA = "SOA"
     SRV = "SRV"
     CAA = "CAA"
+    SMIMEA = "SMIMEA"
+    OPENPGPKEY = "OPENPGPKEY"
 
 
 class DnsStatus(Enum):
@@ -108,8 +134,9 @@ class CaaRecord(msgspec.Struct, frozen=True):
 
 class DnsAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """One answer. `records` holds `str` for A, AAAA, PTR, CNAME, NS and for SOA (the primary
-    server's name), `bytes` for TXT (strings joined), and `MxRecord`, `TlsaRecord`, `SrvRecord` or
-    `CaaRecord` for the type of that name; it is empty unless `status` is FOUND."""
+    server's name), `bytes` for TXT (strings joined) and OPENPGPKEY, `TlsaRecord` for TLSA and
+    SMIMEA, and `MxRecord`, `SrvRecord` or `CaaRecord` for the type of that name; it is empty
+    unless `status` is FOUND."""
 
     status: DnsStatus
     records: tuple[Any, ...] = ()

@@ -1,0 +1,1 @@
+"""A whole Posthouse for the tests of other programs."""
