@@ -86,7 +86,7 @@ class Keywords(TypedDict, total=False):
     tls_version_min: str
     """ "1.2" or "1.3"."""
     ca: str | Path | bytes
-    """A file or folder of certificates (PEM), or the PEM itself, to trust instead of the system's."""
+    """A file or folder of certificates (PEM), or the PEM, to trust instead of the system's."""
     certificate: str | Path
     """Our own, with its chain, for EXTERNAL or a server that wants one (PEM)."""
     certificate_key: str | Path
