@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from posthouse.kernel.ids import AccountId, DomainId
+from posthouse.store import mail_keys
 from posthouse.store.transaction import Row, Transaction
 
 
@@ -83,6 +84,7 @@ def set_catch_all(tx: Transaction, domain: DomainId, address: str | None) -> Non
 def remove_domain(tx: Transaction, domain: DomainId) -> None:
     tx.run("DELETE FROM alias WHERE domain_id = ?", (domain,))
     tx.run("DELETE FROM domain_key WHERE domain_id = ?", (domain,))
+    mail_keys.remove_of(tx, domain=domain)
     tx.run("DELETE FROM domain WHERE id = ?", (domain,))
 
 
@@ -178,6 +180,7 @@ def set_quota(tx: Transaction, account: AccountId, octets: int | None) -> None:
 def remove_account(tx: Transaction, account: AccountId) -> None:
     """Remove the account and its addresses; its mailboxes must be gone already."""
     tx.run("DELETE FROM address WHERE account_id = ?", (account,))
+    mail_keys.remove_of(tx, account=account)
     tx.run("DELETE FROM account WHERE id = ?", (account,))
 
 

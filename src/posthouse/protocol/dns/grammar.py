@@ -51,6 +51,8 @@ TYPES: Final = {
     RecordType.AAAA: 28,
     RecordType.SRV: 33,
     RecordType.TLSA: 52,
+    RecordType.SMIMEA: 53,
+    RecordType.OPENPGPKEY: 61,
     RecordType.CAA: 257,
 }
 NS: Final = TYPES[RecordType.NS]
@@ -361,6 +363,11 @@ def _authority(reader: Reader, record: Record) -> CaaRecord:
     return CaaRecord(flags, tag.decode("ascii").lower(), reader.take(record.end - reader.position))
 
 
+def _octets(reader: Reader, record: Record) -> bytes:
+    """RFC 7929 §2.3: all of it is the key."""
+    return _at(reader, record, octets_min=1).take(record.end - record.start)
+
+
 def _association(reader: Reader, record: Record) -> TlsaRecord:
     usage, selector, matching = _at(reader, record, octets_min=3).take(3)
     return TlsaRecord(usage, selector, matching, reader.take(record.end - reader.position))
@@ -374,6 +381,8 @@ READERS: Final[dict[RecordType, Callable[[Reader, Record], Any]]] = {
     RecordType.TXT: _text,
     RecordType.MX: _exchange,
     RecordType.TLSA: _association,
+    RecordType.SMIMEA: _association,  # RFC 8162 §2: the same fields
+    RecordType.OPENPGPKEY: _octets,
     RecordType.NS: _target,
     RecordType.SOA: _primary,
     RecordType.SRV: _service,
