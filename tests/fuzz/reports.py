@@ -13,9 +13,10 @@ import dns.update
 from posthouse.dns.update import Rfc2136Updater, UpdateOptions
 from posthouse.kernel.ports import DnsUpdateFailed, TlsaRecord
 from posthouse.kernel.secret import Secret
+from posthouse.message.arf import FeedbackReport
 from posthouse.relay.sts_policy import BadPolicy, parse_policy, record_id
 from posthouse.reporting import tlsrpt_record
-from posthouse.reporting.model import AggregateReport, FailureReport, TlsReport, Unread
+from posthouse.reporting.model import AggregateReport, TlsReport, Unread
 from posthouse.reporting.options import Limits
 from posthouse.reporting.read import read_report
 from posthouse.sim.chance import SeededChance
@@ -44,7 +45,7 @@ def report(octets: bytes) -> Hashable:
             return "dmarc", len(found.records), len(found.errors), found.policy.p
         case TlsReport():
             return "tls", len(found.policies), sum(len(one.details) for one in found.policies)
-        case FailureReport():
+        case FeedbackReport():
             return found.feedback_type[:12], found.auth_failure[:12], len(found.reported_domains)
 
 

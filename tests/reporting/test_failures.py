@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from posthouse.kernel.envelope import Address
 from posthouse.kernel.finding import Evidence
 from posthouse.mailauth.results import Disposition, DmarcPolicy, Result
+from posthouse.message.arf import FeedbackReport
 from posthouse.message.fields import read_section
 from posthouse.message.mime import scan
 from posthouse.reporting.failures import Failed, is_asked
-from posthouse.reporting.model import FailureReport
 from posthouse.reporting.read import read_report
 from posthouse.reporting.redact import OCTETS_MAX, Redactor
 from posthouse.sim.world import World, run_virtual
@@ -71,7 +71,7 @@ def test_a_failure_is_told_to_who_asked_for_it(tmp_path: Path) -> None:
         assert [each.address for each in recipients] == ["ruf@author.example"]
         assert recipients[0].notify == 0
         report = read_report(octets)
-        assert isinstance(report, FailureReport)
+        assert isinstance(report, FeedbackReport)
         assert (report.feedback_type, report.auth_failure, report.version) == (
             "auth-failure",
             "dmarc",
@@ -182,7 +182,7 @@ def test_a_flood_of_failures_is_a_few_reports_that_count_the_rest(tmp_path: Path
         assert house.failures.report(failed())
         await house.failures.send_waiting()
         last = read_report(house.mails()[-1][1])
-        assert isinstance(last, FailureReport) and last.incidents == 1_000
+        assert isinstance(last, FeedbackReport) and last.incidents == 1_000
 
     run_virtual(main)
 

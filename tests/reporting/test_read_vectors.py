@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from posthouse.reporting.model import AggregateReport, FailureReport, Report, TlsReport, Unread
+from posthouse.message.arf import FeedbackReport
+from posthouse.reporting.model import AggregateReport, Report, TlsReport, Unread
 from posthouse.reporting.read import read_report
 
 
@@ -150,7 +151,7 @@ def test_feedback_reports_are_read_as_mail_auth_reads_them(vectors: Path) -> Non
     for path in named(vectors / "arf/mail-auth", ".eml"):
         expected = json.loads(path.with_suffix(".json").read_text())
         report = read(path)
-        assert isinstance(report, FailureReport), path.name
+        assert isinstance(report, FeedbackReport), path.name
         assert report.feedback_type.replace("-", "") == expected["feedback_type"].lower()
         assert report.user_agent == expected["user_agent"]
         assert report.incidents == expected["incidents"]
@@ -174,7 +175,7 @@ def test_feedback_reports_are_read_as_mail_auth_reads_them(vectors: Path) -> Non
 def test_dmarc_failure_reports_of_real_receivers_are_read(vectors: Path, ending: str) -> None:
     for path in named(vectors / "dmarc-reports/parsedmarc/failure", ending):
         report = read(path)
-        assert isinstance(report, FailureReport)
+        assert isinstance(report, FeedbackReport)
         assert (report.feedback_type, report.auth_failure) == ("auth-failure", "dmarc")
         assert report.reported_domains and report.source_ip == "10.10.10.10"
         assert "from:" in report.header_section.lower()

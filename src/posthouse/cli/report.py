@@ -32,9 +32,10 @@ from posthouse.config.schema import Config
 from posthouse.dns import options as dns
 from posthouse.mailauth import iprev
 from posthouse.mailauth.questions import run as run_check
+from posthouse.message.arf import FeedbackReport
 from posthouse.net.world import SystemClock
 from posthouse.reporting import keep, summary
-from posthouse.reporting.model import AggregateReport, FailureReport, Read, TlsReport, Unread
+from posthouse.reporting.model import AggregateReport, Read, TlsReport, Unread
 from posthouse.reporting.options import US
 from posthouse.reporting.read import kind_of, read_report
 from posthouse.store import accounts as account_rows
@@ -237,7 +238,7 @@ def failures(domain: str, days: int, as_json: bool, config_path: str | None) -> 
         _say_nothing("failure", name, days, 0, config, ours=ours)
 
 
-def _failure(row: ReportRow, each: FailureReport) -> FailureShown:
+def _failure(row: ReportRow, each: FeedbackReport) -> FailureShown:
     return FailureShown(
         at=_moment(row.begin_at),
         source_ip=each.source_ip,
@@ -355,7 +356,7 @@ def _show_report(name: str, read: Read) -> None:
                 ],
             )
             _say_more(len(read.policies))
-        case FailureReport():
+        case FeedbackReport():
             show_text(
                 f"{name}: a failure report of {read.reporter or 'nobody named'} about"
                 f" {', '.join(read.reported_domains) or 'a message'} from {read.source_ip}:"

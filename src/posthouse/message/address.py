@@ -12,8 +12,6 @@ from enum import Enum
 from functools import lru_cache
 from typing import Final
 
-import idna
-
 from posthouse.kernel.envelope import Address
 
 LOCAL_PART_OCTETS_MAX: Final = 64  # quotes included, RFC 5321 §4.5.3.1.1
@@ -171,10 +169,12 @@ def domain_to_ascii(domain: str) -> str:
         raise AddressError(AddressFault.DOMAIN_TOO_LONG)
     if len(domain) > DOMAIN_OCTETS_MAX * 2:  # before work that grows with it
         raise AddressError(AddressFault.DOMAIN_TOO_LONG)
+    import idna  # late: ASCII names need none of it, and it is slow to load
+
     try:
         mapped = idna.uts46_remap(domain, std3_rules=False, transitional=False)
         labels = [_ascii_label(label) for label in mapped.split(".")]
-    except (idna.IDNAError, UnicodeError, IndexError):
+    except (UnicodeError, IndexError):
         raise AddressError(AddressFault.DOMAIN_SYNTAX) from None
     return _checked_domain(".".join(labels))
 
@@ -182,6 +182,8 @@ def domain_to_ascii(domain: str) -> str:
 def _ascii_label(label: str) -> str:
     if label.isascii() and not label.startswith("xn--"):
         return label
+    import idna
+
     return idna.alabel(label).decode("ascii").lower()
 
 
@@ -204,9 +206,11 @@ def domain_to_unicode(domain: str) -> str:
 def _unicode_label(label: str) -> str:
     if not label.startswith("xn--"):
         return label
+    import idna
+
     try:
         return idna.ulabel(label)
-    except (idna.IDNAError, UnicodeError, IndexError):
+    except (UnicodeError, IndexError):
         return label
 
 

@@ -19,6 +19,7 @@ from posthouse.message.build import Encoding, Entity, Mailbox
 from posthouse.message.dates import format_date, parse_date
 from posthouse.message.dsn_text import explanation, subject
 from posthouse.message.fields import HeaderSection, read_section
+from posthouse.message.mime import Part
 
 RETURN_OCTETS_MAX: Final = 64 * 1024
 """`dsn.return_octets_max`: longer messages are not returned whole."""
@@ -257,7 +258,12 @@ def _header_only(original: bytes, octets_max: int) -> Entity:
 
 def parse(octets: bytes) -> Report | None:
     """What a DSN from anybody says, or None when it has no delivery-status part. Never raises."""
-    for part in mime.scan(octets).walk():
+    return parse_part(mime.scan(octets))
+
+
+def parse_part(root: Part) -> Report | None:
+    """As `parse`, for one who has scanned already."""
+    for part in root.walk():
         if part.maintype == b"message" and part.subtype in _STATUS_TYPES:
             return _read(mime.content(part, octets_max=STATUS_OCTETS_MAX))
     return None

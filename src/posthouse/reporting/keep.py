@@ -8,7 +8,8 @@ from typing import Final
 import msgspec
 
 from posthouse.kernel.ids import BlobId
-from posthouse.reporting.model import AggregateReport, FailureReport, Read, TlsReport, Unread
+from posthouse.message.arf import FeedbackReport
+from posthouse.reporting.model import AggregateReport, Read, TlsReport, Unread
 from posthouse.reporting.options import US
 from posthouse.store.reports import ReportKind, ReportRow
 
@@ -74,7 +75,7 @@ def _head(read: Read, origin: Origin) -> tuple[ReportKind, str, str, str, int, i
                 read.end_s or received_s,
                 read.sessions,
             )
-        case FailureReport():
+        case FeedbackReport():
             at_s = received_s if read.arrival_s is None else max(0, read.arrival_s)
             domain = read.reported_domains[0] if read.reported_domains else ""
             return (
@@ -98,8 +99,8 @@ def tls(row: ReportRow) -> TlsReport:
     return msgspec.json.decode(_inflated(row.report), type=TlsReport)
 
 
-def failure(row: ReportRow) -> FailureReport:
-    return msgspec.json.decode(_inflated(row.report), type=FailureReport)
+def failure(row: ReportRow) -> FeedbackReport:
+    return msgspec.json.decode(_inflated(row.report), type=FeedbackReport)
 
 
 def unread(row: ReportRow) -> Unread:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from posthouse.message.arf import FeedbackReport
+
 
 class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why a policy was not followed (RFC 9990 §3.1.6); `type` as the report writes it."""
@@ -120,38 +122,6 @@ class TlsReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return sum(policy.successes + policy.failures for policy in self.policies)
 
 
-class FailureReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A feedback report about one message (RFC 5965, RFC 6591, RFC 9991)."""
-
-    feedback_type: str
-    user_agent: str = ""
-    version: str = ""
-    auth_failure: str = ""
-    identity_alignment: str = ""
-    delivery_result: str = ""
-    arrival_s: int | None = None
-    incidents: int = 1
-    source_ip: str = ""
-    source_port: int | None = None
-    reporting_mta: str = ""
-    original_mail_from: str | None = None
-    original_recipients: tuple[str, ...] = ()
-    envelope_id: str = ""
-    reported_domains: tuple[str, ...] = ()
-    reported_uris: tuple[str, ...] = ()
-    authentication_results: tuple[str, ...] = ()
-    dkim_domain: str = ""
-    dkim_identity: str = ""
-    dkim_selector: str = ""
-    spf_dns: tuple[str, ...] = ()
-    header_section: str = ""
-    """Of the message it is about, cut."""
-    reporter: str = ""
-    """Domain of the report's own From."""
-    report_id: str = ""
-    """The report's own Message-ID."""
-
-
 class Overrun(msgspec.Struct, frozen=True, kw_only=True):
     """A limit that was reached: what `LimitWatch.reached` wants to know of it."""
 
@@ -169,7 +139,7 @@ class Unread(msgspec.Struct, frozen=True, omit_defaults=True):
     """The setting that ended the reading, if one did."""
 
 
-Report = AggregateReport | TlsReport | FailureReport
+Report = AggregateReport | TlsReport | FeedbackReport
 Read = Report | Unread
 
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
-from posthouse.message import mime
+from posthouse.message import arf, mime
 from posthouse.message.mime import Part
-from posthouse.reporting import read_arf, read_dmarc, read_tls
+from posthouse.reporting import read_dmarc, read_tls
 from posthouse.reporting.model import AggregateReport, Read, Report, TlsReport, Unread, Unreadable
 from posthouse.reporting.options import Limits
 from posthouse.reporting.unpack import GZIP, PIECE_OCTETS, ZIP, unpacked
@@ -43,12 +43,9 @@ def read_report(octets: bytes, limits: Limits | None = None) -> Read:
 
 def _read_mail(octets: bytes, limits: Limits) -> Read:
     root = mime.scan(octets)
-    found = read_arf.find(root)
+    found = arf.find(root)
     if found is not None:
-        try:
-            return read_arf.read(root, found)
-        except Unreadable as problem:
-            return problem.unread()
+        return arf.read(root, found) or Unread("the feedback report has no Feedback-Type")
     trouble: Unread | None = None
     for part in islice(_leaves(root), PARTS_MAX):
         content = mime.content(part, octets_max=limits.packed_octets_max + 1)

@@ -8,8 +8,8 @@ from typing import Final
 
 import msgspec
 
+from posthouse.message.arf import FeedbackReport
 from posthouse.reporting import keep
-from posthouse.reporting.model import FailureReport
 from posthouse.store.reports import ReportRow
 
 NAMES_MAX: Final = 20
@@ -148,9 +148,9 @@ def tls(domain: str, rows: Iterable[ReportRow], *, is_everything: bool = False) 
     return found
 
 
-def failures(rows: Iterable[ReportRow]) -> list[tuple[ReportRow, FailureReport]]:
+def failures(rows: Iterable[ReportRow]) -> list[tuple[ReportRow, FeedbackReport]]:
     """The newest first."""
-    found: list[tuple[ReportRow, FailureReport]] = []
+    found: list[tuple[ReportRow, FeedbackReport]] = []
     for row in rows:
         try:
             found.append((row, keep.failure(row)))

@@ -6,12 +6,13 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import msgspec
+
 from posthouse.message import mime
 from posthouse.message.address_list import parse_address_list
 from posthouse.message.dates import parse_date
 from posthouse.message.fields import HeaderSection, read_section
 from posthouse.message.mime import Part
-from posthouse.reporting.model import FailureReport, Unreadable
 
 FIELDS_OCTETS_MAX: Final = 256 * 1024
 HEADER_OCTETS_MAX: Final = 16 * 1024
@@ -23,6 +24,38 @@ INCIDENTS_MAX: Final = 2**32 - 1  # RFC 5965 §3.2
 _ADDRESS: Final = re.compile(r"[0-9A-Fa-f:.]{2,45}")
 
 
+class FeedbackReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A feedback report about one message (RFC 5965, RFC 6591, RFC 9991)."""
+
+    feedback_type: str
+    user_agent: str = ""
+    version: str = ""
+    auth_failure: str = ""
+    identity_alignment: str = ""
+    delivery_result: str = ""
+    arrival_s: int | None = None
+    incidents: int = 1
+    source_ip: str = ""
+    source_port: int | None = None
+    reporting_mta: str = ""
+    original_mail_from: str | None = None
+    original_recipients: tuple[str, ...] = ()
+    envelope_id: str = ""
+    reported_domains: tuple[str, ...] = ()
+    reported_uris: tuple[str, ...] = ()
+    authentication_results: tuple[str, ...] = ()
+    dkim_domain: str = ""
+    dkim_identity: str = ""
+    dkim_selector: str = ""
+    spf_dns: tuple[str, ...] = ()
+    header_section: str = ""
+    """Of the message it is about, cut."""
+    reporter: str = ""
+    """Domain of the report's own From."""
+    report_id: str = ""
+    """The report's own Message-ID."""
+
+
 def find(root: Part) -> Part | None:
     """The message/feedback-report part of a mail, or None."""
     for part in root.walk():
@@ -31,8 +64,8 @@ def find(root: Part) -> Part | None:
     return None
 
 
-def read(root: Part, report: Part) -> FailureReport:
-    """Raises Unreadable.
+def read(root: Part, report: Part) -> FeedbackReport | None:
+    """What the report says; None when it does not even say what kind of report it is.
 
     Args:
         root: the whole mail.
@@ -43,12 +76,12 @@ def read(root: Part, report: Part) -> FailureReport:
     section = read_section(body.lstrip(b"\r\n"))
     feedback_type = _first(section, b"feedback-type").lower()
     if not feedback_type:
-        raise Unreadable("the feedback report has no Feedback-Type")
+        return None
     arrival = section.first(b"arrival-date") or section.first(b"received-date")
     moment = None if arrival is None else parse_date(arrival)
     address = _ADDRESS.match(_first(section, b"source-ip").lower().removeprefix("ipv6:"))
     mail_from = section.first(b"original-mail-from")
-    return FailureReport(
+    return FeedbackReport(
         feedback_type=feedback_type,
         user_agent=_first(section, b"user-agent"),
         version=_first(section, b"version"),
