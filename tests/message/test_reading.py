@@ -73,7 +73,7 @@ def test_texts_attachments_pictures_and_invitations_are_apart() -> None:
     event = build.text_entity("BEGIN:VCALENDAR\nMETHOD:REQUEST\nEND:VCALENDAR", subtype="calendar")
     event = build.Entity(
         (event.fields[0].replace(b"calendar;", b"calendar; method=request;"), *event.fields[1:]),
-        event.body,
+        event.chunks,
     )
     texts = build.multipart(
         "alternative",
