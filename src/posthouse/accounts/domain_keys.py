@@ -30,6 +30,7 @@ from posthouse.mailauth.dkim.grammar import (
 from posthouse.mailauth.dkim.keys import Key, read_key
 from posthouse.mailauth.dkim.sign import NewKey, SigningKey, generate, key_record, load_private
 from posthouse.store import domain_keys as rows
+from posthouse.store.sealed import count_sealed
 from posthouse.store.transaction import DirectoryChanged, Transaction
 
 LETTERS: Final = {RSA: "r", ED25519: "e"}
@@ -104,7 +105,7 @@ def make_keys(
         UserError: the domain is not known, or the node key cannot be used.
     """
     row = known_domain(tx, parse_typed_domain(domain))
-    node_key.open(sealed=rows.count_sealed(tx))
+    node_key.open(sealed=count_sealed(tx))
     waiting = {key.algorithm for key in keys(tx, row.name) if key.state is KeyState.WAITING}
     made = set()
     for each in new:

@@ -12,7 +12,7 @@ from posthouse.kernel.errors import Fault, UserError
 from posthouse.mailauth.dkim.sign import SigningKey
 from posthouse.observe import events
 from posthouse.observe.log import Log
-from posthouse.store import domain_keys as rows
+from posthouse.store.sealed import count_sealed
 from posthouse.store.transaction import (
     Change,
     DatabaseChanged,
@@ -71,7 +71,7 @@ class Signers:
 
     def _read(self, tx: Transaction) -> list[tuple[DomainKey, SigningKey | UserError]]:
         """On a store thread; only keys that are not loaded yet are unsealed."""
-        if sealed := rows.count_sealed(tx):
+        if sealed := count_sealed(tx):
             self._node_key.open(sealed=sealed)
         found: list[tuple[DomainKey, SigningKey | UserError]] = []
         for key in signing_keys(tx):

@@ -66,12 +66,6 @@ def sealed_private(tx: Transaction, key: int) -> bytes | None:
     return row[0] if row else None
 
 
-def count_sealed(tx: Transaction) -> int:
-    """Private keys that only the node key opens."""
-    row = tx.one("SELECT count(*) FROM domain_key WHERE private IS NOT NULL")
-    return row[0] if row else 0
-
-
 def domains_with_keys(tx: Transaction) -> list[str]:
     rows = tx.all(
         "SELECT d.name FROM domain d"

@@ -97,6 +97,15 @@ def by_address(tx: Transaction, address: str) -> list[MailKeyRow]:
     return [_key(tx, row) for row in rows]
 
 
+def by_ending(tx: Transaction, ending: str) -> list[MailKeyRow]:
+    """Those whose fingerprint ends so; at most a few are of interest."""
+    rows = tx.all(
+        f"{_SELECT} WHERE substr(k.fingerprint, -length(?)) = ? ORDER BY k.id DESC LIMIT 20",
+        (ending, ending),
+    )
+    return [_key(tx, row) for row in rows]
+
+
 def of_account(tx: Transaction, account: AccountId) -> list[MailKeyRow]:
     rows = tx.all(f"{_SELECT} WHERE k.account_id = ? ORDER BY k.id DESC", (account,))
     return [_key(tx, row) for row in rows]
@@ -132,12 +141,6 @@ def sealed_private(tx: Transaction, key: int) -> bytes | None:
 def sealed_revocation(tx: Transaction, key: int) -> bytes | None:
     row = tx.one("SELECT revocation FROM mail_key WHERE id = ?", (key,))
     return row[0] if row else None
-
-
-def count_sealed(tx: Transaction) -> int:
-    """Private halves that only the node key opens."""
-    row = tx.one("SELECT count(*) FROM mail_key WHERE private IS NOT NULL")
-    return row[0] if row else 0
 
 
 def count_strangers(tx: Transaction) -> int:

@@ -1,0 +1,377 @@
+"""The key store: S/MIME certificates and OpenPGP keys, of our users and of whom they write to.
+
+A private half lies in the database sealed by the node key (`accounts.sealing`), for its scheme and
+fingerprint, so that none can be put in the place of another. What a key is made of is read by
+`accounts.key_material`; here are owners, addresses, trust and dates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Final
+
+import msgspec
+
+from posthouse.accounts.admin import parse_typed
+from posthouse.accounts.mail_policy import SCHEMES, owner
+from posthouse.accounts.sealing import NodeKey
+from posthouse.kernel.errors import NotKnown, UserError
+from posthouse.kernel.ids import AccountId, DomainId
+from posthouse.message.address import (
+    AddressError,
+    fold_local_part,
+    format_address,
+    parse_mailbox,
+)
+from posthouse.mimesec.findings import Scheme
+from posthouse.store import accounts
+from posthouse.store import mail_keys as rows
+from posthouse.store.sealed import count_sealed
+from posthouse.store.transaction import DirectoryChanged, Transaction
+
+FINGERPRINT_SHOWN: Final = 16
+"""Characters of a fingerprint that are enough to name a key."""
+STRANGERS_MAX: Final = 200_000
+"""Keys of others that are kept; more are used once and forgotten."""
+ADDRESSES_MAX: Final = 100
+PUBLIC_OCTETS_MAX: Final = 1 << 20
+NAMES: Final = {scheme: name for name, scheme in SCHEMES.items()}
+
+
+class Source(Enum):
+    """Where a key came from; the words are stored and shown."""
+
+    MADE = "made"
+    IMPORTED = "imported"
+    LEARNT = "learnt"  # from signed mail (S/MIME)
+    AUTOCRYPT = "autocrypt"  # from a header field of mail
+    WKD = "wkd"
+    DNS = "dns"
+
+
+class KeyMaterial(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as octets, read and understood."""
+
+    scheme: Scheme
+    fingerprint: str
+    addresses: tuple[str, ...]
+    """As the key names them."""
+    public: bytes
+    """OpenPGP: the certificate; S/MIME: DER, the certificates of its issuers behind it."""
+    expires_at: int | None
+    """Microseconds since 1970."""
+    private: bytes | None = None
+    revocation: bytes | None = None
+    """Of an OpenPGP key, made beforehand, to be used when it is lost."""
+
+    def __repr__(self) -> str:
+        return f"KeyMaterial({NAMES[self.scheme]}, {self.fingerprint})"
+
+
+class MailKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key of the store, without its private half. Times are microseconds since 1970."""
+
+    id: int
+    scheme: Scheme
+    fingerprint: str
+    addresses: tuple[str, ...]
+    account: AccountId | None
+    domain: DomainId | None
+    source: Source
+    is_trusted: bool
+    is_published: bool
+    public: bytes
+    has_private: bool
+    created_at: int
+    expires_at: int | None
+    revoked_at: int | None
+    seen_at: int
+    warned_at: int | None
+
+    @property
+    def is_own(self) -> bool:
+        """Of an account or a domain of ours."""
+        return self.account is not None or self.domain is not None
+
+    def is_usable(self, now_us: int) -> bool:
+        """As far as its dates tell."""
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now_us)
+
+
+def expires_text(key: MailKey) -> str:
+    """The day it ends, for people."""
+    if key.expires_at is None:
+        return "never"
+    return datetime.fromtimestamp(key.expires_at / 1e6, UTC).strftime("%Y-%m-%d")
+
+
+def fold_address(text: str) -> str:
+    """The one spelling addresses of keys are compared by; what is no address stays as it is."""
+    try:
+        address = parse_mailbox(text.strip())
+    except AddressError:
+        return text.strip().casefold()
+    return f"{fold_local_part(address.local_part)}@{address.domain}"
+
+
+# --- adding ---
+
+
+def add_own(
+    tx: Transaction, whom: str, material: KeyMaterial, node_key: NodeKey, *, source: Source
+) -> MailKey:
+    """Keep a key of an account ("ada@example.org") or, for a gateway, of a domain.
+
+    A key that is there already gets what is new of it: signatures, dates, the private half.
+
+    Raises:
+        UserError: there is no such owner, the key names none of its addresses, it is another
+            owner's, or the node key cannot be used.
+    """
+    account, domain = owner(tx, whom)
+    if material.private is not None:
+        node_key.open(sealed=count_sealed(tx))
+    named = _addresses(material)
+    _must_name(whom, named)
+    known = rows.by_fingerprint(tx, NAMES[material.scheme], material.fingerprint)
+    if known is not None and (known.account, known.domain) not in (
+        (None, None),
+        (account, domain),
+    ):
+        raise UserError(f"the key {material.fingerprint} is another owner's already")
+    private = _sealed(material, material.private, node_key, b"private")
+    revocation = _sealed(material, material.revocation, node_key, b"revocation")
+    if known is None:
+        key = rows.add(
+            tx,
+            scheme=NAMES[material.scheme],
+            fingerprint=material.fingerprint,
+            account=account,
+            domain=domain,
+            source=source.value,
+            is_trusted=True,
+            public=material.public,
+            private=private,
+            revocation=revocation,
+            expires_at=material.expires_at,
+            addresses=named,
+        )
+    else:
+        key = known.id
+        rows.set_owner(tx, key, account=account, domain=domain)
+        rows.set_public(tx, key, material.public, expires_at=material.expires_at)
+        rows.set_addresses(tx, key, named)
+        rows.set_trusted(tx, key, is_trusted=True)
+        if private is not None:
+            rows.set_private(tx, key, private, revocation)
+    for address in named:
+        rows.forget_miss(tx, address)
+    tx.changed(DirectoryChanged())
+    return _known(tx, key)
+
+
+def add_found(
+    tx: Transaction, material: KeyMaterial, *, source: Source, is_trusted: bool
+) -> MailKey | None:
+    """Keep the public key of somebody else; None where there is no room for more of them.
+
+    What an own key of ours shows of itself elsewhere changes nothing here, and trust that was
+    given is not taken away.
+    """
+    known = rows.by_fingerprint(tx, NAMES[material.scheme], material.fingerprint)
+    if known is None:
+        if rows.count_strangers(tx) >= STRANGERS_MAX:
+            return None
+        key = rows.add(
+            tx,
+            scheme=NAMES[material.scheme],
+            fingerprint=material.fingerprint,
+            account=None,
+            domain=None,
+            source=source.value,
+            is_trusted=is_trusted,
+            public=material.public,
+            private=None,
+            revocation=None,
+            expires_at=material.expires_at,
+            addresses=_addresses(material),
+        )
+    else:
+        key = known.id
+        if known.account is None and known.domain is None:
+            rows.set_public(tx, key, material.public, expires_at=material.expires_at)
+            rows.set_addresses(tx, key, _addresses(material))
+            if is_trusted and not known.is_trusted:
+                rows.set_trusted(tx, key, is_trusted=True)
+    for address in _addresses(material):
+        rows.forget_miss(tx, address)
+    return _known(tx, key)
+
+
+# --- finding ---
+
+
+def by_address(tx: Transaction, address: str) -> tuple[MailKey, ...]:
+    """All that name the address: own ones first, then trusted ones, the newest first."""
+    found = [_key(row) for row in rows.by_address(tx, fold_address(address))]
+    return tuple(sorted(found, key=lambda key: (not key.is_own, not key.is_trusted)))
+
+
+def of_owner(
+    tx: Transaction, *, account: AccountId | None = None, domain: DomainId | None = None
+) -> tuple[MailKey, ...]:
+    """The own keys of an account or a domain, the newest first."""
+    if account is not None:
+        return tuple(map(_key, rows.of_account(tx, account)))
+    assert domain is not None
+    return tuple(map(_key, rows.of_domain(tx, domain)))
+
+
+def by_name(tx: Transaction, text: str) -> MailKey:
+    """The key that a person means: by its fingerprint, the end of it, or an address.
+
+    Raises:
+        NotKnown: there is none.
+        UserError: several fit; the hint lists them.
+    """
+    if "@" in text:
+        found = list(by_address(tx, format_address(parse_typed(text))))
+    else:
+        wanted = text.replace(" ", "").replace(":", "").upper().removeprefix("0X")
+        found = [_key(row) for row in rows.by_ending(tx, wanted)] if len(wanted) >= 8 else []
+    if not found:
+        raise NotKnown(f"there is no key {text}", hint="posthouse key list shows those that are")
+    if len(found) > 1:
+        raise UserError(
+            f"{len(found)} keys fit {text}",
+            hint="name one of them: " + ", ".join(key.fingerprint for key in found[:10]),
+        )
+    return found[0]
+
+
+def private_half(tx: Transaction, key: MailKey, node_key: NodeKey) -> bytes:
+    """Raises UserError when it is not here, or the node key does not open it."""
+    sealed = rows.sealed_private(tx, key.id)
+    if sealed is None:
+        raise UserError(f"the private half of the key {key.fingerprint} is not here")
+    return node_key.unseal(sealed, _context(key.scheme, key.fingerprint, b"private"))
+
+
+def revocation(tx: Transaction, key: MailKey, node_key: NodeKey) -> bytes | None:
+    """The revocation that was made with the key, where there is one."""
+    sealed = rows.sealed_revocation(tx, key.id)
+    if sealed is None:
+        return None
+    return node_key.unseal(sealed, _context(key.scheme, key.fingerprint, b"revocation"))
+
+
+def expiring(tx: Transaction, *, before_us: int, limit: int) -> tuple[MailKey, ...]:
+    """Own keys that end before then, the soonest first."""
+    return tuple(map(_key, rows.expiring(tx, before=before_us, limit=limit)))
+
+
+# --- changing ---
+
+
+def revoke(tx: Transaction, key: MailKey, public: bytes | None = None) -> None:
+    """Use the key no more, for anything but reading old mail.
+
+    Args:
+        public: the OpenPGP certificate with its revocation on it, to be published.
+    """
+    if public is not None:
+        rows.set_public(tx, key.id, public, expires_at=key.expires_at)
+    rows.set_revoked(tx, key.id)
+    tx.changed(DirectoryChanged())
+
+
+def publish(tx: Transaction, key: MailKey, *, is_published: bool) -> None:
+    """Whether others may look the key up here (WKD). Raises UserError for a key not of ours."""
+    if not key.is_own:
+        raise UserError(f"the key {key.fingerprint} is not of an account or domain here")
+    rows.set_published(tx, key.id, is_published=is_published)
+    tx.changed(DirectoryChanged())
+
+
+def trust(tx: Transaction, key: MailKey, *, is_trusted: bool) -> None:
+    rows.set_trusted(tx, key.id, is_trusted=is_trusted)
+    tx.changed(DirectoryChanged())
+
+
+def remove(tx: Transaction, key: MailKey) -> None:
+    """Forget it, its private half too: mail that was encrypted to it stays closed for ever."""
+    rows.remove(tx, key.id)
+    tx.changed(DirectoryChanged())
+
+
+def owner_name(tx: Transaction, key: MailKey) -> str:
+    """The account or domain whose own it is; "" for a stranger's."""
+    if key.account is not None:
+        row = accounts.account_by_id(tx, key.account)
+        return row.name if row is not None else ""
+    if key.domain is not None:
+        found = [one.name for one in accounts.domains(tx) if one.id == key.domain]
+        return found[0] if found else ""
+    return ""
+
+
+# --- inside ---
+
+
+def _addresses(material: KeyMaterial) -> Sequence[str]:
+    return tuple(dict.fromkeys(map(fold_address, material.addresses)))[:ADDRESSES_MAX]
+
+
+def _must_name(whom: str, named: Sequence[str]) -> None:
+    """A key that names somebody else would sign mail that nobody can match to its author."""
+    wanted = fold_address(whom)
+    if "@" in whom:
+        is_fitting = wanted in named
+    else:
+        is_fitting = any(address.rpartition("@")[2] == wanted for address in named)
+    if not is_fitting:
+        raise UserError(
+            f"the key names {', '.join(named[:5]) or 'no address'}, and not {whom}",
+            hint="others would refuse mail signed by it; make or import one for that address",
+        )
+
+
+def _sealed(
+    material: KeyMaterial, octets: bytes | None, node_key: NodeKey, what: bytes
+) -> bytes | None:
+    if octets is None:
+        return None
+    return node_key.seal(octets, _context(material.scheme, material.fingerprint, what))
+
+
+def _context(scheme: Scheme, fingerprint: str, what: bytes) -> bytes:
+    return b"mail-key:%s:%s:%s" % (NAMES[scheme].encode(), fingerprint.encode(), what)
+
+
+def _known(tx: Transaction, key: int) -> MailKey:
+    row = rows.by_id(tx, key)
+    assert row is not None
+    return _key(row)
+
+
+def _key(row: rows.MailKeyRow) -> MailKey:
+    return MailKey(
+        id=row.id,
+        scheme=SCHEMES[row.scheme],
+        fingerprint=row.fingerprint,
+        addresses=row.addresses,
+        account=row.account,
+        domain=row.domain,
+        source=Source(row.source),
+        is_trusted=row.is_trusted,
+        is_published=row.is_published,
+        public=row.public,
+        has_private=row.has_private,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        seen_at=row.seen_at,
+        warned_at=row.warned_at,
+    )

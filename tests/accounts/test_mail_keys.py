@@ -1,0 +1,191 @@
+"""The key store: whose key is whose, what is sealed, and what strangers' keys may change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from posthouse.accounts import mail_keys
+from posthouse.accounts.mail_keys import KeyMaterial, MailKey, Source
+from posthouse.accounts.mail_policy import owner
+from posthouse.accounts.sealing import NodeKey, SealBroken
+from posthouse.kernel.errors import DataUnusable, NotKnown, UserError
+from posthouse.mimesec.findings import Scheme
+from posthouse.net.world import SystemChance
+from posthouse.store import mail_keys as rows
+from posthouse.store.transaction import Transaction
+
+ADA = KeyMaterial(
+    scheme=Scheme.OPENPGP,
+    fingerprint="A" * 38 + "01",
+    addresses=("Ada@example.org", "ada@bücher.example"),
+    public=b"public",
+    private=b"the private half",
+    revocation=b"the revocation",
+    expires_at=2_000_000_000_000_000,
+)
+BOB = KeyMaterial(
+    scheme=Scheme.SMIME,
+    fingerprint="B" * 64,
+    addresses=("bob@example.net",),
+    public=b"certificate",
+    expires_at=None,
+)
+
+
+@pytest.fixture
+def node_key(tmp_path: Path) -> NodeKey:
+    return NodeKey(tmp_path / "node.key", SystemChance())
+
+
+def add(store: Any, node_key: NodeKey, whom: str = "ada@example.org", **changes: Any) -> MailKey:
+    material = msgspec.structs.replace(ADA, **changes)
+    key: MailKey = store.write_now(
+        lambda tx: mail_keys.add_own(tx, whom, material, node_key, source=Source.IMPORTED)
+    )
+    return key
+
+
+def test_an_own_key_is_found_by_its_addresses_and_its_private_half_is_sealed(
+    store: Any, node_key: NodeKey
+) -> None:
+    key = add(store, node_key)
+    assert key.is_own and key.is_trusted and key.has_private
+    assert key.addresses == ("ada@example.org", "ada@xn--bcher-kva.example")
+
+    def look(tx: Transaction) -> tuple[Any, ...]:
+        sealed = rows.sealed_private(tx, key.id)
+        assert sealed is not None and b"private half" not in sealed
+        return (
+            mail_keys.by_address(tx, "ADA@bücher.example"),
+            mail_keys.private_half(tx, key, node_key),
+            mail_keys.revocation(tx, key, node_key),
+            mail_keys.owner_name(tx, key),
+        )
+
+    assert store.write_now(look) == ((key,), ADA.private, ADA.revocation, "ada@example.org")
+
+
+def test_another_node_key_opens_nothing(store: Any, node_key: NodeKey, tmp_path: Path) -> None:
+    key = add(store, node_key)
+    other = NodeKey(tmp_path / "other.key", SystemChance())
+    other.open(sealed=0)
+    with pytest.raises(SealBroken):
+        store.write_now(lambda tx: mail_keys.private_half(tx, key, other))
+
+
+def test_a_sealed_half_opens_for_its_own_key_only(store: Any, node_key: NodeKey) -> None:
+    first, second = add(store, node_key), add(store, node_key, fingerprint="C" * 40)
+
+    def swap(tx: Transaction) -> bytes:
+        sealed = rows.sealed_private(tx, first.id)
+        assert sealed is not None
+        rows.set_private(tx, second.id, sealed, None)
+        return mail_keys.private_half(tx, second, node_key)
+
+    with pytest.raises(SealBroken):
+        store.write_now(swap)
+
+
+def test_a_lost_node_key_is_told_and_not_made_anew(
+    store: Any, node_key: NodeKey, tmp_path: Path
+) -> None:
+    add(store, node_key)
+    node_key.path.unlink()
+    again = NodeKey(node_key.path, SystemChance())
+    with pytest.raises(DataUnusable):
+        add(store, again, fingerprint="D" * 40)
+    assert not node_key.path.exists()
+
+
+def test_a_key_that_names_somebody_else_is_refused(store: Any, node_key: NodeKey) -> None:
+    with pytest.raises(UserError, match=r"names ada@example\.org"):
+        add(store, node_key, "bob@example.org")
+    assert add(store, node_key, "example.org").domain is not None  # a gateway's: any of the domain
+    with pytest.raises(UserError, match="another owner's"):
+        add(store, node_key, "ada@example.org")
+
+
+def test_the_same_key_again_adds_what_is_new_of_it(store: Any, node_key: NodeKey) -> None:
+    first = add(store, node_key)
+    again = add(store, node_key, public=b"more", private=None, expires_at=None)
+    assert (again.id, again.public, again.expires_at) == (first.id, b"more", None)
+    assert again.has_private
+
+
+def test_what_is_found_elsewhere_neither_takes_trust_nor_touches_own_keys(
+    store: Any, node_key: NodeKey
+) -> None:
+    own = add(store, node_key)
+
+    def found(tx: Transaction) -> tuple[MailKey | None, ...]:
+        strange = msgspec.structs.replace(ADA, public=b"forged", addresses=("eve@x.example",))
+        touched = mail_keys.add_found(tx, strange, source=Source.WKD, is_trusted=False)
+        trusted = mail_keys.add_found(tx, BOB, source=Source.LEARNT, is_trusted=True)
+        again = mail_keys.add_found(tx, BOB, source=Source.DNS, is_trusted=False)
+        return touched, trusted, again
+
+    touched, trusted, again = store.write_now(found)
+    assert touched == own
+    assert trusted is not None and trusted.is_trusted and not trusted.is_own
+    assert again is not None and again.is_trusted and again.source is Source.LEARNT
+
+
+def test_keys_are_named_by_the_end_of_their_fingerprint_or_an_address(
+    store: Any, node_key: NodeKey
+) -> None:
+    key = add(store, node_key)
+    other = add(store, node_key, fingerprint="E" * 40)
+
+    def named(text: str) -> MailKey:
+        found: MailKey = store.write_now(lambda tx: mail_keys.by_name(tx, text))
+        return found
+
+    assert named("0xAAAA AA01") == key
+    with pytest.raises(NotKnown):
+        named("FFFFFFFF")
+    with pytest.raises(NotKnown):
+        named("A01")  # too short to mean one key
+    with pytest.raises(UserError) as caught:
+        named("ada@example.org")
+    assert key.fingerprint in caught.value.hint and other.fingerprint in caught.value.hint
+
+
+def test_revoked_published_and_removed(store: Any, node_key: NodeKey) -> None:
+    key = add(store, node_key)
+
+    def change(tx: Transaction) -> tuple[MailKey, tuple[MailKey, ...]]:
+        mail_keys.publish(tx, key, is_published=True)
+        mail_keys.revoke(tx, key, b"with its revocation")
+        (changed,) = mail_keys.by_address(tx, "ada@example.org")
+        mail_keys.remove(tx, changed)
+        return changed, mail_keys.by_address(tx, "ada@example.org")
+
+    changed, left = store.write_now(change)
+    assert changed.is_published and changed.public == b"with its revocation"
+    assert not changed.is_usable(0) and left == ()
+    stranger = store.write_now(
+        lambda tx: mail_keys.add_found(tx, BOB, source=Source.DNS, is_trusted=False)
+    )
+    with pytest.raises(UserError):
+        store.write_now(lambda tx: mail_keys.publish(tx, stranger, is_published=True))
+
+
+def test_keys_that_end_soon_are_found_while_they_are_ours(store: Any, node_key: NodeKey) -> None:
+    key = add(store, node_key)
+    soon = 2_000_000_000_000_001
+    assert store.write_now(lambda tx: mail_keys.expiring(tx, before_us=soon, limit=5)) == (key,)
+    assert store.write_now(lambda tx: mail_keys.expiring(tx, before_us=soon - 2, limit=5)) == ()
+    assert mail_keys.expires_text(key) == "2033-05-18"
+
+
+def test_material_shows_no_secret() -> None:
+    assert "private half" not in repr(ADA)
+
+
+def test_an_owner_is_an_account_or_a_domain(store: Any) -> None:
+    account, none = store.write_now(lambda tx: owner(tx, "ada@example.org"))
+    assert account is not None and none is None
