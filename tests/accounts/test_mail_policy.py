@@ -25,9 +25,8 @@ from posthouse.store.transaction import Transaction
 
 def policy(tx: Transaction) -> MailPolicy:
     account, _ = owner(tx, "ada@example.org")
-    _, domain = owner(tx, "example.org")
     assert account is not None
-    return policy_of(tx, account, domain)
+    return policy_of(tx, account)
 
 
 async def test_nothing_said_is_never(store: Any) -> None:

@@ -14,6 +14,7 @@ from posthouse.accounts.admin import known_account, known_domain, parse_typed_do
 from posthouse.kernel.errors import UserError
 from posthouse.kernel.ids import AccountId, DomainId
 from posthouse.mimesec.findings import Scheme
+from posthouse.store import accounts
 from posthouse.store import mail_keys as rows
 from posthouse.store.transaction import DirectoryChanged, Transaction
 
@@ -51,10 +52,12 @@ NOTHING: Final = MailPolicy()
 PARTS: Final = ("sign", "encrypt", "open", "at_rest", "at_rest_append")
 
 
-def policy_of(tx: Transaction, account: AccountId, domain: DomainId | None) -> MailPolicy:
-    """Args: domain: of the address that is used; None for none of ours."""
-    own = rows.account_policy(tx, account)
-    theirs = rows.domain_policy(tx, domain) if domain is not None else rows.PolicyRow()
+def policy_of(tx: Transaction, account: AccountId) -> MailPolicy:
+    """What holds for an account: its own word, else that of the domain of its name."""
+    own, theirs = rows.account_policy(tx, account), rows.PolicyRow()
+    if (row := accounts.account_by_id(tx, account)) is not None:
+        domain = accounts.domain_by_name(tx, row.name.rpartition("@")[2])
+        theirs = rows.domain_policy(tx, domain.id) if domain is not None else theirs
     scheme = own.scheme or theirs.scheme
     return MailPolicy(
         scheme=SCHEMES[scheme] if scheme else None,

@@ -11,7 +11,7 @@ import msgspec
 from posthouse.kernel.envelope import Address, Envelope, Notify
 from posthouse.kernel.errors import LocalProtocolError
 from posthouse.kernel.finding import Finding
-from posthouse.kernel.ids import AccountId, MessageId, QueueId
+from posthouse.kernel.ids import AccountId, BlobId, MessageId, QueueId
 from posthouse.mailbox.append import Prepared, deliver
 from posthouse.mailbox.errors import OverQuota
 from posthouse.mailbox.names import INBOX, for_junk
@@ -59,6 +59,15 @@ class ReportEnd(msgspec.Struct, frozen=True, kw_only=True):
     original_recipient: str | None
 
 
+class OwnCopy(msgspec.Struct, frozen=True, kw_only=True):
+    """What one account gets in the place of the message: encrypted to its key, or opened by it."""
+
+    octets: bytes
+    prepared: Prepared
+    fields: bytes = b""
+    """In front of those that everybody gets."""
+
+
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
     """What the commit did, for the reply and the log."""
 
@@ -78,6 +87,19 @@ class AllFull(Exception):
         super().__init__("every mailbox is full")
         self.never_fits = never_fits
         """The message alone is more than any of them may hold; waiting does not help."""
+
+
+class _SoFar:
+    """What the deliveries of one unit of work came to."""
+
+    __slots__ = ("full", "never_fits", "received_at", "stored")
+
+    def __init__(self, received_at: int) -> None:
+        self.received_at = received_at
+        self.stored: dict[AccountId, str] = {}
+        """With the mailbox."""
+        self.full: list[AccountId] = []
+        self.never_fits = True
 
 
 class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,52 +122,51 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     notices: Notices
     is_junk: bool = False
     """It goes where the owner looks for junk, and nobody is sent a notice about it (P5)."""
+    own: Mapping[AccountId, OwnCopy] = {}
+    """What is stored for an account where it is not the message itself. Where all local copies are
+    such and nobody else gets the message, its own octets are never written."""
     each: tuple[Accepted, ...] = ()
     """LMTP: the recipients, each to be answered by itself, so that one whose mailbox is full is
     refused instead of queued (RFC 2033 §4.2)."""
 
     def __call__(self, tx: Transaction) -> Taken:
-        local = self.local
-        references = len(local) + bool(self.remote)
-        reports = self.reports
-        sha256 = self.prepared.sha256 if self.prepared is not None else None
-        kept = references + len(reports)
+        kept = len(self.local) + bool(self.remote) + len(self.reports)
         if not kept:  # a 250 with nobody behind it would be a lost message (P1)
             raise LocalProtocolError("a message is accepted for nobody")
-        blob = tx.put_blob(self.octets, sha256=sha256, references=kept)
         received_at = tx.now_us()
-        return_path = trace.return_path(self.envelope.reverse_path)
-        stored: dict[AccountId, str] = {}
-        full: list[AccountId] = []
-        never_fits = True
-        for end in local:
-            assert self.prepared is not None
-            mailbox = for_junk(tx, end.account) if self.is_junk else INBOX
-            try:
-                deliver(
-                    tx,
-                    end.account,
-                    self.prepared,
-                    blob,
-                    prefix=return_path + trace.delivered_to(end.address) + self.local_prefix,
-                    received_at_us=received_at,
-                    mailbox=mailbox,
-                )
-            except OverQuota as over:
-                never_fits = never_fits and len(self.octets) > over.quota_octets
-                full.append(end.account)
-            else:
-                stored[end.account] = mailbox
+        so_far = _SoFar(received_at)
+        for end in self.local:
+            if (copy := self.own.get(end.account)) is not None:
+                own = tx.put_blob(copy.octets, sha256=copy.prepared.sha256, references=1)
+                if not self._deliver(tx, end, copy, own, so_far):
+                    tx.release_blob(own, 1)
+        own_stored = len(so_far.stored)
+        shared = [end for end in self.local if end.account not in self.own]
+        # One for each delivery of the message itself, and one that is the queue's.
+        references = len(shared) + bool(self.remote or so_far.full)
+        blob = None
+        if references + len(self.reports):
+            sha256 = self.prepared.sha256 if self.prepared is not None else None
+            blob = tx.put_blob(
+                self.octets, sha256=sha256, references=references + len(self.reports)
+            )
+        if shared:
+            assert self.prepared is not None and blob is not None
+            common = OwnCopy(octets=self.octets, prepared=self.prepared)
+            for end in shared:
+                self._deliver(tx, end, common, blob, so_far)
+        stored, full = so_far.stored, so_far.full
         if full and len(full) == kept:
-            raise AllFull(never_fits=never_fits)
+            raise AllFull(never_fits=so_far.never_fits)
         refused = _refused(self.each, full) if full else frozenset[AccountId]()
         later = received_at + DEFERRED_S * 10**6
-        for report in reports:
+        for report in self.reports:
+            assert blob is not None
             add_to_inbox(tx, blob=blob, queue_id=self.queue_id, address=report.address)
         queued = len(full) - len(refused) + len(self.remote)
         is_queued = queued > 0
-        # The references that deliveries to full mailboxes would have had; one is the queue's.
-        if unused := references - len(stored) - is_queued:
+        # The references that deliveries to full mailboxes would have had.
+        if blob is not None and (unused := references - (len(stored) - own_stored) - is_queued):
             tx.release_blob(blob, unused)
         envelope = self.envelope
         message = accept(
@@ -169,7 +190,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
                 decision=self.decision,
             ),
         )
-        asked = [end.notify for end in local] + [end.notify for end in reports]
+        asked = [end.notify for end in self.local] + [end.notify for end in self.reports]
         if any(notify is not None and notify & Notify.SUCCESS for notify in asked):
             original = self.local_prefix + self.octets
             tell_delivered(tx, self.notices, message, original=original)
@@ -177,10 +198,34 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
             queue_id=self.queue_id,
             message=message,
             octets=len(self.octets),
-            stored=len(stored) + len(reports),
+            stored=len(stored) + len(self.reports),
             queued=queued,
             refused=refused,
         )
+
+    def _deliver(
+        self, tx: Transaction, end: LocalEnd, copy: OwnCopy, blob: BlobId, so_far: _SoFar
+    ) -> bool:
+        """Put a copy into an account's mailbox; False when the account is over quota."""
+        mailbox = for_junk(tx, end.account) if self.is_junk else INBOX
+        return_path = trace.return_path(self.envelope.reverse_path)
+        own_fields = return_path + trace.delivered_to(end.address) + copy.fields
+        try:
+            deliver(
+                tx,
+                end.account,
+                copy.prepared,
+                blob,
+                prefix=own_fields + self.local_prefix,
+                received_at_us=so_far.received_at,
+                mailbox=mailbox,
+            )
+        except OverQuota as over:
+            so_far.never_fits = so_far.never_fits and len(copy.octets) > over.quota_octets
+            so_far.full.append(end.account)
+            return False
+        so_far.stored[end.account] = mailbox
+        return True
 
     def _recipients(
         self, stored: Mapping[AccountId, str], refused: AbstractSet[AccountId], later: int
