@@ -57,7 +57,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     """Fetched before sending; only where the transport has `may_fetch_urls`. `data:` URLs are
     always taken."""
     filename: str | None = None
-    """None takes it from the path or URL; "" gives none."""
+    """None takes it from the path or URL, or makes one up ("attachment-1.pdf"); "" gives none."""
     content_type: str | None = None
     """None guesses by the file name."""
     cid: str | None = None
@@ -68,7 +68,8 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     """ "base64", "quoted-printable", "7bit" or "8bit"; None chooses."""
     headers: Mapping[str, str] = {}
     raw: bytes | None = None
-    """A whole MIME part instead of all of the above, its own fields included."""
+    """A whole MIME part instead of all of the above, its own fields included. What it says of
+    itself is believed, once it is known that it can be sent."""
 
 
 class Alternative(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,15 +84,15 @@ class CalendarEvent(msgspec.Struct, frozen=True, kw_only=True):
     """An iCalendar object that readers show as an invitation (RFC 6047)."""
 
     content: Content
-    method: str = "PUBLISH"
-    """As its METHOD says: REQUEST, CANCEL, REPLY, …"""
+    method: str | None = None
+    """REQUEST, CANCEL, REPLY, …; None is what the content's METHOD says, or PUBLISH."""
     filename: str | None = "invite.ics"
     """Attached under this name besides, for readers that do not know calendars; None for not."""
 
 
 class ListFields(msgspec.Struct, frozen=True, kw_only=True):
     """What makes mail to many polite (RFC 2369, RFC 2919); URLs or addresses, in the order of
-    preference."""
+    preference, with a comment where it helps: "https://example.org/faq (Questions)"."""
 
     id: str = ""
     """ "example.org", or "Announcements <announce.example.org>"."""
@@ -151,12 +152,17 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     list: ListFields | None = None
     envelope: SendEnvelope | None = None
     raw: Content | None = None
-    """A whole message (RFC 5322) to send as it is, but for bare LF, Bcc and missing fields."""
+    """A whole message (RFC 5322) to send as it is, but for line ends, Bcc, and a Date or Message-ID
+    it lacks. Of the other arguments it goes with `envelope`, `dkim` and `tag`, and with `sender`,
+    `to`, `cc` and `bcc`, which are then envelope only."""
     inline_files: bool | str | Path = False
     """Pictures that the HTML names by local path become inline parts: True for those of the
     current folder, or the folder they are in. Paths never lead out of it."""
+    inline_data_urls: bool = False
+    """Pictures that stand in the HTML as `data:` URLs become inline parts, as many readers show
+    no others."""
     text_encoding: str | None = None
-    """ "quoted-printable" or "base64" for texts; None chooses."""
+    """ "quoted-printable", "base64", "7bit" or "8bit" for texts; None chooses, and never 8bit."""
     dkim: Dkim | Sequence[Dkim] | None = None
     """Instead of the transport's."""
     tag: object = None

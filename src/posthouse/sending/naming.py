@@ -1,0 +1,45 @@
+"""Which argument a mistake is in, as its caller writes it: `to[2]`, `headers["X-Foo"]` (H66)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, ParamSpec, TypeVar
+
+from posthouse.message.build import BuildError
+from posthouse.sending.errors import MessageError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SHOWN_MAX: Final = 120
+"""Characters of a wrong value that an error repeats."""
+
+
+def named(field: str, make: Callable[P, T], *args: P.args, **keywords: P.kwargs) -> T:
+    """What `make` gives; a `BuildError` of it becomes a `MessageError` about `field`."""
+    try:
+        return make(*args, **keywords)
+    except BuildError as error:
+        raise MessageError(f"{field}: {error.reason}", field=field) from None
+
+
+def fault(field: str, words: str, *, hint: str = "") -> MessageError:
+    return MessageError(f"{field}: {words}", field=field, hint=hint)
+
+
+def text_of(field: str, value: object) -> str:
+    """A value that has to be text. Raises MessageError."""
+    if isinstance(value, str):
+        return value
+    raise fault(field, f"this is {type(value).__name__}, and has to be text (str)")
+
+
+def shown(value: str) -> str:
+    """A value in quotes for an error: on one line, and not all of a long one."""
+    return repr(value if len(value) <= SHOWN_MAX else f"{value[:SHOWN_MAX]}…")
+
+
+def keyed(field: str, key: object) -> str:
+    """`headers["X-Foo"]`, whatever the key is."""
+    written = key.encode("unicode_escape").decode("ascii") if isinstance(key, str) else repr(key)
+    return f'{field}["{written[:SHOWN_MAX]}"]'
