@@ -110,6 +110,9 @@ class SignOptions(msgspec.Struct, frozen=True, kw_only=True):
     body_how: Canonicalization = Canonicalization.RELAXED
     identity: str = ""
     """i=: an address in the key's domain or below it, its domain in A-labels; "" leaves it out."""
+    header_fields: tuple[str, ...] = ()
+    """Names to sign instead of ours, From among them: each as often as it stands, or as it is
+    named here where that is more, so that none can be added."""
 
 
 DEFAULTS: Final = SignOptions()
@@ -131,7 +134,7 @@ def sign(
     Raises:
         ValueError: the message has no From, or `options.identity` is not within a key's domain.
     """
-    names, listed = _names_of(section)
+    names, listed = _names_of(section, options.header_fields)
     how = options.header_how
     chosen, _ = Fields(section).chosen(names, how)
     covered = sha256(b"".join(chosen))
@@ -158,7 +161,9 @@ def _field(value: bytes, signature: bytes) -> bytes:
     return b"%b:%b%b\r\n" % (FIELD_NAME, value, b"\r\n\t ".join(lines))
 
 
-def _names_of(section: HeaderSection) -> tuple[list[bytes], bytes]:
+def _names_of(section: HeaderSection, own: tuple[str, ...]) -> tuple[list[bytes], bytes]:
+    if own:
+        return _names_chosen(section, own)
     counts = Counter([field.name for field in section.fields if field.name in _KNOWN])
     if not counts[_FROM]:
         raise ValueError("a message without From cannot be signed (RFC 6376 §5.4)")
@@ -172,6 +177,20 @@ def _listed(counts: tuple[int, ...]) -> tuple[list[bytes], bytes]:
     for (name, _, more, is_always), count in zip(_NAMES, counts, strict=True):
         if count or is_always:
             names += [name] * (count + more)
+    return _folded(names)
+
+
+def _names_chosen(section: HeaderSection, own: tuple[str, ...]) -> tuple[list[bytes], bytes]:
+    wanted = Counter(name.lower().encode() for name in own)
+    counts = Counter([field.name for field in section.fields if field.name in wanted])
+    if not counts[_FROM] or _FROM not in wanted:
+        raise ValueError("From has to be there, and to be signed (RFC 6376 §5.4)")
+    spelled = {name.lower().encode(): name for name in own}
+    times = {lower: max(counts[lower], wanted[lower]) for lower in spelled}
+    return _folded([name for lower, name in spelled.items() for _ in range(times[lower])])
+
+
+def _folded(names: list[str]) -> tuple[list[bytes], bytes]:
     lines, line = [], "\r\n\th="
     for at, name in enumerate(names):
         item = name + (";" if at == len(names) - 1 else ":")
