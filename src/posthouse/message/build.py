@@ -60,7 +60,8 @@ _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _MESSAGE_ID: Final = re.compile(r"<[!-;=?-~]{1,900}>")
 _PHRASE: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ \-]+")
 _DOMAIN: Final = re.compile(r"[A-Za-z0-9_.\-]+|\[[A-Za-z0-9.:]+\]")
-_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~\-]+")
+# As a parameter's value without quotes; of "*", "'" and "%" readers of RFC 2231 think more (§7).
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$&+.^_`{|}~\-]+")
 
 
 class BuildError(ValueError):

@@ -38,7 +38,7 @@ def chosen(octets: bytes) -> Encoding:
         # Three octets for each that is not ASCII, against four for each three.
         above = len(octets.translate(None, bytes(range(128))))
         return Encoding.QUOTED_PRINTABLE if above * 6 < len(octets) else Encoding.BASE64
-    if len(octets) <= LINE_OCTETS_MAX or _longest(octets) <= LINE_OCTETS_MAX:
+    if len(octets) <= LINE_OCTETS_MAX or max(map(len, octets.split(b"\n"))) <= LINE_OCTETS_MAX:
         return Encoding.SEVEN_BIT
     return Encoding.QUOTED_PRINTABLE
 
@@ -69,7 +69,7 @@ def why_not_plain(octets: bytes, encoding: Encoding) -> str | None:
         return f"it has a NUL, which {encoding.value} cannot carry"
     if _BARE.search(octets) is not None:
         return f"it has a line end that is not CRLF, which {encoding.value} cannot carry"
-    if _longest(octets) > LINE_OCTETS_MAX + 1:  # a CR is left of each line end
+    if max(map(len, octets.split(b"\r\n"))) > LINE_OCTETS_MAX:
         return f"it has a line of more than {LINE_OCTETS_MAX} octets"
     return None
 
@@ -81,10 +81,6 @@ def with_crlf(octets: bytes) -> bytes:
     if octets.count(b"\n") == ends and octets.count(b"\r") == ends:
         return octets
     return octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
-
-
-def _longest(octets: bytes) -> int:
-    return max(map(len, octets.split(b"\n")))
 
 
 def _base64_lines(block: bytes) -> bytes:

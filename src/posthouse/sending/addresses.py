@@ -141,7 +141,7 @@ def _read_text(text: str) -> tuple[Named, ...]:
         elif group is not None:
             found.append(Group(group[0], tuple(group[1])))
             group = None
-    if listed.is_malformed:
+    if listed.is_malformed or not (listed.items or text.strip(" ,") == ""):
         hint = _HINT_SEMICOLON if ";" in text else _HINT
         raise _Doubt(f"{shown(text)} can be read in more than one way", hint)
     return tuple(found)

@@ -107,7 +107,6 @@ def _message_id(
     found = message_ids("message_id", text_of("message_id", message.message_id))
     if len(found) != 1:
         raise fault("message_id", f"{shown(message.message_id)} is not one id")
-    named("message_id", build.message_id_field, found[0])
     return found[0]
 
 

@@ -75,7 +75,9 @@ def message_ids(field: str, value: str | Sequence[str]) -> list[str]:
         inner = field if isinstance(value, str) else f"{field}[{at}]"
         named(inner, build.checked, "References", text_of(inner, text))
         for one in text.replace("><", "> <").replace(",", " ").split():
-            found[one if one.startswith("<") else f"<{one}>"] = None
+            message_id = one if one.startswith("<") else f"<{one}>"
+            named(inner, build.message_id_field, message_id)  # checks it
+            found[message_id] = None
     return list(found)
 
 
@@ -85,10 +87,10 @@ def reference_fields(message: Message) -> list[bytes]:
     fields = []
     answered = message_ids("in_reply_to", message.in_reply_to)
     if answered:
-        fields.append(named("in_reply_to", build.message_ids_field, "In-Reply-To", answered))
+        fields.append(build.message_ids_field("In-Reply-To", answered))
     references = message_ids("references", message.references) or answered
     if references:
-        fields.append(named("references", build.message_ids_field, "References", references))
+        fields.append(build.message_ids_field("References", references))
     return fields
 
 

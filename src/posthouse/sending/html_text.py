@@ -36,6 +36,7 @@ _UNSEEN: Final = re.compile(r"(?:display\s*+:\s*+none|visibility\s*+:\s*+hidden)
 _BLANKS: Final = re.compile(r"[ \t\r\n\f]+")
 # Marks that take no room; senders fill previews with them.
 _INVISIBLE: Final = re.compile("[\u00ad\u034f\u200b\u2060\ufeff]")
+_EMPTY_LINES: Final = re.compile("\n{4,}")
 _NO_LINK: Final = ("#", "javascript:", "cid:", "data:")
 _VOID: Final = frozenset(
     {
@@ -129,6 +130,7 @@ class _Writer:
         self._lines: list[str] = []
         self._line: list[str] = []
         self._is_blank_owed = False
+        self._is_behind_url = False
         self._gap = 0  # line ends owed before the next text: 1 for a new line, 2 for a paragraph
         self._counters: list[int | None] = []  # of open lists; None is one without numbers
         self._quotes = 0
@@ -186,7 +188,7 @@ class _Writer:
         self._end_line()
         while self._lines and not self._lines[-1].strip("> "):
             self._lines.pop()
-        return "\n".join([*self._lines, ""]) if self._lines else ""
+        return _EMPTY_LINES.sub("\n\n\n", "\n".join([*self._lines, ""])) if self._lines else ""
 
     # --- elements ---
 
@@ -252,7 +254,7 @@ class _Writer:
             return
         is_blank_owed, self._is_blank_owed = self._is_blank_owed, True
         self._put(f"({plain})" if said else plain)
-        self._is_blank_owed = is_blank_owed
+        self._is_blank_owed, self._is_behind_url = is_blank_owed, True
 
     def _count_unseen(self, name: str, *, is_end: bool) -> None:
         hidden, depth = self._unseen
@@ -268,11 +270,11 @@ class _Writer:
             self._line.append(self._margin())
             self._marker = ""
             self._quotes_above = self._quotes
-        elif self._is_blank_owed:
+        elif self._is_blank_owed or (self._is_behind_url and text[0].isalnum()):
             self._line.append(" ")
             if self._link is not None:
                 self._link.shown.append(" ")
-        self._is_blank_owed = False
+        self._is_blank_owed = self._is_behind_url = False
         self._line.append(text)
         if self._link is not None:
             self._link.shown.append(text)

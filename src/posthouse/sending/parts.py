@@ -70,13 +70,19 @@ def body(message: Message, token: Callable[[int], bytes]) -> Entity:
             html = boundaries.multipart("related", [texts.html, *related], kind)
             texts = msgspec.structs.replace(texts, html=html)
     alternatives = texts.in_order()
-    if not alternatives and len(attached) == 1 and attached[0].may_be_root:
+    if not alternatives and len(attached) == 1 and _may_be_root(attached[0]):
         return attached[0].entity
     inner = [boundaries.multipart("alternative", alternatives)] if alternatives else []
     if not inner and not attached:
         return build.text_entity("")
     parts = [*inner, *(one.entity for one in attached)]
     return boundaries.multipart("mixed", parts, is_needed=not inner)
+
+
+def _may_be_root(attached: Attached) -> bool:
+    """Whether a part can be the whole message; one without a last line end cannot."""
+    chunks = attached.entity.chunks
+    return attached.may_be_root and (not chunks or chunks[-1].endswith(b"\r\n"))
 
 
 class _Boundaries:

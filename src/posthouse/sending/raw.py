@@ -57,7 +57,8 @@ def compose_raw(
     _check(section)
     sender, recipients = _named_in(message, section)
     head, message_id = _missing(section, now, token, sender, host_name)
-    octets = b"".join((*head, without(section, _BLIND)))
+    kept = without(section, _BLIND)
+    octets = b"".join((*head, kept, b"" if kept.endswith(b"\r\n") else b"\r\n"))
     envelope = make_envelope(
         message.envelope,
         sender=sender,
