@@ -1,0 +1,41 @@
+"""Send a letter through a server whose certificate the system does not know.
+
+  python starttls_self_signed.py HOST[:PORT] USER CERTIFICATE TO
+
+CERTIFICATE is the server's own, as a file. A Posthouse keeps it as tls/chain.pem in its data folder;
+`openssl s_client -starttls smtp -connect HOST:587 -showcerts` prints that of any server.
+"""
+
+import getpass
+import os
+import sys
+
+from posthouse.sending import Message, SendingError, Transport
+
+
+def main(server: str, user: str, certificate: str, to: str) -> int:
+    host, _, port = server.partition(":")
+    password = os.environ.get("MAIL_PASSWORD") or getpass.getpass(f"Password of {user}: ")
+    with Transport(
+        host=host,
+        port=int(port or 587),
+        tls="starttls",
+        ca=certificate,
+        user=user,
+        password=password,
+    ) as transport:
+        try:
+            receipt = transport.send(
+                Message(sender=user, to=to, subject="Tea", text="At five?\n")
+            )
+        except SendingError as error:
+            print(error, file=sys.stderr)
+            return 1
+    print(receipt.message_id, receipt.accepted, receipt.response)
+    if receipt.tls is not None:
+        print(f"over {receipt.tls.version} with {receipt.tls.cipher}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
