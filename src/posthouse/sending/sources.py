@@ -209,7 +209,7 @@ class _Gatherer:
         for reference in references(markup):
             cid = by_url.get(reference.url)
             if cid is None:
-                picture = await self._picture(message, reference)
+                picture = await self._picture(message, reference, len(pictures) + 1)
                 if picture is None:
                     continue
                 assert picture.cid is not None
@@ -227,7 +227,9 @@ class _Gatherer:
             attachments=[*message.attachments, *pictures.values()],
         )
 
-    async def _picture(self, message: Message, reference: Reference) -> Attachment | None:
+    async def _picture(
+        self, message: Message, reference: Reference, number: int
+    ) -> Attachment | None:
         if reference.is_data and message.inline_data_urls:
             held = read_data_url("html", reference.url, octets_max=CONTENT_OCTETS_MAX)
             if not held.media_type.lower().startswith("image/"):
@@ -235,7 +237,7 @@ class _Gatherer:
             return Attachment(
                 content=held.octets,
                 content_type=held.media_type,
-                filename=f"{content_id(held.octets)[:8]}.{_suffix(held.media_type)}",
+                filename=f"image-{number}.{_suffix(held.media_type)}",
                 cid=content_id(held.octets),
             )
         if reference.is_local and message.inline_files is not False:
