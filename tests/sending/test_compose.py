@@ -310,6 +310,29 @@ def test_an_encoding_that_is_asked_for_is_taken(encoding: str) -> None:
         ({"list": ListFields(unsubscribe="example.org")}, "list.unsubscribe"),
         ({"list": ListFields(unsubscribe=["https://a", "x y"])}, "list.unsubscribe[1]"),
         ({"list": ListFields(id="a b")}, "list.id"),
+        ({"envelope": "a@x.example"}, "envelope"),
+        ({"calendar": EVENT}, "calendar"),
+        ({"list": "https://x.example"}, "list"),
+        ({"list": ListFields(help=5)}, "list.help"),
+        ({"list": ListFields(help=[5])}, "list.help[0]"),
+        ({"list": ListFields(unsubscribe=[5], is_one_click=True)}, "list.unsubscribe[0]"),
+        ({"alternatives": "x"}, "alternatives"),
+        ({"alternatives": ["x"]}, "alternatives[0]"),
+        ({"attachments": None}, "attachments"),
+        ({"attachments": "a.pdf"}, "attachments"),
+        ({"attachments": [Attachment(content="x", content_type=5)]}, "attachments[0].content_type"),
+        ({"attachments": [Attachment(content="x", cid=5)]}, "attachments[0].cid"),
+        ({"attachments": [Attachment(content="x", filename=5)]}, "attachments[0].filename"),
+        ({"attachments": [Attachment(content="x", headers=5)]}, "attachments[0].headers"),
+        ({"references": 5}, "references"),
+        ({"headers": 5}, "headers"),
+        ({"headers": {5: "x"}}, 'headers["5"]'),
+        ({"message_id": 5}, "message_id"),
+        ({"sender": None}, "sender"),
+        ({"sender": Mailbox(5)}, "sender"),
+        ({"sender": Mailbox("a@x.example", None)}, "sender"),
+        ({"on_behalf": None}, "on_behalf"),
+        ({"text_encoding": 5}, "text_encoding"),
         ({"envelope": SendEnvelope(recipients=[])}, "envelope.recipients"),
         ({"envelope": SendEnvelope(sender="a@b@c")}, "envelope.sender"),
         ({"envelope": SendEnvelope(envelope_id="é")}, "envelope.envelope_id"),
@@ -467,6 +490,21 @@ def test_domains_become_a_labels_and_local_parts_need_smtputf8(
 def test_what_is_not_gathered_is_refused() -> None:
     with pytest.raises(MessageError, match="read first"):
         letter_of(Message(sender="a@b.example", to="c@d.example", text=iter([b"x"])))
+
+
+class Safe(str):
+    """As template engines mark text they have escaped."""
+
+    def replace(self, *args: object) -> str:  # type: ignore[override]
+        raise AssertionError("it is made plain first")
+
+    split = encode = replace  # type: ignore[assignment]
+
+
+def test_text_of_template_engines_is_plain_text_here() -> None:
+    letter = letter_of(simple(subject=Safe("Grüße"), text=Safe("a\r\nb"), html=Safe("<p>x</p>")))
+    assert field(letter, "subject") == "Grüße"
+    assert [one.content for one in leaves(letter)] == [b"a\r\nb\r\n", b"<p>x</p>\r\n"]
 
 
 def test_the_tag_comes_along() -> None:

@@ -183,6 +183,8 @@ async def test_streams_that_give_no_octets_are_refused() -> None:
     for content in ([1, 2], 5, {"a": 1}, closed):
         error = await refused(simple(attachments=[Attachment(content=content)]))
         assert error.field == "attachments[0].content"
+    for wrong in ({"attachments": "a.pdf"}, {"alternatives": "x"}, {"calendar": "x"}):
+        assert (await refused(simple(**wrong))).field == next(iter(wrong))
     for attachment in (5, Attachment(content=b"", path="x"), Attachment(path="")):
         assert (await refused(simple(attachments=[attachment]))).field.startswith("attachments[0]")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -17,7 +16,7 @@ from posthouse.sending import media_types
 from posthouse.sending.content_type import MediaType, read_type, type_field
 from posthouse.sending.fields import part_fields
 from posthouse.sending.message import Attachment, Content
-from posthouse.sending.naming import fault, named, shown, text_of
+from posthouse.sending.naming import fault, named, several, shown, text_of
 
 __all__ = ["Attached", "attach", "check_plain", "leaf", "octets_of", "part_head", "read_encoding"]
 
@@ -33,11 +32,11 @@ class Attached(msgspec.Struct, frozen=True):
     """It may be the whole message: its fields are all our own."""
 
 
-def attach(given: Sequence[object]) -> list[Attached]:
+def attach(given: object) -> list[Attached]:
     """The parts of `attachments`, in order. Raises MessageError about `attachments[0].cid` etc."""
     found: list[Attached] = []
     known: set[str] = set()
-    for at, attachment in enumerate(given):
+    for at, attachment in enumerate(several("attachments", given)):
         field = f"attachments[{at}]"
         if not isinstance(attachment, Attachment):
             kind = type(attachment).__name__

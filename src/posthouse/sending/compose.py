@@ -22,8 +22,8 @@ from posthouse.sending.envelope import make_envelope
 from posthouse.sending.errors import MessageError
 from posthouse.sending.fields import extra_fields, message_ids, priority_fields, reference_fields
 from posthouse.sending.list_fields import list_fields
-from posthouse.sending.message import Message, Priority
-from posthouse.sending.naming import fault, named, shown, text_of
+from posthouse.sending.message import ListFields, Message, Priority, SendEnvelope
+from posthouse.sending.naming import fault, named, one_of, shown, text_of
 from posthouse.sending.parts import body
 
 __all__ = ["compose", "new_message_id"]
@@ -60,6 +60,8 @@ def compose(
     Raises:
         MessageError: `field` names the argument that is wrong.
     """
+    if message.envelope is not None:
+        one_of("envelope", message.envelope, SendEnvelope)
     if message.raw is not None:
         from posthouse.sending.raw import compose_raw  # most messages are none
 
@@ -131,7 +133,7 @@ def _fields(message: Message, people: _People, message_id: str, now: datetime) -
     fields += reference_fields(message)
     fields += priority_fields(_priority(message))
     if message.list is not None:
-        fields += list_fields(message.list)
+        fields += list_fields(one_of("list", message.list, ListFields))
     if message.envelope is not None and message.envelope.tls_demand is TlsDemand.OPTIONAL:
         fields.append(_TLS_OPTIONAL)  # RFC 8689 §5
     return fields + extra_fields(message)

@@ -14,7 +14,7 @@ from posthouse.message.build import BuildError, text_field
 from posthouse.sending.errors import MessageError
 from posthouse.sending.list_fields import NAMES as LIST_NAMES
 from posthouse.sending.message import Message, Priority
-from posthouse.sending.naming import fault, keyed, named, shown, text_of
+from posthouse.sending.naming import fault, keyed, named, several, shown, text_of
 
 __all__ = ["extra_fields", "message_ids", "part_fields", "priority_fields", "reference_fields"]
 
@@ -69,11 +69,11 @@ def priority_fields(priority: Priority) -> list[bytes]:
 def message_ids(field: str, value: str | Sequence[str]) -> list[str]:
     """Ids with their angle brackets, in order, each once: from a text with blanks or commas
     between, or a list. Raises MessageError."""
-    texts = (value,) if isinstance(value, str) else tuple(value)
+    texts = (value,) if isinstance(value, str) else several(field, value)
     found: dict[str, None] = {}
     for at, text in enumerate(texts):
         inner = field if isinstance(value, str) else f"{field}[{at}]"
-        named(inner, build.checked, "References", text_of(inner, text))
+        text = named(inner, build.checked, "References", text_of(inner, text))
         for one in text.replace("><", "> <").replace(",", " ").split():
             message_id = one if one.startswith("<") else f"<{one}>"
             named(inner, build.message_id_field, message_id)  # checks it
@@ -126,10 +126,10 @@ def part_fields(field: str, headers: Mapping[str, str]) -> tuple[bytes, ...]:
 def _items(
     field: str, headers: Mapping[str, str | Sequence[str]] | Sequence[tuple[str, str]]
 ) -> Iterator[tuple[str, str]]:
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    pairs = headers.items() if isinstance(headers, Mapping) else several(field, headers)
     for pair in pairs:
         try:
-            name, value = pair
+            name, value = pair  # type: ignore[misc]  # what cannot be taken apart is named
         except (TypeError, ValueError):
             raise fault(field, f"{shown(str(pair))} is no pair of a name and a value") from None
         if isinstance(value, (list, tuple)):

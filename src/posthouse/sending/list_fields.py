@@ -9,7 +9,7 @@ from typing import Final
 from posthouse.message import build, words
 from posthouse.message.build import phrase, pieces_field
 from posthouse.sending.message import ListFields
-from posthouse.sending.naming import fault, named, shown, text_of
+from posthouse.sending.naming import fault, named, several, shown, text_of
 
 __all__ = ["NAMES", "list_fields"]
 
@@ -43,14 +43,23 @@ def list_fields(given: ListFields) -> list[bytes]:
     if given.id:
         fields.append(_list_id(given.id))
     for argument, name in NAMES:
-        values: str | Sequence[str] = getattr(given, argument)
-        if not values:
-            continue
-        items = (values,) if isinstance(values, str) else tuple(values)
-        fields.append(_urls(f"list.{argument}", name, items))
+        items = _items(given, argument)
+        if items:
+            fields.append(_urls(f"list.{argument}", name, items))
     if given.is_one_click:
         fields.append(_one_click(given))
     return fields
+
+
+def _items(given: ListFields, argument: str) -> list[str]:
+    """What an argument of the list fields names; texts all of them."""
+    field = f"list.{argument}"
+    values: object = getattr(given, argument)
+    if not values:
+        return []
+    if isinstance(values, str):
+        return [text_of(field, values)]
+    return [text_of(f"{field}[{at}]", one) for at, one in enumerate(several(field, values))]
 
 
 def _list_id(value: str) -> bytes:
@@ -115,8 +124,7 @@ def _comment(text: str | None) -> list[str]:
 
 
 def _one_click(given: ListFields) -> bytes:
-    values = given.unsubscribe
-    items = (values,) if isinstance(values, str) else tuple(values)
+    items = _items(given, "unsubscribe")
     if not any(item.lstrip("<").lower().startswith("https:") for item in items):
         raise fault(
             "list.is_one_click",

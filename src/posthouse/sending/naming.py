@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, ParamSpec, TypeVar
 
 from posthouse.message.build import BuildError
@@ -28,10 +28,28 @@ def fault(field: str, words: str, *, hint: str = "") -> MessageError:
 
 
 def text_of(field: str, value: object) -> str:
-    """A value that has to be text. Raises MessageError."""
+    """A value that has to be text; a subclass of str (a template's safe text) becomes plain.
+
+    Raises:
+        MessageError: it is something else.
+    """
     if isinstance(value, str):
-        return value
+        return value if type(value) is str else str.__str__(value)
     raise fault(field, f"this is {type(value).__name__}, and has to be text (str)")
+
+
+def several(field: str, values: object) -> Iterable[object]:
+    """What has to be a list or the like; a text is none, though it could be iterated."""
+    if isinstance(values, Iterable) and not isinstance(values, (str, bytes)):
+        return values
+    raise fault(field, f"this is {type(values).__name__}, and has to be a list")
+
+
+def one_of(field: str, value: object, kind: type[T]) -> T:
+    """A value that has to be of one class of ours."""
+    if isinstance(value, kind):
+        return value
+    raise fault(field, f"this is {type(value).__name__}, and has to be a {kind.__name__}")
 
 
 def shown(value: str) -> str:

@@ -10,7 +10,7 @@ from typing import TypedDict
 
 import msgspec
 
-from posthouse.kernel.secret import Secret
+from posthouse.kernel.secret import HIDDEN, Secret
 
 __all__ = ["Dkim", "Keywords", "Kind", "Login", "Options", "Proxy", "TlsUse", "Token"]
 
@@ -73,6 +73,10 @@ class Dkim(msgspec.Struct, frozen=True, kw_only=True):
     header_fields: tuple[str, ...] = ()
     """To sign, "From" among them; () signs what the server's own signer does."""
     expires_s: int | None = None
+
+    def __repr__(self) -> str:
+        """Without the key, which errors and logs must not show."""
+        return f"Dkim(domain={self.domain!r}, selector={self.selector!r}, key={HIDDEN})"
 
 
 class Keywords(TypedDict, total=False):

@@ -35,7 +35,7 @@ from posthouse.sending.attachments import (
 )
 from posthouse.sending.content_type import MediaType, read_type, type_field, written
 from posthouse.sending.message import Alternative, CalendarEvent, Content, Message
-from posthouse.sending.naming import fault, named, shown, text_of
+from posthouse.sending.naming import fault, named, one_of, several, shown, text_of
 
 __all__ = ["body"]
 
@@ -135,12 +135,14 @@ def _texts(message: Message) -> _Texts:
         is_plain = bool(plain)
     before: list[Entity] = []
     behind: list[Entity] = []
-    for at, alternative in enumerate(message.alternatives):
-        kind, entity = _alternative(f"alternatives[{at}]", alternative)
+    for at, given in enumerate(several("alternatives", message.alternatives)):
+        field = f"alternatives[{at}]"
+        kind, entity = _alternative(field, one_of(field, given, Alternative))
         is_rare = kind.maintype == "text" and kind.subtype != "calendar"
         (before if is_rare else behind).append(entity)
     if message.calendar is not None:
-        behind.append(_invitation(message.calendar, encoding))
+        event = one_of("calendar", message.calendar, CalendarEvent)
+        behind.append(_invitation(event, encoding))
     return _Texts(
         plain=_text_entity("text", plain, "plain", encoding) if is_plain else None,
         before_html=tuple(before),
@@ -151,7 +153,7 @@ def _texts(message: Message) -> _Texts:
 
 def _text(field: str, content: Content) -> str:
     if isinstance(content, str):
-        return content
+        return text_of(field, content)
     try:
         return octets_of(field, content).decode("utf-8")
     except UnicodeDecodeError:

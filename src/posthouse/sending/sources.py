@@ -30,7 +30,7 @@ from posthouse.sending.inline import (
     replace,
 )
 from posthouse.sending.message import Alternative, Attachment, CalendarEvent, Content, Message
-from posthouse.sending.naming import fault, shown
+from posthouse.sending.naming import fault, one_of, several, shown
 from posthouse.sending.options import Options
 
 __all__ = ["CONTENT_OCTETS_MAX", "default_fetch", "gather"]
@@ -77,15 +77,17 @@ class _Gatherer:
                 changes[name] = await self._content(name, content)
         if message.alternatives:
             changes["alternatives"] = [
-                await self._with_content(f"alternatives[{at}]", one)
-                for at, one in enumerate(message.alternatives)
+                await self._with_content(f"alternatives[{at}]", one, Alternative)
+                for at, one in enumerate(several("alternatives", message.alternatives))
             ]
         if message.calendar is not None:
-            changes["calendar"] = await self._with_content("calendar", message.calendar)
+            changes["calendar"] = await self._with_content(
+                "calendar", message.calendar, CalendarEvent
+            )
         if message.attachments:
             changes["attachments"] = [
                 await self._attachment(f"attachments[{at}]", one)
-                for at, one in enumerate(message.attachments)
+                for at, one in enumerate(several("attachments", message.attachments))
             ]
         if changes:
             message = msgspec.structs.replace(message, **changes)
@@ -93,7 +95,8 @@ class _Gatherer:
             message = await self._with_pictures(message)
         return message
 
-    async def _with_content(self, field: str, one: _T) -> _T:
+    async def _with_content(self, field: str, given: object, kind: type[_T]) -> _T:
+        one = one_of(field, given, kind)
         content: object = one.content
         if type(content) in (str, bytes):
             return one
