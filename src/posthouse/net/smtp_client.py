@@ -109,12 +109,14 @@ class SmtpClient:
         on_event: Callable[[ClientEvent], None],
         reader: ReplyReader | None = None,
         is_tls: bool = False,
+        is_lmtp: bool = False,
     ) -> None:
         """Args:
         name: ours, for EHLO.
         is_tls: the stream begins with TLS.
+        is_lmtp: the server speaks LMTP (RFC 2033).
         """
-        self.session = ClientSession(name=name, is_tls=is_tls, reader=reader)
+        self.session = ClientSession(name=name, is_tls=is_tls, is_lmtp=is_lmtp, reader=reader)
         self.tls_failure: TlsFailure | None = None
         self.deadline_s = math.inf
         self._timeouts = timeouts
@@ -298,6 +300,7 @@ async def open_session(
     deadlines: Deadlines,
     connect_s: float,
     tls: TlsStart | None = None,
+    local_address: str | None = None,
 ) -> None:
     """Connect `client`; its events begin with the greeting.
 
@@ -309,4 +312,5 @@ async def open_session(
         address,
         port,
         timeout_s=connect_s,
+        local_address=local_address,
     )

@@ -19,6 +19,7 @@ __all__ = [
     "ConnectError",
     "EnvelopeError",
     "MessageError",
+    "OptionError",
     "ProtocolError",
     "SendTimeout",
     "SendingError",
@@ -65,6 +66,14 @@ class SendingError(PosthouseError):
 
     def __str__(self) -> str:
         return f"{self.text}\nhint: {self.hint}" if self.hint else self.text
+
+
+class OptionError(SendingError, ValueError):
+    """The transport was told something that cannot be; `option` names the keyword."""
+
+    def __init__(self, option: str, words: str, *, hint: str = "") -> None:
+        super().__init__(f"the option {option} {words}" if option else words, hint=hint)
+        self.option = option
 
 
 class ConnectError(SendingError):

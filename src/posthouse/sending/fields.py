@@ -6,8 +6,8 @@ Froms or a second Content-Type would be read one way here and another way there 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from posthouse.message import build
 from posthouse.message.build import BuildError, text_field
@@ -126,16 +126,18 @@ def part_fields(field: str, headers: Mapping[str, str]) -> tuple[bytes, ...]:
 def _items(
     field: str, headers: Mapping[str, str | Sequence[str]] | Sequence[tuple[str, str]]
 ) -> Iterator[tuple[str, str]]:
-    pairs = headers.items() if isinstance(headers, Mapping) else several(field, headers)
+    pairs: Iterable[Any] = (
+        headers.items() if isinstance(headers, Mapping) else several(field, headers)
+    )
     for pair in pairs:
         try:
-            name, value = pair  # type: ignore[misc]  # what cannot be taken apart is named
+            name, value = pair
         except (TypeError, ValueError):
             raise fault(field, f"{shown(str(pair))} is no pair of a name and a value") from None
         if isinstance(value, (list, tuple)):
             yield from ((name, one) for one in value)
         else:
-            yield name, value  # type: ignore[misc]  # a str, or `_field` says what it is
+            yield name, value  # a str, or `_field` says what it is
 
 
 def _field(where: str, name: str, value: str, owner: str | None) -> bytes:

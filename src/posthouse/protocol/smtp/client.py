@@ -55,6 +55,7 @@ class ClientSession:
         "_expected",
         "_flying",
         "_is_helo",
+        "_is_lmtp",
         "_is_over",
         "_is_ready",
         "_lost_detail",
@@ -68,16 +69,26 @@ class ClientSession:
         "is_tls",
     )
 
-    def __init__(self, *, name: str, is_tls: bool = False, reader: ReplyReader | None = None):
+    def __init__(
+        self,
+        *,
+        name: str,
+        is_tls: bool = False,
+        is_lmtp: bool = False,
+        reader: ReplyReader | None = None,
+    ) -> None:
         """
         Args:
             name: ours, for EHLO: a domain or an address literal.
             is_tls: implicit TLS is up already.
+            is_lmtp: LHLO, and behind the content one reply for each recipient that was accepted
+                (RFC 2033 §4.2).
             reader: one with other bounds.
         """
         self.extensions = Extensions()
         self.is_tls = is_tls
         self._name = name
+        self._is_lmtp = is_lmtp
         self._reader = reader or ReplyReader()
         self._expected: deque[tuple[Stage, Transaction | None, int]] = deque(
             ((Stage.GREETING, None, 0),)
@@ -175,7 +186,7 @@ class ClientSession:
         self.is_tls = True
         self.extensions = Extensions()
         self._is_ready = self._is_helo = False
-        self._write(f"EHLO {self._name}\r\n".encode(), Stage.EHLO)
+        self._say_hello()
 
     def authenticate(
         self, mechanism: ClientMechanism, *, is_plaintext_allowed: bool = False
@@ -267,9 +278,13 @@ class ClientSession:
 
     def _take_greeting(self, reply: Reply) -> None:
         if reply.code < 300:
-            self._write(f"EHLO {self._name}\r\n".encode(), Stage.EHLO)
+            self._say_hello()
         else:
             self._fail(Stage.GREETING, reply, reply.text)
+
+    def _say_hello(self) -> None:
+        verb = "LHLO" if self._is_lmtp else "EHLO"
+        self._write(f"{verb} {self._name}\r\n".encode(), Stage.EHLO)
 
     def _take_hello(self, reply: Reply) -> None:
         if reply.code < 300:
@@ -280,7 +295,7 @@ class ClientSession:
             )
             self._is_ready = True
             self._events.append(Ready(extensions=self.extensions, is_tls=self.is_tls))
-        elif reply.is_permanent and not self._is_helo:  # RFC 5321 §3.2
+        elif reply.is_permanent and not (self._is_helo or self._is_lmtp):  # RFC 5321 §3.2
             self._is_helo = True
             self._write(f"HELO {self._name}\r\n".encode(), Stage.EHLO)
         else:
@@ -326,8 +341,8 @@ class ClientSession:
         if reply.is_positive and (is_early or (reply.code >= 300) != (stage is Stage.DATA)):
             self._fail(stage, None, f"unexpected reply: {reply}")
             return
-        if stage is Stage.RCPT:
-            if reply.code >= 400 and transaction.outcomes[index] is None:
+        if stage is Stage.RCPT or (self._is_lmtp and stage is Stage.DOT and not is_early):
+            if transaction.outcomes[index] is None and (reply.code >= 400 or stage is Stage.DOT):
                 transaction.outcomes[index] = outcome_of(reply, stage)
         elif stage is Stage.DATA and reply.is_positive:
             self._send_content(transaction)
@@ -394,6 +409,8 @@ class ClientSession:
         recipients = message.envelope.recipients
         while transaction.next_recipient < len(recipients):
             self._offer_recipient(transaction)
+        if self._is_lmtp:
+            return  # whom the replies behind the content are of is known when RCPT was answered
         if not self.extensions.is_chunking or len(message.octets) <= EAGER_CHUNK_OCTETS_MAX:
             self._ask_to_send(transaction)
 
@@ -413,7 +430,7 @@ class ClientSession:
     def _ask_to_send(self, transaction: Transaction) -> None:
         """DATA, or BDAT with the whole message as its only chunk."""
         transaction.has_asked = True
-        if not self.extensions.is_chunking:
+        if not self.extensions.is_chunking or self._is_lmtp:
             self._ask(transaction, b"DATA\r\n", Stage.DATA)
             return
         octets = transaction.message.octets
@@ -426,7 +443,12 @@ class ClientSession:
         octets = transaction.message.octets if transaction.is_open else b""
         transaction.content = OutgoingContent(octets, is_stuffed=True)
         self._outbox.append(transaction.content)
-        self._expect(transaction, Stage.DOT)
+        if self._is_lmtp and transaction.is_open:
+            for index, outcome in enumerate(transaction.outcomes):
+                if outcome is None:
+                    self._expect(transaction, Stage.DOT, index)
+        else:
+            self._expect(transaction, Stage.DOT)
         self._needs_reset = False  # whatever the reply, the dot ends the transaction
         self._start_next()
 

@@ -10,6 +10,7 @@ import msgspec
 from posthouse.kernel.reply import Reply
 
 _LIMIT: Final = re.compile(r"(RCPTMAX|MAILMAX)=([1-9][0-9]{0,5})")  # RFC 9422 §4
+OFFERED_MAX: Final = 100
 _SIZE: Final = re.compile(r"[0-9]{1,20}")
 
 
@@ -33,6 +34,8 @@ class Extensions(msgspec.Struct, frozen=True, kw_only=True):
     mechanisms: tuple[str, ...] = ()
     recipients_max: int | None = None
     transactions_max: int | None = None
+    offered: tuple[str, ...] = ()
+    """Its lines as they came, for people."""
 
 
 def parse_extensions(reply: Reply) -> Extensions:
@@ -65,4 +68,5 @@ def parse_extensions(reply: Reply) -> Extensions:
         mechanisms=tuple(word.upper() for word in offered.get("AUTH", ())),
         recipients_max=limits.get("RCPTMAX"),
         transactions_max=limits.get("MAILMAX"),
+        offered=tuple(lines[:OFFERED_MAX]),
     )

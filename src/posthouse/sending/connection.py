@@ -1,0 +1,504 @@
+"""One session with the server: connected, protected, logged in, and then given letters.
+
+A session is opened once and used for many letters; the pool decides which. Whatever fails on the
+way is a `SendingError` with the likely mistake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from posthouse.kernel.ids import TraceId
+from posthouse.kernel.ports import Clock, Network
+from posthouse.kernel.reply import Reply
+from posthouse.net.deadlines import Deadlines
+from posthouse.net.smtp_client import SmtpClient, Timeouts, open_session
+from posthouse.net.stream import TlsStart
+from posthouse.protocol.sasl.scram import ScramClient
+from posthouse.protocol.smtp.client_events import (
+    Authenticated,
+    ClientEvent,
+    Closed,
+    MessageEnded,
+    OutgoingMessage,
+    Ready,
+    Refused,
+    SessionFailed,
+    Stage,
+    TlsAgreed,
+)
+from posthouse.sending import mistakes
+from posthouse.sending.carrier import Verified
+from posthouse.sending.errors import SendingError
+from posthouse.sending.login import certificate_hash, mechanism_for, token_of
+from posthouse.sending.options import Kind, Login, Options, TlsUse
+from posthouse.sending.receipt import Phases, TlsUsed
+from posthouse.sending.tls import client_context, unchecked_context
+
+if TYPE_CHECKING:
+    from posthouse.protocol.sasl.client import ClientMechanism
+
+ADDRESSES_MAX: Final = 8
+_LOG: Final = logging.getLogger("posthouse.sending")
+_LOCAL_NAMES: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
+
+
+class Ground(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session stands on."""
+
+    network: Network
+    clock: Clock
+    deadlines: Deadlines
+    hello_name: str
+
+
+class Connection:
+    """`open` it, then `send` while it `wants_message`.
+
+    `on_settled` gets every message back; `on_ended` comes once, when nothing more can be sent.
+    """
+
+    __slots__ = (
+        "_began_s",
+        "_client",
+        "_error",
+        "_ground",
+        "_has_refreshed",
+        "_is_logged_in",
+        "_is_quitting",
+        "_mechanism",
+        "_on_ended",
+        "_on_settled",
+        "_options",
+        "_peer",
+        "_phases",
+        "_ready",
+        "_tasks",
+        "_tls_began_s",
+        "_token",
+        "is_over",
+        "sent",
+    )
+
+    def __init__(
+        self,
+        options: Options,
+        ground: Ground,
+        *,
+        on_settled: Callable[[Connection, MessageEnded], None],
+        on_ended: Callable[[Connection], None],
+    ) -> None:
+        self.sent = 0
+        """Messages given to it."""
+        self.is_over = False
+        self._options = options
+        self._ground = ground
+        self._on_settled = on_settled
+        self._on_ended = on_ended
+        self._client: SmtpClient
+        self._ready: asyncio.Future[None]
+        self._error: SendingError | None = None
+        self._is_logged_in = False
+        self._is_quitting = False
+        self._has_refreshed = False
+        self._mechanism: ClientMechanism | None = None
+        self._token = ""
+        self._peer = ""
+        self._phases: dict[str, float] = {}
+        self._began_s = self._tls_began_s = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- opening ---
+
+    async def open(self) -> None:
+        """Connect, protect, log in. Raises SendingError."""
+        options = self._options
+        warn_if_unchecked(options)
+        addresses = await self._addresses()
+        last: OSError = OSError("no address")
+        for address in addresses:
+            self._renew()
+            self._began_s = self._ground.clock.monotonic_s()
+            self._peer = address
+            try:
+                await open_session(
+                    self._client,
+                    self._ground.network,
+                    address,
+                    options.port,
+                    trace_id=TraceId("send"),
+                    deadlines=self._ground.deadlines,
+                    connect_s=options.connect_timeout_s,
+                    tls=self._tls_start(),
+                    local_address=options.local_address,
+                )
+            except OSError as error:
+                last = error
+                continue
+            self._mark("connect_s")
+            try:
+                await self._ready
+            except BaseException:
+                self.abort()
+                raise
+            return
+        raise mistakes.connect_failed(options, last) from last
+
+    async def _addresses(self) -> list[str]:
+        """Both families, as the system orders them; a proxy looks names up by itself."""
+        host = self._options.host
+        if self._options.proxy is not None or _is_address(host):
+            return [host]
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._options.connect_timeout_s):
+                found = await loop.getaddrinfo(host, self._options.port, type=socket.SOCK_STREAM)
+        except TimeoutError as error:
+            raise mistakes.connect_failed(self._options, error) from None
+        except (OSError, UnicodeError) as error:
+            cause = error if isinstance(error, OSError) else OSError(str(error))
+            raise mistakes.name_unknown(self._options, cause) from error
+        return list(dict.fromkeys(str(item[4][0]) for item in found))[:ADDRESSES_MAX]
+
+    def _renew(self) -> None:
+        options = self._options
+        self._phases = {}
+        self._ready = asyncio.get_running_loop().create_future()
+        self._client = SmtpClient(
+            name=self._ground.hello_name,
+            timeouts=_timeouts(options),
+            deadlines=self._ground.deadlines,
+            on_event=self._on_event,
+            is_tls=options.tls is TlsUse.IMPLICIT,
+            is_lmtp=options.kind is Kind.LMTP,
+        )
+
+    def _tls_start(self) -> TlsStart | None:
+        if self._options.tls is not TlsUse.IMPLICIT:
+            return None
+        return TlsStart(
+            context=self._context(),
+            server_side=False,
+            server_name=self._server_name,
+            handshake_s=self._options.greeting_timeout_s,
+        )
+
+    @property
+    def _server_name(self) -> str:
+        return self._options.server_name or self._options.host
+
+    @property
+    def _is_local(self) -> bool:
+        """Octets do not leave this machine. Behind a proxy the host's own name says so."""
+        return _is_loopback(self._peer)
+
+    @property
+    def _is_tls_optional(self) -> bool:
+        use = self._options.tls
+        if use is TlsUse.AUTO:
+            return self._is_local or self._options.kind is Kind.LMTP
+        return use is TlsUse.OPPORTUNISTIC
+
+    def _context(self) -> ssl.SSLContext:
+        options = self._options
+        if options.context is not None:
+            return options.context
+        if self._is_tls_optional:
+            return _unchecked()
+        return _usual(options.is_verifying)
+
+    # --- what the session says ---
+
+    def _on_event(self, event: ClientEvent) -> None:
+        match event:
+            case MessageEnded():
+                self._on_settled(self, event)
+            case Ready():
+                self._take_ready(event)
+            case TlsAgreed():
+                self._mark("greeting_s")
+                self._tls_began_s = self._ground.clock.monotonic_s()
+                self._client.handshake(self._context(), server_name=self._server_name)
+            case Authenticated():
+                self._take_login()
+            case Refused(stage=Stage.AUTH):
+                self._take_refused_login(event.reply)
+            case Refused():
+                if self._is_tls_optional:
+                    self._log_in()
+                else:
+                    self._give_up(mistakes.no_starttls(self._options, event.reply))
+            case SessionFailed():
+                self._take_failure(event)
+            case Closed():
+                self._end()
+
+    def _take_ready(self, event: Ready) -> None:
+        self._mark("tls_s" if self._tls_began_s else "greeting_s")
+        use = self._options.tls
+        if event.is_tls or use is TlsUse.OFF:
+            self._log_in()
+        elif event.extensions.is_starttls:
+            self._client.start_tls()
+        elif self._is_tls_optional:
+            self._log_in()
+        else:
+            self._give_up(mistakes.no_starttls(self._options, None))
+
+    def _take_failure(self, event: SessionFailed) -> None:
+        if self._error is None:
+            failure = self._client.tls_failure
+            self._error = (
+                mistakes.tls_failed(self._options, failure)
+                if failure is not None
+                else mistakes.session_failed(self._options, event)
+            )
+        self._end()
+
+    def _give_up(self, error: SendingError) -> None:
+        self._error = error
+        self._client.quit()
+
+    def _end(self) -> None:
+        if self.is_over:
+            return
+        self.is_over = True
+        if not self._ready.done():
+            error = self._error or mistakes.session_failed(
+                self._options,
+                SessionFailed(
+                    stage=Stage.GREETING, reply=None, is_transient=True, detail="it was closed"
+                ),
+            )
+            self._ready.set_exception(error)
+            self._ready.exception()  # whoever waited may be gone
+        else:
+            self._on_ended(self)
+
+    # --- logging in ---
+
+    def _log_in(self) -> None:
+        login = self._options.login
+        if login is None or self._is_logged_in:
+            self._finish_opening()
+        elif login.token is not None:
+            self._start(self._fetch_token(login))
+        else:
+            self._authenticate(login)
+
+    async def _fetch_token(self, login: Login) -> None:
+        assert login.token is not None
+        try:
+            async with asyncio.timeout(self._options.command_timeout_s):
+                self._token = await token_of(login.token)
+        except Exception as error:
+            failed = mistakes.token_failed(self._options, error)
+            failed.__cause__ = error
+            self._give_up(failed)
+        else:
+            if not self.is_over:
+                self._authenticate(login)
+
+    def _authenticate(self, login: Login) -> None:
+        client, options = self._client, self._options
+        binding = None
+        if client.tls is not None and "SCRAM-SHA-256-PLUS" in client.extensions.mechanisms:
+            chain = client.peer_chain()
+            binding = certificate_hash(chain[0]) if chain else None
+        try:
+            mechanism = mechanism_for(
+                login,
+                client.extensions.mechanisms,
+                host=options.host,
+                port=options.port,
+                token=self._token,
+                binding=binding,
+            )
+        except ValueError as error:
+            self._give_up(mistakes.token_failed(options, error))
+            return
+        if mechanism is None:
+            self._give_up(mistakes.login_impossible(options, client.extensions.mechanisms))
+        elif client.tls is None and not self._is_local:
+            self._give_up(mistakes.login_unsafe(options))
+        else:
+            self._mechanism = mechanism
+            client.authenticate(mechanism, is_plaintext_allowed=self._is_local)
+
+    def _take_login(self) -> None:
+        mechanism = self._mechanism
+        if isinstance(mechanism, ScramClient) and not mechanism.is_proven:
+            # It says yes and cannot show that it knows the password: somebody in between.
+            reply = Reply(235, "", "the server did not prove that it knows the password")
+            self._give_up(mistakes.login_refused(self._options, reply, mechanism=mechanism.name))
+            return
+        self._is_logged_in = True
+        self._mark("login_s")
+        self._finish_opening()
+
+    def _take_refused_login(self, reply: Reply) -> None:
+        login = self._options.login
+        assert login is not None
+        if callable(login.token) and not self._has_refreshed and not reply.is_transient:
+            self._has_refreshed = True
+            self._start(self._fetch_token(login))
+            return
+        name = self._mechanism.name if self._mechanism is not None else ""
+        self._give_up(mistakes.login_refused(self._options, reply, mechanism=name))
+
+    def _finish_opening(self) -> None:
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+    # --- using ---
+
+    @property
+    def is_ready(self) -> bool:
+        """Opened, and not on its way out."""
+        return not (self.is_over or self._is_quitting) and self._ready.done()
+
+    @property
+    def wants_message(self) -> bool:
+        """One more leaves at once, behind those under way."""
+        return self.is_ready and self._client.wants_message and not self.is_used_up
+
+    @property
+    def is_idle(self) -> bool:
+        return self.is_ready and self._client.is_idle
+
+    @property
+    def is_used_up(self) -> bool:
+        """It has had as many messages as it may."""
+        most = self._options.messages_per_connection_max
+        offered = self._client.extensions.transactions_max
+        return self.sent >= (most if offered is None else min(most, offered))
+
+    @property
+    def recipients_max(self) -> int | None:
+        """Of one transaction, as the server says (RFC 9422)."""
+        return self._client.extensions.recipients_max
+
+    def send(self, message: OutgoingMessage) -> None:
+        self.sent += 1
+        self._client.send(message)
+
+    def take_phases(self) -> Phases:
+        """What opening took, for the first message of the session; nothing for those after it."""
+        phases, self._phases = self._phases, {}
+        return Phases(**phases) if phases else _NO_PHASES
+
+    @property
+    def tls(self) -> TlsUsed | None:
+        info = self._client.tls
+        if info is None:
+            return None
+        is_verified = self._context().verify_mode is ssl.CERT_REQUIRED
+        return TlsUsed(version=info.version, cipher=info.cipher, is_verified=is_verified)
+
+    def verified(self) -> Verified:
+        extensions = self._client.extensions
+        return Verified(
+            server=self._options.place,
+            greeting_name=extensions.host,
+            is_logged_in=self._is_logged_in,
+            tls=self.tls,
+            extensions=extensions.offered,
+        )
+
+    # --- leaving ---
+
+    def quit(self) -> None:
+        """Say goodbye when that is in order; `on_ended` follows."""
+        if self.is_over or self._is_quitting:
+            return
+        self._is_quitting = True
+        self._client.quit()
+
+    def abort(self) -> None:
+        """Close at once; messages under way come back as lost."""
+        for task in self._tasks:
+            task.cancel()
+        if not self.is_over:
+            self._client.abort("closed by us")
+
+    # --- inside ---
+
+    def _start(self, work: object) -> None:
+        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _mark(self, phase: str) -> None:
+        """The time since the last mark was spent in that phase."""
+        now = self._ground.clock.monotonic_s()
+        self._phases[phase] = self._phases.get(phase, 0.0) + now - self._began_s
+        self._began_s = now
+
+
+_NO_PHASES: Final = Phases()
+
+
+def warn_if_unchecked(options: Options) -> None:
+    """Once for each place: certificates are not checked because somebody said so."""
+    if not options.is_verifying and options.tls is not TlsUse.OFF:
+        _warn(options.place)
+
+
+@lru_cache(maxsize=1_000)
+def _warn(place: str) -> None:
+    _LOG.warning(
+        "the certificate of %s is not checked (verify=False): anybody on the way can read along",
+        place,
+    )
+
+
+@lru_cache(maxsize=2)
+def _usual(is_verifying: bool) -> ssl.SSLContext:
+    """Loading the system's roots takes a tenth of a second: once is enough."""
+    return client_context(is_verifying=is_verifying)
+
+
+@lru_cache(maxsize=1)
+def _unchecked() -> ssl.SSLContext:
+    return unchecked_context()
+
+
+def _timeouts(options: Options) -> Timeouts:
+    return Timeouts(
+        connect_s=options.connect_timeout_s,
+        helo_s=options.greeting_timeout_s,
+        tls_s=options.greeting_timeout_s,
+        mail_s=options.command_timeout_s,
+        rcpt_s=options.command_timeout_s,
+        data_s=options.command_timeout_s,
+        block_s=options.data_timeout_s,
+        dot_s=options.data_timeout_s,
+        idle_s=options.idle_s,
+        attempt_s=options.command_timeout_s * 3 + options.data_timeout_s * 2,
+    )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    if host in _LOCAL_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,367 @@
+"""Sessions that are kept and shared: who sends waits for the first that has room.
+
+There are never more sessions than are needed: one more is opened only when letters wait and all
+that are open are busy. A session takes the next letter behind the one under way (RFC 2920), so a
+busy one has two in flight. A letter whose session was lost goes to another one only where that
+cannot send it twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+import msgspec
+
+from posthouse.kernel.envelope import Envelope
+from posthouse.protocol.smtp.client_events import (
+    MessageEnded,
+    Outcome,
+    OutgoingMessage,
+    Result,
+    Stage,
+)
+from posthouse.sending import mistakes
+from posthouse.sending.carrier import Letter
+from posthouse.sending.connection import Connection, Ground
+from posthouse.sending.errors import ConnectError, SendingError
+from posthouse.sending.options import Options
+from posthouse.sending.rate import Rate
+from posthouse.sending.receipt import Phases, TlsUsed
+
+TRIES_MAX: Final = 3
+"""The first and two more, where it is known that the letter was not taken."""
+_BEFORE_CONTENT: Final = frozenset({Stage.MAIL, Stage.RCPT, Stage.DATA})
+
+
+class Carried:
+    """How one letter ended: what the server said of each recipient, and over which session."""
+
+    __slots__ = ("ended", "phases", "tls")
+
+    def __init__(self, ended: MessageEnded, phases: Phases, tls: TlsUsed | None) -> None:
+        self.ended = ended
+        self.phases = phases
+        self.tls = tls
+
+
+class _Job:
+    """A letter on its way, or what is left of it when the server takes few recipients at once."""
+
+    __slots__ = ("began_s", "future", "given_s", "letter", "open", "outcomes", "tries", "waited_s")
+
+    def __init__(self, letter: Letter, future: asyncio.Future[Carried], began_s: float) -> None:
+        self.letter = letter
+        self.future = future
+        self.began_s = began_s
+        self.given_s = began_s
+        self.waited_s = 0.0
+        self.tries = 0
+        self.outcomes: dict[int, Outcome] = {}
+        """Settled recipients by their number."""
+        self.open: tuple[int, ...] = tuple(range(len(letter.envelope.recipients)))
+
+
+class Pool:
+    """Of one place. Everything happens on one loop."""
+
+    def __init__(self, options: Options, ground: Ground) -> None:
+        self._options = options
+        self._ground = ground
+        self._rate = Rate(options.rate, options.rate_per_s) if options.rate else None
+        self._waiting: deque[_Job] = deque()
+        self._connections: list[Connection] = []
+        self._opening: set[asyncio.Task[None]] = set()
+        self._room: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_closing = self._is_leaving = False
+        self._under_way = 0
+        self._drained: asyncio.Future[None] | None = None
+
+    # --- for the carrier ---
+
+    @property
+    def has_room(self) -> bool:
+        """One more letter would not have to wait outside."""
+        return len(self._waiting) < self._options.pending_max
+
+    async def carry(self, letter: Letter) -> Carried:
+        """Hand a letter to a session and wait for its end.
+
+        Raises:
+            SendingError: no session can be had, or the line broke.
+        """
+        while not self.has_room:
+            await self._wait_for_room()
+        if self._is_closing:
+            raise ConnectError("the transport is closed", server=self._options.place)
+        future: asyncio.Future[Carried] = asyncio.get_running_loop().create_future()
+        job = _Job(letter, future, self._ground.clock.monotonic_s())
+        self._waiting.append(job)
+        self._pump()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._forget(job)
+            raise
+
+    async def opened(self) -> Connection:
+        """A session of its own, for `verify`; the pool keeps it for the next letter."""
+        connection = self._new()
+        await connection.open()
+        self._connections.append(connection)
+        self._pump()
+        return connection
+
+    async def close(self) -> None:
+        """Let what is under way end, then say goodbye to all."""
+        self._is_closing = True
+        if self._waiting or self._under_way:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+        self._drained = asyncio.get_running_loop().create_future()
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in list(self._opening):
+            task.cancel()
+        self._is_leaving = True
+        for connection in list(self._connections):
+            connection.quit()
+        self._tell_drained()
+        await self._drained  # bounded by the deadline of QUIT
+
+    def abort(self) -> None:
+        """Drop everything at once."""
+        self._is_closing = True
+        for task in list(self._opening):
+            task.cancel()
+        for connection in list(self._connections):
+            connection.abort()
+
+    # --- the flow of letters ---
+
+    def _pump(self) -> None:
+        """Give letters to sessions with room; open another where letters still wait."""
+        while self._waiting:
+            if (pause := self._pause_s()) > 0:
+                self._look_again(pause)
+                return
+            connection = self._free()
+            if connection is None:
+                self._open_another()
+                return
+            if not connection.is_idle:  # all are busy: one more, and meanwhile behind another
+                self._open_another()
+            self._give(connection, self._waiting.popleft())
+        if self._room:
+            self._let_in()
+
+    def _free(self) -> Connection | None:
+        """A session that takes a letter now, one without work before one with some."""
+        busy = None
+        for connection in self._connections:
+            if connection.wants_message:
+                if connection.is_idle:
+                    return connection
+                busy = busy or connection
+        return busy
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._connections) + len(self._opening) >= self._options.connections_max
+
+    def _pause_s(self) -> float:
+        if self._rate is None:
+            return 0.0
+        return self._rate.wait_s(self._ground.clock.monotonic_s())
+
+    def _look_again(self, after_s: float) -> None:
+        if self._timer is None or self._timer.cancelled():
+            self._timer = asyncio.get_running_loop().call_later(after_s, self._timer_rang)
+
+    def _timer_rang(self) -> None:
+        self._timer = None
+        self._pump()
+
+    def _give(self, connection: Connection, job: _Job) -> None:
+        now = self._ground.clock.monotonic_s()
+        if self._rate is not None:
+            self._rate.took(now)
+        job.given_s = now
+        job.waited_s = now - job.began_s
+        job.tries += 1
+        envelope = job.letter.envelope
+        most = connection.recipients_max
+        asked = job.open if most is None else job.open[:most]
+        if len(asked) != len(envelope.recipients):
+            envelope = _with_recipients(envelope, asked)
+        self._under_way += 1
+        connection.send(
+            OutgoingMessage(envelope=envelope, octets=job.letter.octets, tag=(job, asked))
+        )
+
+    def _settled(self, connection: Connection, ended: MessageEnded) -> None:
+        """A letter came back from a session."""
+        self._under_way -= 1
+        job, asked = ended.message.tag
+        if self._is_to_be_repeated(job, ended):
+            self._waiting.appendleft(job)
+        else:
+            self._take(connection, job, asked, ended)
+        if connection.is_used_up and connection.is_idle:
+            connection.quit()
+        self._pump()
+        self._tell_drained()
+
+    def _take(
+        self, connection: Connection, job: _Job, asked: tuple[int, ...], ended: MessageEnded
+    ) -> None:
+        job.outcomes.update(zip(asked, ended.outcomes, strict=True))
+        too_many = [
+            at
+            for at, outcome in zip(asked, ended.outcomes, strict=True)
+            if _is_too_many(outcome) and len(asked) > 1
+        ]
+        took_some = any(outcome.result is Result.ACCEPTED for outcome in ended.outcomes)
+        left = [*(too_many if took_some else ()), *(at for at in job.open if at not in asked)]
+        job.open = tuple(left)
+        if left and not job.future.done():
+            job.tries = 0
+            self._waiting.appendleft(job)
+            return
+        if job.future.done():
+            return
+        whole = MessageEnded(
+            message=OutgoingMessage(envelope=job.letter.envelope, octets=job.letter.octets),
+            outcomes=tuple(job.outcomes[at] for at in sorted(job.outcomes)),
+            was_tried=True,
+        )
+        phases = connection.take_phases()
+        phases = Phases(
+            connect_s=phases.connect_s,
+            greeting_s=phases.greeting_s,
+            tls_s=phases.tls_s,
+            login_s=phases.login_s,
+            waiting_s=job.waited_s,
+            message_s=self._ground.clock.monotonic_s() - job.given_s,
+        )
+        job.future.set_result(Carried(whole, phases, connection.tls))
+
+    def _is_to_be_repeated(self, job: _Job, ended: MessageEnded) -> bool:
+        """The session was lost before the end of the content was out, so nobody has it."""
+        if job.tries >= TRIES_MAX or job.future.done() or self._is_closing:
+            return False
+        if not ended.was_tried:
+            return True
+        return all(
+            outcome.result is Result.TRANSIENT
+            and outcome.reply is None
+            and outcome.stage in _BEFORE_CONTENT
+            and mistakes.IN_TIME not in outcome.detail
+            for outcome in ended.outcomes
+        )
+
+    # --- sessions ---
+
+    def _new(self) -> Connection:
+        return Connection(
+            self._options, self._ground, on_settled=self._settled, on_ended=self._ended
+        )
+
+    def _open_another(self) -> bool:
+        """Begin to open one more, where one is needed and allowed."""
+        if self._is_full or len(self._opening) >= len(self._waiting):
+            return False
+        task = asyncio.get_running_loop().create_task(self._open())
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+        return True
+
+    async def _open(self) -> None:
+        connection = self._new()
+        try:
+            await connection.open()
+        except SendingError as error:
+            self._no_longer_opening()
+            self._could_not_open(error)
+            return
+        self._no_longer_opening()
+        self._connections.append(connection)
+        self._pump()
+
+    def _no_longer_opening(self) -> None:
+        """Before what follows counts sessions; the task itself ends a moment later."""
+        if (task := asyncio.current_task()) is not None:
+            self._opening.discard(task)
+
+    def _could_not_open(self, error: SendingError) -> None:
+        """Where other sessions work they go on alone; else whoever waits is told at once."""
+        if self._connections:
+            return
+        waiting, self._waiting = self._waiting, deque()
+        for job in waiting:
+            if not job.future.done():
+                job.future.set_exception(_again(error))
+        self._let_in()
+        self._tell_drained()
+
+    def _ended(self, connection: Connection) -> None:
+        if connection in self._connections:
+            self._connections.remove(connection)
+        self._pump()
+        self._tell_drained()
+
+    # --- waiting outside ---
+
+    async def _wait_for_room(self) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._room.append(future)
+        await future
+
+    def _let_in(self) -> None:
+        free = self._options.pending_max - len(self._waiting)
+        while self._room and free > 0:
+            future = self._room.popleft()
+            if not future.done():
+                future.set_result(None)
+                free -= 1
+
+    def _forget(self, job: _Job) -> None:
+        """Nobody waits for it any more: it is not begun, and if it is under way it goes on."""
+        if job in self._waiting:
+            self._waiting.remove(job)
+            self._let_in()
+            self._tell_drained()
+
+    def _tell_drained(self) -> None:
+        """To `close`: first that no letter is left, then that no session is."""
+        if self._drained is None or self._drained.done() or self._waiting or self._under_way:
+            return
+        if not (self._is_leaving and self._connections):
+            self._drained.set_result(None)
+
+
+def _again(error: SendingError) -> SendingError:
+    """The same error for each who waits, as a traceback is kept in it."""
+    copy = error.__class__.__new__(error.__class__)
+    copy.args = error.args
+    copy.__dict__.update(error.__dict__)
+    copy.__cause__ = error.__cause__
+    return copy
+
+
+def _with_recipients(envelope: Envelope, asked: tuple[int, ...]) -> Envelope:
+    chosen = tuple(envelope.recipients[at] for at in asked)
+    return msgspec.structs.replace(envelope, recipients=chosen)
+
+
+def _is_too_many(outcome: Outcome) -> bool:
+    """RFC 5321 §4.5.3.1.10: not this one with so many others."""
+    reply = outcome.reply
+    return (
+        outcome.stage is Stage.RCPT
+        and reply is not None
+        and (reply.code == 452 or (reply.code == 552 and reply.status in ("", "5.5.3")))
+        and reply.status in ("", "4.5.3", "5.5.3")
+    )

@@ -1,0 +1,386 @@
+"""What a transport was told, from a URL, a service's name and keywords, checked into `Options`.
+
+Keywords win over the URL, the URL over the service. Nothing of a password is ever in an error: a
+URL that cannot be read is not repeated.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from posthouse.kernel.secret import Secret
+from posthouse.sending import services
+from posthouse.sending.errors import OptionError
+from posthouse.sending.login import KNOWN
+from posthouse.sending.options import Dkim, Keywords, Kind, Login, Options, Proxy, TlsUse
+from posthouse.sending.tls import client_context
+
+__all__ = ["read_options"]
+
+PORTS: Final = {TlsUse.IMPLICIT: 465, TlsUse.STARTTLS: 587}
+LMTP_PORT: Final = 24
+HTTPS_PORT: Final = 443
+SUBMISSION_PORT: Final = 587
+SUBMISSIONS_PORT: Final = 465
+CONNECTIONS_MAX: Final = 1_000
+SECONDS_MAX: Final = 86_400.0
+COUNT_MAX: Final = 10_000_000
+TEXT_MAX: Final = 10_000
+
+_SCHEMES: Final[Mapping[str, tuple[Kind, TlsUse | None]]] = {
+    "smtp": (Kind.SMTP, None),
+    "smtps": (Kind.SMTP, TlsUse.IMPLICIT),
+    "smtp+starttls": (Kind.SMTP, TlsUse.STARTTLS),
+    "lmtp": (Kind.LMTP, None),
+    "sendmail": (Kind.SENDMAIL, None),
+    "folder": (Kind.FOLDER, None),
+    "eml": (Kind.FOLDER, None),
+    "memory": (Kind.MEMORY, None),
+    "posthouse": (Kind.POSTHOUSE, TlsUse.IMPLICIT),
+}
+
+
+def read_options(
+    url: str | None = None, service: str | None = None, keywords: Keywords | None = None
+) -> Options:
+    """
+    Raises:
+        OptionError: `option` names the keyword, or is "" for the URL as a whole.
+    """
+    given: dict[str, Any] = dict(keywords or {})
+    for name in given:
+        _must_be_known(name)
+    kind = Kind.SMTP
+    told: dict[str, Any] = {}
+    if service is not None:
+        told |= _by_service(service)
+    if url is not None:
+        kind, by_url = _by_url(url)
+        told |= by_url
+    told |= {name: value for name, value in given.items() if value is not None}
+    return _checked(kind, told)
+
+
+def _must_be_known(name: str) -> None:
+    if name in Keywords.__annotations__:
+        return
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, Keywords.__annotations__, n=1)
+    hint = f"did you mean {close[0]}?" if close else ""
+    raise OptionError(name, "is not known", hint=hint)
+
+
+def _by_service(name: str) -> dict[str, Any]:
+    found = services.by_name(name)
+    if found is None:
+        near = services.nearest(name)
+        raise OptionError(
+            "service",
+            f"names {name!r}, which is not in the table",
+            hint=f"did you mean {near}?" if near else "give host and port instead",
+        )
+    return {"host": found.host, "port": found.port, "tls": found.tls}
+
+
+# --- URLs ---
+
+
+def _by_url(url: str) -> tuple[Kind, dict[str, Any]]:
+    scheme = url.partition(":")[0].lower()
+    if scheme not in _SCHEMES or ":" not in url:
+        known = ", ".join(f"{name}:" for name in _SCHEMES)
+        raise OptionError(
+            "", "the URL begins with no scheme that is known", hint=f"there is {known}"
+        )
+    kind, tls = _SCHEMES[scheme]
+    if any(ord(one) <= 0x20 or ord(one) == 0x7F for one in url):
+        raise OptionError("", "the URL has a blank or a control character in it")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise OptionError(
+            "",
+            "the URL cannot be read",
+            hint="write @, : and / in a user name or password as %40, %3A and %2F",
+        ) from None
+    told: dict[str, Any] = {}
+    if tls is not None:
+        told["tls"] = tls
+    if kind is Kind.SENDMAIL:
+        told |= {"command": unquote(parts.path)} if parts.path else {}
+    elif kind is Kind.FOLDER:
+        told["folder"] = unquote(f"{parts.netloc}{parts.path}")
+    elif kind is not Kind.MEMORY:
+        told |= _place(parts, host, port)
+    for name, value in parse_qsl(parts.query, keep_blank_values=True, max_num_fields=50):
+        _must_be_known(name)
+        told[name] = _typed(name, value)
+    return kind, told
+
+
+def _place(parts: SplitResult, host: str | None, port: int | None) -> dict[str, Any]:
+    if not host:
+        raise OptionError("host", "is missing in the URL", hint="write smtps://mail.example.org")
+    if parts.path not in ("", "/"):
+        raise OptionError("", "the URL has a path, which says nothing to a mail server")
+    told: dict[str, Any] = {"host": unquote(host)}
+    if port is not None:
+        told["port"] = port
+    if parts.username:
+        told["user"] = unquote(parts.username)
+    if parts.password:
+        told["password"] = unquote(parts.password)
+    return told
+
+
+def _typed(name: str, value: str) -> Any:
+    """A value of a URL's query in the type that the keyword has."""
+    if name in ("password", "token"):
+        return value
+    if value.lower() in ("true", "yes", "on", "false", "no", "off") and name in (
+        "verify",
+        "may_fetch_urls",
+        "may_read_files",
+    ):
+        return value.lower() in ("true", "yes", "on")
+    if name in _NUMBERS:
+        try:
+            return _NUMBERS[name](value)
+        except ValueError:
+            raise OptionError(name, f"is {value!r}, and has to be a number") from None
+    return value
+
+
+_NUMBERS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "port": int,
+    "connections_max": int,
+    "messages_per_connection_max": int,
+    "rate": int,
+    "pending_max": int,
+    "rate_per_s": float,
+    "idle_s": float,
+    "connect_timeout_s": float,
+    "greeting_timeout_s": float,
+    "command_timeout_s": float,
+    "data_timeout_s": float,
+}
+
+
+# --- checking ---
+
+
+def _checked(kind: Kind, told: dict[str, Any]) -> Options:
+    tls = _tls_use(told.get("tls", TlsUse.AUTO))
+    host = _host(told.get("host", "127.0.0.1"))
+    port = _whole(told, "port", _port_for(kind, tls, host), 1, 65_535)
+    if tls is TlsUse.AUTO and port == SUBMISSIONS_PORT:
+        tls = TlsUse.IMPLICIT
+    is_verifying = _flag(told, "verify", default=True)
+    return Options(
+        kind=kind,
+        host=host,
+        port=port,
+        tls=tls,
+        server_name=_text(told, "server_name"),
+        context=_context(told, tls, is_verifying=is_verifying),
+        is_verifying=is_verifying,
+        local_address=_text(told, "local_address") or None,
+        hello_name=_hello_name(told),
+        proxy=_proxy(told.get("proxy")),
+        connect_timeout_s=_seconds(told, "connect_timeout_s", 30.0),
+        greeting_timeout_s=_seconds(told, "greeting_timeout_s", 30.0),
+        command_timeout_s=_seconds(told, "command_timeout_s", 60.0),
+        data_timeout_s=_seconds(told, "data_timeout_s", 300.0),
+        login=_login(told),
+        connections_max=_whole(told, "connections_max", 5, 1, CONNECTIONS_MAX),
+        messages_per_connection_max=_whole(told, "messages_per_connection_max", 100, 1, COUNT_MAX),
+        rate=_whole(told, "rate", 0, 0, COUNT_MAX),
+        rate_per_s=_seconds(told, "rate_per_s", 1.0),
+        idle_s=_seconds(told, "idle_s", 30.0),
+        pending_max=_whole(told, "pending_max", 1000, 1, COUNT_MAX),
+        dkim=_dkim(told.get("dkim", ())),
+        may_fetch_urls=_flag(told, "may_fetch_urls", default=False),
+        may_read_files=_flag(told, "may_read_files", default=True),
+        command=_text(told, "command") or "/usr/sbin/sendmail",
+        folder=_folder(kind, told),
+    )
+
+
+def _port_for(kind: Kind, tls: TlsUse, host: str) -> int:
+    if kind is Kind.LMTP:
+        return LMTP_PORT
+    if kind is Kind.POSTHOUSE:
+        return HTTPS_PORT
+    return PORTS.get(tls, SUBMISSION_PORT)
+
+
+def _tls_use(value: Any) -> TlsUse:
+    if isinstance(value, TlsUse):
+        return value
+    try:
+        return TlsUse(str(value).lower())
+    except ValueError:
+        words = ", ".join(f'"{one.value}"' for one in TlsUse)
+        raise OptionError("tls", f"is {value!r}", hint=f"it can be {words}") from None
+
+
+def _host(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise OptionError("host", "has to be the name or address of a server")
+    host = value.strip().strip("[]")
+    if host.isascii():
+        if any(not (one.isalnum() or one in ".-_:%") for one in host):
+            hint = "give the port by itself: port=587" if ":" in host else ""
+            raise OptionError("host", f"is {host!r}, which is no host name", hint=hint)
+        if host.count(":") == 1:
+            name, _, port = host.partition(":")
+            raise OptionError(
+                "host",
+                f"is {host!r}",
+                hint=f"give the port by itself: host={name!r}, port={port or 587}",
+            )
+        return host
+    from posthouse.message.address import AddressError, domain_to_ascii
+
+    try:
+        return domain_to_ascii(host)
+    except AddressError:
+        raise OptionError("host", f"is {host!r}, which is no host name") from None
+
+
+def _context(told: Mapping[str, Any], tls: TlsUse, *, is_verifying: bool) -> ssl.SSLContext | None:
+    """None where the usual one will do, which is made when it is needed."""
+    ours = [
+        name
+        for name in ("ca", "certificate", "certificate_key", "tls_version_min")
+        if told.get(name) is not None
+    ]
+    context = told.get("ssl_context")
+    if tls is TlsUse.OFF and (ours or context is not None):
+        name = ours[0] if ours else "ssl_context"
+        raise OptionError(name, 'is of no use with tls="off"')
+    if context is not None:
+        if not isinstance(context, ssl.SSLContext):
+            raise OptionError("ssl_context", "has to be an ssl.SSLContext")
+        if ours or not is_verifying:
+            name = ours[0] if ours else "verify"
+            raise OptionError(name, "is of no use beside ssl_context, which says it all")
+        return context
+    if not ours:
+        return None
+    return client_context(
+        version_min=_text(told, "tls_version_min") or "1.2",
+        ca=told.get("ca"),
+        certificate=told.get("certificate"),
+        certificate_key=told.get("certificate_key"),
+        is_verifying=is_verifying,
+    )
+
+
+def _hello_name(told: Mapping[str, Any]) -> str:
+    name = _text(told, "hello_name")
+    if name and any(not ((one.isalnum() and one.isascii()) or one in ".-_[]:") for one in name):
+        raise OptionError("hello_name", f"is {name!r}, which is no host name")
+    return name
+
+
+def _login(told: Mapping[str, Any]) -> Login | None:
+    user, password, token = _text(told, "user"), told.get("password"), told.get("token")
+    mechanism = _text(told, "mechanism").upper()
+    if mechanism and mechanism not in KNOWN:
+        raise OptionError("mechanism", f"is {mechanism!r}", hint=f"there is {', '.join(KNOWN)}")
+    if not (user or password or token or mechanism):
+        return None
+    if password is not None and token is not None:
+        raise OptionError("token", "and password were both given", hint="leave one of them out")
+    if isinstance(password, str):
+        password = Secret(password)
+    if password is not None and not isinstance(password, Secret):
+        raise OptionError("password", "has to be text")
+    if token is not None and not (isinstance(token, str) or callable(token)):
+        raise OptionError("token", "has to be text, or a callable that gives it")
+    if mechanism != "EXTERNAL":
+        if not user:
+            raise OptionError("user", "is missing: a password or token belongs to somebody")
+        if not password and not token:
+            raise OptionError("password", f"of {user} is missing", hint="or give a token (OAuth 2)")
+    return Login(
+        user=user,
+        password=password,
+        token=token,
+        mechanism=mechanism,
+        authorization_id=_text(told, "authorization_id"),
+    )
+
+
+def _proxy(value: Any) -> Proxy | None:
+    if value is None or isinstance(value, Proxy):
+        return value
+    hint = "write http://host:3128 or socks5://user:secret@host:1080"
+    try:
+        parts = urlsplit(str(value))
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise OptionError("proxy", "cannot be read", hint=hint) from None
+    scheme = {"http": "http", "socks5": "socks5", "socks5h": "socks5"}.get(parts.scheme)
+    if scheme is None or not host:
+        raise OptionError("proxy", "is no URL of a proxy that is known", hint=hint)
+    return Proxy(
+        scheme=scheme,
+        host=host,
+        port=port or {"http": 3128, "socks5": 1080}[scheme],
+        user=unquote(parts.username or ""),
+        password=Secret(unquote(parts.password or "")),
+    )
+
+
+def _dkim(value: Any) -> tuple[Dkim, ...]:
+    if isinstance(value, Dkim):
+        return (value,)
+    if isinstance(value, (tuple, list)) and all(isinstance(one, Dkim) for one in value):
+        return tuple(value)
+    raise OptionError("dkim", "has to be a Dkim, or a list of them")
+
+
+def _folder(kind: Kind, told: Mapping[str, Any]) -> Path | None:
+    folder = told.get("folder")
+    if kind is Kind.FOLDER and not folder:
+        raise OptionError("folder", "is missing", hint="write folder:outbox or folder:///var/out")
+    return Path(folder) if folder else None
+
+
+def _text(told: Mapping[str, Any], name: str) -> str:
+    value = told.get(name, "")
+    if not isinstance(value, str) or len(value) > TEXT_MAX:
+        raise OptionError(name, "has to be text")
+    if any(ord(one) < 0x20 or ord(one) == 0x7F for one in value):
+        raise OptionError(name, "has a control character in it")
+    return value
+
+
+def _flag(told: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    value = told.get(name, default)
+    if not isinstance(value, bool):
+        raise OptionError(name, "has to be True or False")
+    return value
+
+
+def _whole(told: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:
+    value = told.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise OptionError(name, f"has to be a whole number from {low} to {high}")
+    return value
+
+
+def _seconds(told: Mapping[str, Any], name: str, default: float) -> float:
+    value = told.get(name, default)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 < value <= SECONDS_MAX:
+        raise OptionError(name, f"has to be a number of seconds up to {SECONDS_MAX:g}")
+    return float(value)

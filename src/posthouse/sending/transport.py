@@ -1,0 +1,288 @@
+"""`AsyncTransport`: letters made, protected, signed and handed over, on the caller's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from posthouse.sending.carrier import Carrier, Letter, Verified
+from posthouse.sending.compose import compose
+from posthouse.sending.errors import ConnectError, SendingError
+from posthouse.sending.options import Dkim, Keywords, Kind, Options
+from posthouse.sending.reading import read_options
+from posthouse.sending.receipt import Receipt
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from posthouse.sending.message import Message
+
+__all__ = ["AsyncTransport", "Sent"]
+
+INLINE_OCTETS_MAX: Final = 256 * 1024
+"""Contents up to here are put into shape on the loop; more is left to a thread."""
+AHEAD_FACTOR: Final = 4
+"""Letters that `send_all` has under way, for each session that there may be."""
+
+Progress = Callable[[int, int], None]
+"""Called with how many letters are done and how many of those failed."""
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """One letter of `send_all`: a receipt, or the error that says why there is none."""
+
+    index: int
+    """Its number among those that were given, from 0."""
+    tag: object = None
+    receipt: Receipt | None = None
+    error: SendingError | None = None
+
+
+class AsyncTransport:
+    """Sends messages; `async with` closes it. Options are those of `Keywords`.
+
+    One transport belongs to one loop. It may be used by any number of tasks at once.
+    """
+
+    def __init__(
+        self, url: str | None = None, *, service: str | None = None, **keywords: Unpack[Keywords]
+    ) -> None:
+        """
+        Args:
+            url: "smtps://user@mail.example.org", "smtp+starttls://…", "lmtp://…", "folder:…".
+            service: a well-known one by name ("gmail"), in place of host and port.
+
+        Raises:
+            OptionError: `option` names what is wrong.
+        """
+        self.options: Options = read_options(url, service, keywords)
+        self._carrier: Carrier | None = None
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.options.kind.value}, {self.options.place})"
+
+    # --- sending ---
+
+    async def send(self, message: Message) -> Receipt:
+        """Send one message; returns when the other side owns it for at least one recipient.
+
+        Raises:
+            SendingError: nobody has it; `may_have_been_sent` says where that is not certain.
+        """
+        return await self._carrier_now().carry(await self.prepare(message))
+
+    async def send_all(
+        self,
+        messages: Iterable[Message] | AsyncIterable[Message],
+        *,
+        on_progress: Progress | None = None,
+    ) -> AsyncIterator[Sent]:
+        """Send many, and tell of each as it ends, in the order of their ends.
+
+        Messages are taken from the source only as there is room to send them, so that it may be of
+        any length. An error of one ends none of the others; what the source raises comes through,
+        when those under way have ended.
+        """
+        source = _numbered(messages)
+        ahead = self.options.connections_max * AHEAD_FACTOR
+        under_way: set[asyncio.Task[Sent]] = set()
+        done = failed = 0
+        is_over = False
+        trouble: Exception | None = None
+        try:
+            while under_way or not is_over:
+                while not is_over and len(under_way) < ahead:
+                    try:
+                        index, message = await anext(source)
+                    except StopAsyncIteration:
+                        is_over = True
+                    except Exception as error:
+                        is_over, trouble = True, error
+                    else:
+                        under_way.add(asyncio.ensure_future(self._send_one(index, message)))
+                if not under_way:
+                    break
+                ended, under_way = await asyncio.wait(
+                    under_way, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in ended:
+                    sent = task.result()
+                    done += 1
+                    failed += sent.error is not None
+                    if on_progress is not None:
+                        on_progress(done, failed)
+                    yield sent
+        finally:
+            for task in under_way:
+                task.cancel()
+            if under_way:
+                await asyncio.wait(under_way)
+        if trouble is not None:
+            raise trouble
+
+    async def _send_one(self, index: int, message: Message) -> Sent:
+        try:
+            receipt = await self.send(message)
+        except SendingError as error:
+            return Sent(index=index, tag=message.tag, error=error)
+        return Sent(index=index, tag=message.tag, receipt=receipt)
+
+    async def prepare(self, message: Message) -> Letter:
+        """What would be sent: composed, protected and signed. Raises SendingError."""
+        options = self.options
+        if _is_gathered(message):
+            size = _size(message)
+        else:
+            from posthouse.sending.sources import gather
+
+            message = await gather(message, options=options)
+            size = _size(message)
+        keys = _keys(message, options)
+        if size <= INLINE_OCTETS_MAX:
+            return _made(message, keys)
+        return await asyncio.to_thread(_made, message, keys)
+
+    async def verify(self) -> Verified:
+        """Prove that name, TLS and login are right, without sending. Raises SendingError."""
+        return await self._carrier_now().verify()
+
+    async def close(self) -> None:
+        """Let what is under way end, and leave. Twice is once."""
+        self._is_closed = True
+        carrier, self._carrier = self._carrier, None
+        if carrier is not None:
+            await carrier.close()
+
+    @property
+    def letters(self) -> list[Letter]:
+        """What was sent by a transport of `memory:`, for tests."""
+        found: list[Letter] = getattr(self._carrier_now(), "letters", [])
+        return found
+
+    async def __aenter__(self) -> AsyncTransport:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # --- inside ---
+
+    def _forget(self) -> None:
+        """The sessions are another process's: begin anew."""
+        self._carrier = None
+
+    def _carrier_now(self) -> Carrier:
+        if self._is_closed:
+            raise ConnectError("the transport is closed", hint="make a new one")
+        if self._carrier is None:
+            self._carrier = _carrier_for(self.options)
+        return self._carrier
+
+
+def _carrier_for(options: Options) -> Carrier:
+    """Each is loaded when it is used first."""
+    match options.kind:
+        case Kind.SMTP | Kind.LMTP:
+            from posthouse.sending.smtp_carrier import SmtpCarrier
+
+            return SmtpCarrier(options)
+        case Kind.FOLDER:
+            from posthouse.sending.folder import FolderCarrier
+
+            return FolderCarrier(options)
+        case Kind.MEMORY:
+            from posthouse.sending.memory import MemoryCarrier
+
+            return MemoryCarrier(options)
+        case Kind.SENDMAIL:
+            from posthouse.sending.sendmail import SendmailCarrier
+
+            return SendmailCarrier(options)
+        case Kind.POSTHOUSE:
+            raise ConnectError("a Posthouse is not sent to by its API yet", hint="use smtps://")
+
+
+def _made(message: Message, keys: tuple[Dkim, ...]) -> Letter:
+    letter = compose(message, now=datetime.now(UTC), token=os.urandom, host_name=_host_name())
+    if not keys:
+        return letter
+    from posthouse.sending.signing import dkim_fields
+
+    fields = dkim_fields(letter.octets, keys, now_unix_s=int(time.time()))
+    return msgspec.structs.replace(letter, octets=fields + letter.octets)
+
+
+def _keys(message: Message, options: Options) -> tuple[Dkim, ...]:
+    own = message.dkim
+    if own is None:
+        return options.dkim
+    return (own,) if isinstance(own, Dkim) else tuple(own)
+
+
+def _host_name() -> str:
+    from posthouse.sending.smtp_carrier import own_name
+
+    name = own_name()
+    return name if "[" not in name else "localhost"
+
+
+def _is_gathered(message: Message) -> bool:
+    """All of it is text and octets already, as most messages are."""
+    return (
+        type(message.text) in _PLAIN
+        and type(message.html) in _PLAIN
+        and type(message.raw) in _PLAIN
+        and not message.inline_files
+        and message.calendar is None
+        and not message.alternatives
+        and all(
+            type(one).__name__ == "Attachment"
+            and getattr(one, "path", None) is None
+            and not getattr(one, "url", "")
+            and type(getattr(one, "content", None)) in _PLAIN
+            for one in message.attachments
+        )
+    )
+
+
+_PLAIN: Final = (str, bytes, type(None))
+
+
+def _size(message: Message) -> int:
+    """Roughly, of all contents."""
+    total = 0
+    for content in (message.text, message.html, message.raw):
+        if isinstance(content, (str, bytes)):
+            total += len(content)
+    for one in message.attachments:
+        content = getattr(one, "content", None)
+        if isinstance(content, (str, bytes)):
+            total += len(content)
+    return total
+
+
+async def _numbered(
+    messages: Iterable[Message] | AsyncIterable[Message],
+) -> AsyncIterator[tuple[int, Message]]:
+    index = 0
+    if isinstance(messages, AsyncIterable):
+        async for message in messages:
+            yield index, message
+            index += 1
+    else:
+        for message in messages:
+            yield index, message
+            index += 1
