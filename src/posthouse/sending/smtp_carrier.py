@@ -22,7 +22,7 @@ __all__ = ["SmtpCarrier", "queue_id_of"]
 
 # Postfix, Posthouse, Exim, Dovecot, Exchange and most others name the message in their last reply.
 _QUEUE_ID: Final = re.compile(
-    r"(?:queued as|accepted as|queued with id|\bid=|\bid )\s*<?([A-Za-z0-9._@+\-]{4,200})",
+    r"(?:queued as|accepted as|queued with id|\bid=|\bid )\s*<?([A-Za-z0-9._@+\-]{1,200})",
     re.IGNORECASE,
 )
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.\-]{0,251}[A-Za-z0-9])?")
