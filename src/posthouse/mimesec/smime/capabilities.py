@@ -1,0 +1,102 @@
+"""SMIMECapabilities (RFC 8551 §2.5.2): what a correspondent's program says that it can read."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+import msgspec
+
+from posthouse.mimesec.smime import algorithms, der
+
+CAPABILITIES_MAX: Final = 50
+
+
+class Cipher(Enum):
+    """How a content is encrypted; the value is the identifier."""
+
+    AES_128_GCM = "2.16.840.1.101.3.4.1.6"
+    AES_192_GCM = "2.16.840.1.101.3.4.1.26"
+    AES_256_GCM = "2.16.840.1.101.3.4.1.46"
+    CHACHA20_POLY1305 = "1.2.840.113549.1.9.16.3.18"
+    AES_128_CCM = "2.16.840.1.101.3.4.1.7"
+    AES_192_CCM = "2.16.840.1.101.3.4.1.27"
+    AES_256_CCM = "2.16.840.1.101.3.4.1.47"
+    AES_128_CBC = "2.16.840.1.101.3.4.1.2"
+    AES_192_CBC = "2.16.840.1.101.3.4.1.22"
+    AES_256_CBC = "2.16.840.1.101.3.4.1.42"
+    TRIPLE_DES_CBC = "1.2.840.113549.3.7"
+
+    @property
+    def label(self) -> str:
+        """ "AES-256-GCM"."""
+        return self.name.replace("_", "-").replace("TRIPLE-DES", "3DES").replace("CHACHA", "ChaCha")
+
+    @property
+    def key_octets(self) -> int:
+        return {"128": 16, "192": 24}.get(self.name[4:7], 24 if self.is_triple_des else 32)
+
+    @property
+    def is_triple_des(self) -> bool:
+        return self is Cipher.TRIPLE_DES_CBC
+
+    @property
+    def is_authenticated(self) -> bool:
+        return not self.name.endswith("CBC")
+
+
+GCM: Final = frozenset({Cipher.AES_128_GCM, Cipher.AES_192_GCM, Cipher.AES_256_GCM})
+CCM: Final = frozenset({Cipher.AES_128_CCM, Cipher.AES_192_CCM, Cipher.AES_256_CCM})
+REFUSED: Final = {
+    "1.2.840.113549.3.2": "RC2",
+    "1.2.840.113549.3.4": "RC4",
+    "1.3.14.3.2.7": "DES",
+    "1.2.840.113533.7.66.10": "CAST-128",
+}
+
+CHOICE: Final = (
+    Cipher.AES_256_GCM, Cipher.AES_128_GCM, Cipher.CHACHA20_POLY1305,
+    Cipher.AES_256_CBC, Cipher.AES_128_CBC,
+)  # fmt: skip
+"""That are written, best first."""
+OWN: Final = (*CHOICE[:3], Cipher.AES_192_GCM, *CHOICE[3:], Cipher.AES_192_CBC)
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """What somebody reads, best first as they say."""
+
+    ciphers: tuple[Cipher, ...] = ()
+    has_oaep: bool = False
+
+
+def read_capabilities(octets: bytes) -> Capabilities:
+    """Of the value of the attribute; what is not known is passed over.
+
+    Raises:
+        BadStructure: it is no list of capabilities.
+    """
+    known = {cipher.value: cipher for cipher in Cipher}
+    ciphers: list[Cipher] = []
+    has_oaep = False
+    values = der.elements(der.element(octets, der.SEQUENCE).content)
+    for value in values[:CAPABILITIES_MAX]:
+        found = algorithms.identifier(value)
+        if (cipher := known.get(found.oid)) is not None and cipher not in ciphers:
+            ciphers.append(cipher)
+        has_oaep |= found.oid == algorithms.RSA_OAEP
+    return Capabilities(tuple(ciphers), has_oaep)
+
+
+def own_capabilities() -> bytes:
+    """What is said of ourselves in each signature."""
+    plain = [algorithms.algorithm(cipher.value) for cipher in OWN]
+    return der.sequence(*plain, algorithms.algorithm(algorithms.RSA_OAEP))
+
+
+def best_for_all(known: list[Capabilities | None]) -> Cipher:
+    """The best cipher that everybody reads (RFC 8551 §2.7.1). Of whom nothing is known it is taken
+    that they keep to S/MIME 4.0, whose readers know AES-256-GCM."""
+    for cipher in CHOICE:
+        if all(one is None or not one.ciphers or cipher in one.ciphers for one in known):
+            return cipher
+    return Cipher.AES_128_CBC

@@ -1,0 +1,236 @@
+"""Whether a certificate has been revoked: by CRLs (RFC 5280 §5, §6.3) and OCSP responses (RFC 6960)
+that somebody else has fetched. What is not signed by the right key counts for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from hashlib import sha1
+from typing import Final, TypeAlias
+
+import msgspec
+from cryptography import x509
+from cryptography.x509 import ocsp
+
+from posthouse.mimesec.smime import algorithms, certificates, der
+from posthouse.mimesec.smime.algorithms import UnsupportedForm
+from posthouse.mimesec.smime.certificates import Certificate, signed_octets
+from posthouse.mimesec.smime.der import BadStructure
+
+CRL_OCTETS_MAX: Final = 32 * 1024 * 1024
+OCSP_OCTETS_MAX: Final = 64 * 1024
+RESPONSES_MAX: Final = 20
+RESPONDERS_MAX: Final = 5
+"""Certificates looked at in one OCSP response."""
+BASIC_RESPONSE: Final = "1.3.6.1.5.5.7.48.1.1"
+_KNOWN_CRITICAL: Final = frozenset({x509.oid.ExtensionOID.ISSUING_DISTRIBUTION_POINT})
+
+
+class Revoked(msgspec.Struct, frozen=True):
+    """Since when, and why as its issuer says."""
+
+    since: datetime
+    why: str
+
+    def __str__(self) -> str:
+        why = "" if self.why in ("", "unspecified") else f" ({self.why})"
+        return f"was revoked on {self.since:%Y-%m-%d}{why}"
+
+
+class Crl:
+    """A certificate revocation list; `Crl(octets)` raises BadStructure for what is none."""
+
+    def __init__(self, octets: bytes) -> None:
+        if len(octets) > CRL_OCTETS_MAX:
+            raise BadStructure(f"a CRL of more than {CRL_OCTETS_MAX} octets")
+        self._signed = signed_octets(octets)
+        try:
+            self._list = x509.load_der_x509_crl(octets)
+            self.issuer = self._list.issuer
+            self._is_usable = _is_plain(self._list.extensions)
+            self._scope = _scope(self._list.extensions)
+        except Exception as error:  # whatever the library says of a stranger's octets
+            raise BadStructure("a CRL that cannot be read") from error
+
+    def revoked(
+        self, certificate: Certificate, issuer: Certificate, at: datetime
+    ) -> Revoked | None:
+        """None when it does not say so, or is not the issuer's."""
+        if not self._is_usable or self.issuer != certificate.issuer_name:
+            return None
+        if self._scope is not None and self._scope != _is_authority(certificate):
+            return None
+        usage = issuer.extension(x509.KeyUsage)
+        if issuer.public_key is None or (usage is not None and not usage.crl_sign):
+            return None
+        found = self._list.get_revoked_certificate_by_serial_number(certificate.serial)
+        # A list past its next update still says who had been revoked when it was made.
+        if found is None or found.revocation_date_utc > at:
+            return None
+        if not _is_signed(self._signed, issuer):
+            return None
+        return _entry(found)
+
+
+def _entry(found: x509.RevokedCertificate) -> Revoked | None:
+    try:
+        reason = found.extensions.get_extension_for_class(x509.CRLReason).value.reason
+    except Exception:  # no reason, or one that cannot be read: it is revoked all the same
+        return Revoked(found.revocation_date_utc, "")
+    if reason is x509.ReasonFlags.remove_from_crl:
+        return None
+    return Revoked(found.revocation_date_utc, reason.value)
+
+
+def _is_plain(extensions: x509.Extensions) -> bool:
+    """Whether it is about its own issuer's certificates and says nothing that is not understood."""
+    for one in extensions:
+        if isinstance(one.value, x509.IssuingDistributionPoint) and one.value.indirect_crl:
+            return False
+        if one.critical and one.oid not in _KNOWN_CRITICAL:
+            return False
+    return True
+
+
+def _scope(extensions: x509.Extensions) -> bool | None:
+    """Whether it is about authorities only (True), all others only (False), or everybody."""
+    for one in extensions:
+        if isinstance(one.value, x509.IssuingDistributionPoint):
+            if one.value.only_contains_ca_certs:
+                return True
+            if one.value.only_contains_user_certs:
+                return False
+    return None
+
+
+def _is_authority(certificate: Certificate) -> bool:
+    basic = certificate.extension(x509.BasicConstraints)
+    return basic is not None and basic.ca
+
+
+def _is_signed(signed: certificates.SignedOctets, issuer: Certificate) -> bool:
+    if issuer.public_key is None:
+        return False
+    try:
+        return signed.is_signed_by(issuer.public_key)
+    except (UnsupportedForm, BadStructure):
+        return False
+
+
+class OcspResponse:
+    """An OCSP response; `OcspResponse(octets)` raises BadStructure for what is none."""
+
+    def __init__(self, octets: bytes) -> None:
+        if len(octets) > OCSP_OCTETS_MAX:
+            raise BadStructure(f"an OCSP response of more than {OCSP_OCTETS_MAX} octets")
+        self._signed = signed_octets(_basic_response(octets))
+        try:
+            response = ocsp.load_der_ocsp_response(octets)
+            self._singles = _singles(response)
+            self._responders = _responders(octets)
+        except BadStructure:
+            raise
+        except Exception as error:  # as above
+            raise BadStructure("an OCSP response that cannot be read") from error
+
+    def revoked(
+        self, certificate: Certificate, issuer: Certificate, at: datetime
+    ) -> Revoked | None:
+        """None when it does not say so, or is not the issuer's or its delegate's."""
+        for single in self._singles:
+            if single.revocation_time_utc is None or single.revocation_time_utc > at:
+                continue
+            if not _is_about(single, certificate, issuer):
+                continue
+            if self._is_signed(issuer, at):
+                reason = single.revocation_reason
+                return Revoked(single.revocation_time_utc, reason.value if reason else "")
+        return None
+
+    def _is_signed(self, issuer: Certificate, at: datetime) -> bool:
+        """By the issuer, or by whom it certified for that (RFC 6960 §4.2.2.2)."""
+        if _is_signed(self._signed, issuer):
+            return True
+        for responder in self._responders:
+            usage = responder.extension(x509.ExtendedKeyUsage)
+            is_meant = (
+                usage is not None
+                and x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING in usage
+                and responder.is_valid_at(at)
+                and responder.is_issuer_named(issuer)
+            )
+            if is_meant and _is_signed(responder.signed, issuer):
+                return _is_signed(self._signed, responder)
+        return False
+
+
+Revocation: TypeAlias = Crl | OcspResponse
+
+
+def _basic_response(octets: bytes) -> bytes:
+    """The BasicOCSPResponse inside (RFC 6960 §4.2.1)."""
+    fields = der.Fields.of(octets)
+    if der.small(fields.take(der.ENUMERATED)) != 0:
+        raise BadStructure("an OCSP response without an answer")
+    inner = der.Fields.of(fields.take(der.context(0)).content)
+    if der.dotted(inner.take(der.OID).content) != BASIC_RESPONSE:
+        raise BadStructure("an OCSP response of another kind")
+    return inner.take(der.OCTET_STRING).content
+
+
+def _singles(response: ocsp.OCSPResponse) -> list[ocsp.OCSPSingleResponse]:
+    found: list[ocsp.OCSPSingleResponse] = []
+    singles: Iterator[ocsp.OCSPSingleResponse] = response.responses
+    for single in singles:
+        if len(found) == RESPONSES_MAX:
+            break
+        found.append(single)
+    return found
+
+
+def _responders(octets: bytes) -> list[Certificate]:
+    fields = der.Fields.of(_basic_response(octets))
+    for _ in range(3):
+        fields.take()
+    listed = fields.take_if(der.context(0))
+    if listed is None:
+        return []
+    values = der.elements(der.element(listed.content, der.SEQUENCE).content)
+    return certificates.read_all((one.whole for one in values), count_max=RESPONDERS_MAX)
+
+
+def _is_about(
+    single: ocsp.OCSPSingleResponse, certificate: Certificate, issuer: Certificate
+) -> bool:
+    if single.serial_number != certificate.serial:
+        return False
+    algorithm = single.hash_algorithm
+    return single.issuer_name_hash == _digest(
+        algorithm.name, certificate.issuer
+    ) and single.issuer_key_hash == _digest(algorithm.name, _key_bits(issuer))
+
+
+def _digest(name: str, octets: bytes) -> bytes:
+    """The hashes only say which certificate is meant, so SHA-1 does no harm."""
+    if name == "sha1":
+        return sha1(octets, usedforsecurity=False).digest()
+    for digest in algorithms.DIGESTS.values():
+        if digest.hash().name == name:
+            return digest.of(octets)
+    return b""
+
+
+def _key_bits(issuer: Certificate) -> bytes:
+    """The public key without tag, length and unused bits (RFC 6960 §4.1.1)."""
+    fields = der.Fields.of(issuer.key_octets)
+    fields.take(der.SEQUENCE)
+    return fields.take(der.BIT_STRING).content[1:]
+
+
+def revoked(
+    certificate: Certificate, issuer: Certificate, known: Sequence[Revocation], at: datetime
+) -> Revoked | None:
+    for one in known:
+        if (found := one.revoked(certificate, issuer, at)) is not None:
+            return found
+    return None
