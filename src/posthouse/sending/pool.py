@@ -256,7 +256,7 @@ class Pool:
             return True
         return all(
             outcome.result is Result.TRANSIENT
-            and outcome.reply is None
+            and (outcome.reply is None or outcome.reply.code == 421)
             and outcome.stage in _BEFORE_CONTENT
             and mistakes.IN_TIME not in outcome.detail
             for outcome in ended.outcomes

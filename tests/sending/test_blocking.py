@@ -1,0 +1,165 @@
+"""The synchronous front: threads, a running loop beside it, forks, and leaving in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from posthouse.sending import ConnectError, Message, MessageError, Transport
+from tests.sending.bad_server import BadServer
+
+
+class Beside:
+    """A bad server on a thread of its own."""
+
+    def __init__(self, **script: Any) -> None:
+        self.server = BadServer(**script)
+        self._stop: asyncio.Event
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+
+    async def _run(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with self.server:
+            self._ready.set()
+            await self._stop.wait()
+
+    def __enter__(self) -> BadServer:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self.server
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+
+@pytest.fixture
+def server() -> Iterator[BadServer]:
+    with Beside() as server:
+        yield server
+
+
+def letter(n: int = 0) -> Message:
+    return Message(sender="ada@example.org", to=f"b{n}@example.net", text="x", tag=n)
+
+
+def transport(server: BadServer, **more: Any) -> Transport:
+    return Transport(host="127.0.0.1", port=server.port, **more)
+
+
+def test_a_letter_without_a_loop(server: BadServer) -> None:
+    with transport(server) as way:
+        assert way.verify().greeting_name == "bad.test"
+        receipt = way.send(letter())
+        assert way.outcome(receipt)[0].recipient == "b0@example.net"
+    assert receipt.accepted == ("b0@example.net",)
+    assert server.commands[-1] == "QUIT" and server.connections == 1
+
+
+def test_many_threads_share_one_transport(server: BadServer) -> None:
+    with transport(server, connections_max=2) as way:
+        threads = [
+            threading.Thread(target=lambda n=n: [way.send(letter(n * 10 + k)) for k in range(10)])
+            for n in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+    arrived = {taken.recipients[0] for taken in server.taken}
+    assert len(arrived) == len(server.taken) == 80
+    assert server.connections <= 2
+
+
+async def test_beside_a_running_loop(server: BadServer) -> None:
+    with transport(server) as way:
+        assert way.send(letter()).accepted
+
+
+def test_many_letters_come_from_the_callers_thread(server: BadServer) -> None:
+    threads = set()
+
+    def source() -> Iterator[Message]:
+        for n in range(300):
+            threads.add(threading.get_ident())
+            yield letter(n)
+
+    with transport(server) as way:
+        results = list(way.send_all(source()))
+    assert sorted(one.index for one in results) == list(range(300))
+    assert threads == {threading.get_ident()}
+
+
+def test_leaving_early_stops_taking_letters(server: BadServer) -> None:
+    taken = 0
+
+    def source() -> Iterator[Message]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield letter(taken)
+
+    with transport(server, connections_max=1) as way:
+        for _ in way.send_all(source()):
+            break
+    assert taken <= 8
+
+
+def test_errors_come_as_they_are(server: BadServer) -> None:
+    with transport(server) as way:
+        with pytest.raises(MessageError) as caught:
+            way.send(Message(sender="ada@example.org", to="b@example.net", subject="a\r\nBcc: x"))
+        assert caught.value.field == "subject"
+    with pytest.raises(ConnectError, match="closed"):
+        way.send(letter())
+    way.close()
+
+
+def test_a_fork_begins_anew(server: BadServer) -> None:
+    way = transport(server)
+    way.send(letter(1))
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if way.send(letter(2)).accepted else 1)
+        except BaseException:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    way.send(letter(3))
+    way.close()
+    assert len(server.taken) == 3 and server.connections == 2
+
+
+def test_a_program_that_forgets_to_close_ends_in_order(server: BadServer) -> None:
+    program = (
+        "from posthouse.sending import Message, Transport\n"
+        f"way = Transport(host='127.0.0.1', port={server.port})\n"
+        "way.send(Message(sender='ada@example.org', to='b@example.net', text='x'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
+    assert done.returncode == 0 and done.stderr == b""
+    assert len(server.taken) == 1 and server.commands[-1] == "QUIT"
+
+
+HEAVY = ("aiohttp", "apsw", "click", "rich", "prometheus_client", "cryptography", "idna", "email")
+
+
+def test_the_import_brings_no_server_and_no_database() -> None:
+    program = (
+        "import sys, posthouse.sending\n"
+        "from posthouse.sending import Message, Transport, SendingError\n"
+        f"heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "ours = [name for name in sys.modules if name.startswith('posthouse.')]\n"
+        "print(heavy, [n for n in ours if n.split('.')[1] in"
+        " ('store', 'app', 'config', 'queue', 'accounts', 'reception', 'relay', 'access')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "[] []\n", done.stdout + done.stderr

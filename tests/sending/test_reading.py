@@ -1,0 +1,186 @@
+"""What a transport can be told, and what is said about what it cannot."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posthouse.sending import AsyncTransport, Dkim, OptionError, Proxy, services
+from posthouse.sending.options import Keywords, Kind, Options, TlsUse
+from posthouse.sending.reading import read_options
+
+
+def told(url: str | None = None, service: str | None = None, **keywords: Any) -> Options:
+    return read_options(url, service, keywords)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "host", "port", "tls"),
+    [
+        ("smtp://mail.example.org", Kind.SMTP, "mail.example.org", 587, TlsUse.AUTO),
+        ("smtp://mail.example.org:465", Kind.SMTP, "mail.example.org", 465, TlsUse.IMPLICIT),
+        ("smtps://mail.example.org", Kind.SMTP, "mail.example.org", 465, TlsUse.IMPLICIT),
+        ("smtps://mail.example.org:587", Kind.SMTP, "mail.example.org", 587, TlsUse.IMPLICIT),
+        ("smtp+starttls://m.example", Kind.SMTP, "m.example", 587, TlsUse.STARTTLS),
+        ("smtp://[2001:db8::1]:2525", Kind.SMTP, "2001:db8::1", 2525, TlsUse.AUTO),
+        ("smtp://bücher.example", Kind.SMTP, "xn--bcher-kva.example", 587, TlsUse.AUTO),
+        ("lmtp://127.0.0.1", Kind.LMTP, "127.0.0.1", 24, TlsUse.AUTO),
+        ("posthouse://m.example", Kind.POSTHOUSE, "m.example", 443, TlsUse.IMPLICIT),
+        ("memory:", Kind.MEMORY, "127.0.0.1", 587, TlsUse.AUTO),
+        ("smtp://m.example?tls=off", Kind.SMTP, "m.example", 587, TlsUse.OFF),
+    ],
+)
+def test_urls_say_where_and_how(url: str, kind: Kind, host: str, port: int, tls: TlsUse) -> None:
+    options = told(url)
+    assert (options.kind, options.host, options.port, options.tls) == (kind, host, port, tls)
+
+
+def test_a_url_holds_login_and_options() -> None:
+    options = told("smtp://a%40b.example:p%3A%2F@m.example:25?connections_max=3&verify=no&rate=7")
+    assert options.login is not None and options.login.password is not None
+    assert options.login.user == "a@b.example" and options.login.password.reveal() == "p:/"
+    assert (options.connections_max, options.is_verifying, options.rate) == (3, False, 7)
+
+
+def test_keywords_come_before_the_url_and_the_url_before_the_service() -> None:
+    options = told("smtp://m.example:2525", "gmail", host="other.example")
+    assert (options.host, options.port) == ("other.example", 2525)
+
+
+def test_files_and_commands_by_url() -> None:
+    assert told("folder:outbox").folder == Path("outbox")
+    assert told("folder:///var/out").folder == Path("/var/out")
+    assert told("eml:///var/out").kind is Kind.FOLDER
+    assert told("sendmail:///usr/bin/msmtp").command == "/usr/bin/msmtp"
+    assert told("sendmail:").command == "/usr/sbin/sendmail"
+
+
+@pytest.mark.parametrize(
+    ("url", "keywords", "option", "hint"),
+    [
+        ("mail.example.org", {}, "", "smtps:"),
+        ("imap://m.example", {}, "", "smtps:"),
+        ("smtp://", {}, "host", "smtps://"),
+        ("smtp://a:b@c:d@m.example:x", {}, "", "%40"),
+        ("smtp://m.example/path", {}, "", ""),
+        ("smtp://m.example?tsl=off", {}, "tsl", "tls"),
+        ("smtp://m.example?rate=fast", {}, "rate", ""),
+        ("smtp://m.ex\r\nample", {}, "", ""),
+        (None, {"host": "m.example:587"}, "host", "port=587"),
+        (None, {"host": ""}, "host", ""),
+        (None, {"host": "two words"}, "host", ""),
+        (None, {"port": 0}, "port", ""),
+        (None, {"port": "587"}, "port", ""),
+        (None, {"tls": "sometimes"}, "tls", "starttls"),
+        (None, {"user": "ada"}, "password", "token"),
+        (None, {"password": "x"}, "user", ""),
+        (None, {"user": "a", "password": "x", "token": "y"}, "token", ""),
+        (None, {"user": "a", "password": "x", "mechanism": "NTLM"}, "mechanism", "PLAIN"),
+        (None, {"user": "a\nb", "password": "x"}, "user", ""),
+        (None, {"hello_name": "two words"}, "hello_name", ""),
+        (None, {"connections_max": 0}, "connections_max", ""),
+        (None, {"idle_s": -1}, "idle_s", ""),
+        (None, {"verify": "no"}, "verify", ""),
+        (None, {"tls": "off", "ca": "x.pem"}, "ca", ""),
+        (None, {"ca": "/no/such.pem"}, "ca", ""),
+        (None, {"ca": b"nonsense"}, "ca", ""),
+        (None, {"certificate": "/no/such.pem"}, "certificate", ""),
+        (None, {"tls_version_min": "1.1"}, "tls_version_min", "1.3"),
+        (None, {"proxy": "ftp://x"}, "proxy", "socks5"),
+        (None, {"dkim": "key"}, "dkim", ""),
+        ("folder:", {}, "folder", "outbox"),
+    ],
+)
+def test_what_cannot_be_is_told_with_the_options_name(
+    url: str | None, keywords: dict[str, Any], option: str, hint: str
+) -> None:
+    with pytest.raises(OptionError) as caught:
+        told(url, **keywords)
+    assert caught.value.option == option
+    assert hint in caught.value.hint
+
+
+def test_no_error_repeats_a_password() -> None:
+    for url in (
+        "smtp://ada:s3same@m.example:99999",
+        "smtp://ada:s3same@/x",
+        "s3same://ada:s3same@m",
+    ):
+        with pytest.raises(OptionError) as caught:
+            told(url)
+        assert "s3same" not in str(caught.value)
+    options = told(user="ada", password="s3same", host="m.example")
+    assert "s3same" not in repr(options)
+
+
+def test_the_context_of_ones_own_says_it_all() -> None:
+    context = ssl.create_default_context()
+    assert told(ssl_context=context).context is context
+    with pytest.raises(OptionError):
+        told(ssl_context=context, verify=False)
+
+
+def test_proxies_and_keys_are_read() -> None:
+    options = told(proxy="socks5://ada:x@proxy.example")
+    assert options.proxy is not None
+    assert (options.proxy.scheme, options.proxy.port) == ("socks5", 1080)
+    assert "x" not in repr(options.proxy.password)
+    made = Proxy(scheme="http", host="p.example", port=1)
+    assert told(proxy=made).proxy is made
+    key = Dkim(domain="example.org", selector="s", key=b"k")
+    assert told(dkim=key).dkim == told(dkim=[key]).dkim == (key,)
+
+
+@given(st.text(max_size=60))
+def test_any_url_is_read_or_refused(text: str) -> None:
+    with contextlib.suppress(OptionError):
+        told(text)
+
+
+def test_every_keyword_is_an_option_that_is_taken() -> None:
+    assert set(Keywords.__annotations__) >= {"host", "port", "tls", "user", "password", "dkim"}
+    with pytest.raises(OptionError):
+        AsyncTransport(nonsense=1)  # type: ignore[call-arg]
+
+
+# --- services ---
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        ("gmail", "smtp.gmail.com"),
+        ("Google Mail", "smtp.gmail.com"),
+        ("GMAIL.com", "smtp.gmail.com"),
+        ("Office365", "smtp.office365.com"),
+        ("ses-eu-west-1", "email-smtp.eu-west-1.amazonaws.com"),
+        ("mailbox.org", "smtp.mailbox.org"),
+    ],
+)
+def test_services_go_by_many_names(name: str, host: str) -> None:
+    assert told(service=name).host == host
+
+
+def test_an_unknown_service_names_the_nearest() -> None:
+    with pytest.raises(OptionError) as caught:
+        told(service="gmial")
+    assert caught.value.hint == "did you mean gmail?"
+
+
+def test_each_service_is_whole() -> None:
+    names = [name for one in services.known() for name in (one.name, *one.aliases)]
+    assert len(names) == len(set(names)) and len(services.known()) >= 60
+    for one in services.known():
+        assert one.source.startswith("https://") and len(one.checked) == 7
+        assert one.tls in (TlsUse.IMPLICIT, TlsUse.STARTTLS) or one.host == "127.0.0.1"
+        assert services.by_name(one.name) is one
+        told(service=one.name)
+    found = services.for_address("you@gmail.com")
+    assert found is not None and found.name == "gmail"
+    assert services.for_address("you@example.org") is None
