@@ -10,7 +10,17 @@ import msgspec
 
 from posthouse.accounts.password import Cost
 from posthouse.config.schema import Config
-from posthouse.kernel.ports import Chance, Clock, Disk, Fetch, Network, Resolver, Workers
+from posthouse.kernel.ports import (
+    Chance,
+    Clock,
+    Disk,
+    Fetch,
+    Isolated,
+    Network,
+    Resolver,
+    Workers,
+)
+from posthouse.net.isolated import ProcessIsolation
 from posthouse.relay.plan import SMTP_PORT
 from posthouse.store.sqlite.engine import SqliteStore
 
@@ -41,6 +51,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     """How many times longer than usual whatever looks around now and then may wait: a simulator
     passes days in which nothing happens."""
     reach: Callable[[str], None] = lambda point: None
+    isolated: Isolated = msgspec.field(default_factory=ProcessIsolation)
+    """Closed by whoever made the world; it has nothing to close before it is used."""
 
 
 class Room:

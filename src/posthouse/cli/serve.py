@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Final, TextIO
@@ -32,6 +33,7 @@ from posthouse.config.settings import ConfigError
 from posthouse.dns.resolver import CachingResolver
 from posthouse.kernel.errors import DataUnusable, StorageLost, UserError
 from posthouse.net.fetch import HttpsFetch
+from posthouse.net.isolated import ProcessIsolation
 from posthouse.net.workers import ThreadWorkers
 from posthouse.net.world import (
     SystemChance,
@@ -138,6 +140,7 @@ def real_world(config: Config, descriptors_max: int | None = None) -> World:
         workers=ThreadWorkers(
             hash_max=config.workers.hash_max, queue_max=config.workers.hash_waiting_max
         ),
+        isolated=ProcessIsolation(),
         resolver=lambda config: CachingResolver(
             build.dns_options(config, resolv_conf=system_servers),
             network=network,
@@ -164,20 +167,22 @@ class _Server:
     async def run(self) -> StorageLost | None:
         descriptors = raise_descriptor_limit()
         loop = asyncio.get_running_loop()
-        node = Node(self._config, real_world(self._config, descriptors), log=self._log)
+        world = real_world(self._config, descriptors)
+        node = Node(self._config, world, log=self._log)
         node.process.connections_max = connections_max_for(
             descriptors, self._config.net.connections_max
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, node)
-        async with node:
-            loop.add_signal_handler(signal.SIGHUP, self._reload, node)
-            self._announce(node)
-            await _either(self._stop.wait(), node.lost, node.revived)
-            if node.lost.done():
-                await asyncio.sleep(LAST_WORDS_S)
-            if node.lost.done() or node.revived.done():
-                await node.stop(drain_s=0.0)
+        with closing(world.isolated):
+            async with node:
+                loop.add_signal_handler(signal.SIGHUP, self._reload, node)
+                self._announce(node)
+                await _either(self._stop.wait(), node.lost, node.revived)
+                if node.lost.done():
+                    await asyncio.sleep(LAST_WORDS_S)
+                if node.lost.done() or node.revived.done():
+                    await node.stop(drain_s=0.0)
         if node.lost.done():
             return node.lost.result()
         return StorageLost("the data can be written again") if node.revived.done() else None

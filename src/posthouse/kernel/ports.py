@@ -72,7 +72,12 @@ class Isolated(Protocol):
 
         Raises:
             IsolationFailed: a bound was met, the child died, or `work` raised.
+            ValueError: `work` names no function of ours.
         """
+        ...
+
+    def close(self) -> None:
+        """End all work; what comes later begins anew."""
         ...
 
 

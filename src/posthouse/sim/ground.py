@@ -28,6 +28,7 @@ from posthouse.kernel.ports import Chance, Clock, Fetch, Network, Resolver, Tran
 from posthouse.mailauth.dkim.grammar import ED25519, RSA
 from posthouse.mailauth.dkim.sign import NewKey, generate, public_octets
 from posthouse.net.fetch import HTTPS_PORT, HttpsFetch
+from posthouse.net.isolated import ProcessIsolation
 from posthouse.net.workers import ThreadWorkers
 from posthouse.net.world import SystemChance, SystemClock, SystemNetwork
 from posthouse.sim.chance import SeededChance
@@ -144,6 +145,7 @@ class Loopback:
         self._dns_port = dns_port
         self._dns = LabDns(self.zones)
         self._workers = ThreadWorkers()
+        self._isolated = ProcessIsolation()
         self._password_cost = password_cost
         self.ports = (
             {service: port_base + STANDARD_PORTS[service] for service in SERVICES}
@@ -168,6 +170,7 @@ class Loopback:
             network=_HostNetwork(self.network, address),
             disk=FileDisk(),
             workers=self._workers,
+            isolated=self._isolated,
             resolver=self._resolver,
             fetch=self._fetch,
             ca_file=self.ca_file,
@@ -181,6 +184,7 @@ class Loopback:
     def close(self) -> None:
         self._dns.close()
         self._workers.close()
+        self._isolated.close()
 
     def _fetch(self, config: Config, resolver: Resolver) -> Fetch:
         return HttpsFetch(
@@ -258,6 +262,7 @@ class Simulated:
             network=self.world.network.at(address),
             disk=disk,
             workers=self.world.workers,
+            isolated=self.world.isolated,
             resolver=lambda config: self._resolver,
             fetch=lambda config, resolver: self.web,
             password_cost=LOW_COST,

@@ -12,6 +12,7 @@ import msgspec
 from posthouse.sim.chance import SeededChance
 from posthouse.sim.clock import START, VirtualClock
 from posthouse.sim.dns import Zones
+from posthouse.sim.isolated import InlineIsolation
 from posthouse.sim.loop import VirtualLoop
 from posthouse.sim.network import SimNetwork
 from posthouse.sim.workers import InlineWorkers
@@ -27,6 +28,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     clock: VirtualClock
     chance: SeededChance
     workers: InlineWorkers
+    isolated: InlineIsolation
     network: SimNetwork
     zones: Zones
 
@@ -53,6 +55,7 @@ def run_virtual(
             clock=VirtualClock(loop, start),
             chance=chance.fork("program"),
             workers=InlineWorkers(),
+            isolated=InlineIsolation(),
             network=SimNetwork(chance.fork("network")),
             zones=Zones(),
         )
