@@ -1,6 +1,6 @@
 """HTML with a picture inside, a file beside it, and an invitation.
 
-  python attachments.py URL SENDER TO PICTURE FILE
+python attachments.py URL SENDER TO PICTURE FILE
 """
 
 import sys

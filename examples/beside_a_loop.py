@@ -1,6 +1,6 @@
 """The same in a program that uses asyncio: AsyncTransport has the same methods, to be awaited.
 
-  python beside_a_loop.py URL SENDER TO...
+python beside_a_loop.py URL SENDER TO...
 """
 
 import asyncio

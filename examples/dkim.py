@@ -2,9 +2,9 @@
 
   python dkim.py URL SENDER TO SELECTOR KEY
 
-URL is the transport, like smtp+starttls://user@mail.example.org:587 or folder:outbox to only look at
-the result; KEY is the private key as a PEM file (RSA or Ed25519). The DNS has to show its public half
-at SELECTOR._domainkey.DOMAIN. A server that signs by itself needs none of this.
+URL is the transport, like smtp+starttls://user@mail.example.org:587 or folder:outbox to only look
+at the result; KEY is the private key as a PEM file (RSA or Ed25519). The DNS has to show its public
+half at SELECTOR._domainkey.DOMAIN. A server that signs by itself needs none of this.
 """
 
 import sys

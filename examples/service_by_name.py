@@ -2,8 +2,8 @@
 
   python service_by_name.py gmail you@gmail.com TO
 
-Most of these services want an app password in place of the one for their pages; where one is missing
-the error says so, and where to make it.
+Most of these services want an app password in place of the one for their pages; where one is
+missing the error says so, and where to make it.
 """
 
 import getpass

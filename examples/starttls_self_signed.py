@@ -2,7 +2,7 @@
 
   python starttls_self_signed.py HOST[:PORT] USER CERTIFICATE TO
 
-CERTIFICATE is the server's own, as a file. A Posthouse keeps it as tls/chain.pem in its data folder;
+CERTIFICATE is the server's own, as a file. A Posthouse keeps it in the folder tls of its data;
 `openssl s_client -starttls smtp -connect HOST:587 -showcerts` prints that of any server.
 """
 
@@ -25,9 +25,7 @@ def main(server: str, user: str, certificate: str, to: str) -> int:
         password=password,
     ) as transport:
         try:
-            receipt = transport.send(
-                Message(sender=user, to=to, subject="Tea", text="At five?\n")
-            )
+            receipt = transport.send(Message(sender=user, to=to, subject="Tea", text="At five?\n"))
         except SendingError as error:
             print(error, file=sys.stderr)
             return 1

@@ -1,0 +1,400 @@
+"""The server itself: the real one, on a thread of its own, with a folder that goes when it goes.
+
+Every address there is has a mailbox here, made when mail for it comes; so a test needs no setup.
+Nothing ever leaves the machine: there is no DNS to ask and nobody is relayed for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import ssl
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+import msgspec
+import uvloop
+
+from posthouse.accounts import admin
+from posthouse.accounts import password as passwords
+from posthouse.accounts.directory import Directory, Expansion, Standing
+from posthouse.accounts.password import Cost
+from posthouse.app.node import Node
+from posthouse.app.world import World
+from posthouse.config import schema
+from posthouse.config.schema import Config, Service
+from posthouse.kernel.envelope import Address
+from posthouse.kernel.ports import (
+    DnsAnswer,
+    DnsStatus,
+    Fetched,
+    FetchFailed,
+    FetchTrouble,
+    RecordType,
+)
+from posthouse.mailbox import fetch, names
+from posthouse.message import ReceivedMessage, read
+from posthouse.message.address import fold_local_part, format_address, parse_mailbox
+from posthouse.net.workers import ThreadWorkers
+from posthouse.net.world import SystemChance, SystemClock, SystemNetwork
+from posthouse.observe.log import Log
+from posthouse.observe.options import LogFormat, LogLevel, LogOptions
+from posthouse.store import accounts as rows
+from posthouse.store import mail
+from posthouse.store.blobs.disk import FileDisk
+from posthouse.store.mail_entries import uids
+from posthouse.store.transaction import Transaction
+from posthouse.tls.self_signed import CHAIN_NAME
+
+T = TypeVar("T")
+
+__all__ = ["Arrived", "MailServer", "NothingCame"]
+
+HOST: Final = "127.0.0.1"
+NAME: Final = "localhost"
+"""What the certificate is for."""
+WITHIN_S: Final = 5.0
+START_S: Final = 30.0
+STOP_S: Final = 30.0
+LOG_LINES_MAX: Final = 10_000
+# Password hashes here guard nothing, and a test should not wait for them.
+_COST: Final = Cost(memory_kib=64, iterations=1)
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108  a folder of our own is made in it
+_SERVICES: Final = (
+    Service.MX,
+    Service.SUBMISSION,
+    Service.SUBMISSIONS,
+    Service.IMAP,
+    Service.IMAPS,
+    Service.POP3,
+    Service.POP3S,
+)
+
+
+class NothingCame(AssertionError):
+    """What a test waited for did not arrive in time."""
+
+
+class Arrived(msgspec.Struct, frozen=True, kw_only=True):
+    """One message in somebody's mailbox."""
+
+    octets: bytes
+    """As a reader gets it, with the server's own fields in front."""
+    message: ReceivedMessage
+    sender: str
+    """The reverse-path: what MAIL FROM said; "" is `<>`."""
+    recipient: str
+    """The address whose mailbox it is in."""
+
+
+class MailServer:
+    """`with MailServer.ephemeral() as server` or `async with …`: the same server, on a thread of
+    its own either way, so that neither a loop nor its absence is in the way."""
+
+    def __init__(self, accounts: Mapping[str, str], *, takes_anything: bool) -> None:
+        self._accounts = dict(accounts)
+        self._takes_anything = takes_anything
+        self._folder: Path
+        self._loop: asyncio.AbstractEventLoop
+        self._thread: threading.Thread | None = None
+        self._node: Node
+        self._stop: asyncio.Event
+        self._seen: dict[str, int] = {}
+        self.log_lines: list[bytes] = []
+        """What the server logged, one JSON object a line."""
+
+    @classmethod
+    def ephemeral(
+        cls, accounts: Mapping[str, str] | None = None, *, takes_anything: bool = True
+    ) -> MailServer:
+        """A server that is gone with its folder at the end of the block.
+
+        Args:
+            accounts: who may log in, address to password.
+            takes_anything: make a mailbox for every address that mail comes for. False refuses
+                addresses that no account has, as a server in earnest does.
+        """
+        return cls(accounts or {}, takes_anything=takes_anything)
+
+    # --- where it is ---
+
+    def address(self, service: str) -> tuple[str, int]:
+        """Host and port of "mx", "submission", "submissions", "imap", "imaps", "pop3", "pop3s"."""
+        return self._node.address(Service(service))
+
+    @property
+    def url(self) -> str:
+        """For a `Transport` that needs no login: STARTTLS, with `ca` as the certificate."""
+        return f"smtp+starttls://{NAME}:{self.address('mx')[1]}"
+
+    @property
+    def plain_url(self) -> str:
+        """The same without TLS, for programs that have none."""
+        return f"smtp://{HOST}:{self.address('mx')[1]}?tls=off"
+
+    def login_url(self, address: str) -> str:
+        """Submission, logged in as one of `accounts`. Others' From fields are refused there."""
+        from urllib.parse import quote
+
+        user, password = quote(address, safe=""), quote(self._accounts[address], safe="")
+        return f"smtp+starttls://{user}:{password}@{NAME}:{self.address('submission')[1]}"
+
+    @property
+    def ca(self) -> str:
+        """Path of the server's certificate (PEM), for `localhost`."""
+        return str(self._folder / "tls" / CHAIN_NAME)
+
+    def client_context(self) -> ssl.SSLContext:
+        """Trusts this server and nobody else, for other clients."""
+        return ssl.create_default_context(cafile=self.ca)
+
+    # --- what arrived ---
+
+    def inbox(self, address: str) -> list[Arrived]:
+        """What came for an address since the start or the last `clear`, the oldest first."""
+        folded = _folded(address)
+        since = self._seen.get(folded, 0)
+        found = self._ask(lambda tx: _messages(tx, folded, since))
+        return [_arrived(octets, address) for _, octets in found]
+
+    def addresses(self) -> list[str]:
+        """Who has a mailbox here: whoever was written to, and the accounts."""
+        return self._ask(lambda tx: sorted(row.name for row in rows.accounts(tx)))
+
+    def wait_for(
+        self, address: str, *, count: int = 1, timeout_s: float = WITHIN_S
+    ) -> list[Arrived]:
+        """`inbox`, once there are `count` messages in it. Raises NothingCame."""
+        until = time.monotonic() + timeout_s
+        while len(found := self.inbox(address)) < count:
+            if time.monotonic() > until:
+                others = ", ".join(self.addresses()) or "nobody"
+                raise NothingCame(
+                    f"{len(found)} of {count} messages came for {address} within {timeout_s:g} s;"
+                    f" mailboxes here: {others}"
+                )
+            time.sleep(0.005)
+        return found
+
+    async def arrival(
+        self, address: str, *, count: int = 1, timeout_s: float = WITHIN_S
+    ) -> list[Arrived]:
+        """As `wait_for`, for a test with a loop."""
+        return await asyncio.to_thread(self.wait_for, address, count=count, timeout_s=timeout_s)
+
+    def clear(self) -> None:
+        """What came until now is forgotten."""
+        self._seen = self._ask(_last_uids)
+
+    # --- living ---
+
+    def __enter__(self) -> MailServer:
+        parent = _MEMORY if _MEMORY.is_dir() else None
+        self._folder = Path(tempfile.mkdtemp(prefix="posthouse-test-", dir=parent))
+        started: Future[None] = Future()
+        self._thread = threading.Thread(
+            target=self._run, args=(started,), name="posthouse-mail-server", daemon=True
+        )
+        self._thread.start()
+        try:
+            started.result(START_S)
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._close()
+
+    async def __aenter__(self) -> MailServer:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self.__exit__, kind, error, trace)
+
+    def _close(self) -> None:
+        if self._thread is not None:
+            self._thread.join(STOP_S)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self, started: Future[None]) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._live(started))
+
+    async def _live(self, started: Future[None]) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        workers = ThreadWorkers()
+        try:
+            world = _world(workers)
+            log = Log(self._put, unix_us=world.clock.unix_us, options=_LOG)
+            node_class = _CatchingNode if self._takes_anything else Node
+            async with node_class(_config(self._folder), world, log=log) as node:
+                self._node = node
+                for address, password in self._accounts.items():
+                    await node.store.submit(_account(address, password, world))
+                started.set_result(None)
+                await self._stop.wait()
+                await node.stop(drain_s=0.0)
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+        finally:
+            workers.close()
+
+    def _put(self, line: bytes) -> None:
+        if len(self.log_lines) < LOG_LINES_MAX:
+            self.log_lines.append(line)
+
+    def _ask(self, question: Callable[[Transaction], T]) -> T:
+        """Read from the store, whichever thread asks."""
+
+        async def ask() -> T:
+            return await self._node.store.read(question)
+
+        return self._call(ask())
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_S)
+
+
+_LOG: Final = LogOptions(format=LogFormat.JSON, level=LogLevel.INFO)
+
+
+def _config(folder: Path) -> Config:
+    """Defaults but for what a test needs: free ports, no checks that ask the DNS, and no limits on
+    how often one address connects, as all clients have the same."""
+    return Config(
+        node=schema.Node(hostname=NAME, data_folder=str(folder), drain_s=1.0),
+        listener=tuple(
+            schema.Listener(service=service, addresses=(HOST,), port=0) for service in _SERVICES
+        ),
+        net=schema.Net(exempt_networks=("127.0.0.0/8",)),
+        smtp=schema.Smtp(messages_per_minute=1_000_000),
+        submission=schema.Submission(per_hour=1_000_000, per_day=10_000_000),
+        store=schema.Store(free_octets_min=1 << 20),
+        mailauth=schema.Mailauth(is_enabled=False),
+        reports=schema.Reports(is_enabled=False),
+        metrics=schema.Metrics(is_enabled=False),
+    )
+
+
+def _world(workers: ThreadWorkers) -> World:
+    return World(
+        clock=SystemClock(),
+        chance=SystemChance(),
+        network=SystemNetwork(),
+        disk=FileDisk(),
+        workers=workers,
+        resolver=lambda config: _NoDns(),
+        fetch=lambda config, resolver: _NoFetch(),
+        password_cost=_COST,
+    )
+
+
+class _NoDns:
+    """Nothing outside is known, so nothing goes there."""
+
+    async def resolve(self, name: str, record_type: RecordType) -> DnsAnswer:
+        return DnsAnswer(status=DnsStatus.NO_NAME, name=name)
+
+    def known(self, name: str, record_type: RecordType) -> DnsAnswer | None:
+        return DnsAnswer(status=DnsStatus.NO_NAME, name=name)
+
+
+class _NoFetch:
+    async def get(self, url: str, *, octets_max: int, timeout_s: float) -> Fetched:
+        raise FetchFailed("a server for tests asks nobody", FetchTrouble.CONNECT)
+
+    async def post(
+        self, url: str, octets: bytes, *, media_type: str, octets_max: int, timeout_s: float
+    ) -> Fetched:
+        raise FetchFailed("a server for tests asks nobody", FetchTrouble.CONNECT)
+
+
+class _CatchingDirectory(Directory):
+    """Every address is somebody's: one that is nobody's yet gets an account."""
+
+    async def look_up(self, address: Address) -> Expansion:
+        found = await super().look_up(address)
+        if found.standing in (Standing.UNKNOWN, Standing.FOREIGN) and address.domain:
+            await self._store.submit(_account(format_address(address), None, None))
+            found = await super().look_up(address)
+        return found
+
+
+class _CatchingNode(Node):
+    def _build_services(self) -> None:
+        super()._build_services()
+        self.directory = _CatchingDirectory(self.store, self.directory_options)
+
+
+def _account(
+    address: str, password: str | None, world: World | None
+) -> Callable[[Transaction], None]:
+    hashed = None
+    if password is not None and world is not None:
+        salt = world.chance.token(passwords.SALT_OCTETS)
+        hashed = passwords.derive(password, salt=salt, cost=world.password_cost)
+
+    def make(tx: Transaction) -> None:
+        parsed = admin.parse_typed(address)
+        if rows.domain_by_name(tx, parsed.domain) is None:
+            admin.add_domain(tx, parsed.domain)
+        if rows.account_by_address(tx, parsed.local_part, parsed.domain) is None:
+            account = admin.add_account(tx, address, password_hash=hashed, quota_octets=None)
+            names.create_default_mailboxes(tx, account)
+
+    return make
+
+
+def _folded(address: str) -> str:
+    parsed = parse_mailbox(address)
+    return f"{fold_local_part(parsed.local_part)}@{parsed.domain}"
+
+
+def _messages(tx: Transaction, folded: str, since: int) -> list[tuple[int, bytes]]:
+    local_part, _, domain = folded.rpartition("@")
+    account = rows.account_by_address(tx, local_part, domain)
+    if account is None:
+        return []
+    mailbox = names.find(tx, account.id, names.INBOX)
+    found = []
+    for uid in uids(tx, mailbox, ((since + 1, mail.UID_MAX),)):
+        if (got := fetch.octets(tx, account.id, mailbox, uid)) is not None:
+            found.append((int(uid), got.whole()))
+    return found
+
+
+def _last_uids(tx: Transaction) -> dict[str, int]:
+    last = {}
+    for row in rows.accounts(tx):
+        with contextlib.suppress(KeyError):
+            mailbox = names.find(tx, row.id, names.INBOX)
+            found = uids(tx, mailbox, ((1, mail.UID_MAX),))
+            last[_folded(row.name)] = int(found[-1]) if found else 0
+    return last
+
+
+def _arrived(octets: bytes, address: str) -> Arrived:
+    message = read(octets)
+    sender = message.header("Return-Path").strip("<>")
+    return Arrived(octets=octets, message=message, sender=sender, recipient=address)
