@@ -1,0 +1,320 @@
+"""The MIME entity inside a message: taken out, made fit to be signed, put back.
+
+A signature covers octets, and relays change octets: they encode 8-bit text anew, strip blanks at
+the ends of lines, put ">" in front of "From ". So what is signed is first given a form in which
+nobody finds anything to change (RFC 8551 §3.1, RFC 3156 §3 and §5): ASCII, CRLF, short lines, no
+blanks before a line end, no line that begins with "From ". Parts that are so already are kept octet
+for octet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from posthouse.message import build, mime, words
+from posthouse.message.build import BuildError
+from posthouse.message.fields import Field, HeaderSection, exceeded, read_section, unfold
+from posthouse.message.mime import Part
+from posthouse.message.parameters import Parameters, parse_disposition, parse_type
+from posthouse.message.transfer import LINE_OCTETS_MAX, Encoding, encode
+from posthouse.mimesec.ports import ProtectionError
+
+MIME_VERSION: Final = b"MIME-Version: 1.0\r\n"
+QP_LINE_OCTETS: Final = 76  # RFC 2045 §6.7
+
+_CONTENT: Final = b"content-"
+_ENCODING_NAME: Final = b"content-transfer-encoding"
+_FROM: Final = b"From "
+# Composite types that no encoding but the identity may have (RFC 2045 §6.4), and whose inside is a
+# signature's: it is left as it is, apart from line ends.
+_SEALED: Final = frozenset({b"signed", b"encrypted"})
+_PLAIN_ENCODINGS: Final = frozenset({b"7bit", b"8bit", b"binary"})
+_CODED: Final = frozenset({b"base64", b"quoted-printable"})
+_PARSED: Final = {b"content-type": parse_type, b"content-disposition": parse_disposition}
+_TEXT_FIELDS: Final = frozenset({b"subject", b"comments", b"keywords", b"content-description"})
+_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
+_LINE_OF_FROM: Final = re.compile(rb"^((?:From )++)([^\r\n]*+)", re.MULTILINE)
+_ABOVE_ASCII: Final = re.compile(rb"[^\x00-\x7f]")
+_ASCII: Final = bytes(range(128))
+_BOUNDARY: Final = re.compile(rb"[ -~]++")
+
+
+class SplitMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message as what describes it and what it holds."""
+
+    fields: tuple[bytes, ...]
+    """Of the message, whole, each with its CRLF, in order; neither Content- fields nor
+    MIME-Version."""
+    entity: bytes
+    """The Content- fields, an empty line and the body."""
+
+
+def split_message(octets: bytes) -> SplitMessage:
+    """Raises:
+    ProtectionError: the header section is larger than anybody reads.
+    """
+    section = read_section(octets)
+    if (limit := exceeded(section)) is not None:
+        raise ProtectionError(
+            f"the message cannot be protected: its header section exceeds {limit.limit.value}",
+            hint="send it without the fields that make it so large",
+        )
+    outer: list[bytes] = []
+    inner: list[bytes] = []
+    for field in section.fields:
+        whole = field_octets(section, field)
+        if field.name.startswith(_CONTENT):
+            inner.append(whole)
+        elif field.name != b"mime-version":
+            outer.append(whole)
+    return SplitMessage(
+        fields=tuple(outer), entity=b"".join((*inner, b"\r\n", octets[section.body :]))
+    )
+
+
+def join_message(fields: Iterable[bytes], entity: bytes) -> bytes:
+    """A message of whole fields and an entity."""
+    return b"".join((*fields, MIME_VERSION, entity))
+
+
+def field_octets(section: HeaderSection, field: Field) -> bytes:
+    """A whole field as it stands, its lines ended by CRLF, without lines of blanks only (which some
+    programs take for the end of the header section)."""
+    octets = section.octets[field.start : field.end]
+    lines = octets.replace(b"\r\n", b"\n").split(b"\n")
+    return b"".join(line + b"\r\n" for line in lines if line.strip(b" \t\r"))
+
+
+def field_named(name: bytes, value: bytes) -> bytes:
+    """A whole field of an unfolded value that is to be written as it is."""
+    return b"%s: %s\r\n" % (name, value)
+
+
+# --- canonical form ---
+
+
+def canonical(entity: bytes) -> bytes:
+    """The entity in a form that survives its way, with the same content (RFC 8551 §3.1).
+
+    What is signed or encrypted already inside it is not touched, but for bare LF that becomes CRLF;
+    neither is a multipart or message that cannot be divided.
+    """
+    if is_clean(entity):
+        return entity
+    if b"\r" not in entity:  # of a system that ends lines so
+        entity = entity.replace(b"\n", b"\r\n")
+        if is_clean(entity):
+            return entity
+    edits = list(_edits(mime.scan(entity)))
+    pieces: list[bytes] = []
+    at = 0
+    for start, end, new in edits:
+        pieces += (entity[at:start], new)
+        at = end
+    pieces.append(entity[at:])
+    return b"".join(pieces)
+
+
+def is_clean(octets: bytes) -> bool:
+    """Whether nobody on the way has a reason to change anything."""
+    if not octets.isascii() or b"\0" in octets:
+        return False
+    ends = octets.count(b"\r\n")
+    return (
+        octets.count(b"\n") == ends
+        and octets.count(b"\r") == ends
+        and b" \r\n" not in octets
+        and b"\t\r\n" not in octets
+        and not octets.endswith((b" ", b"\t"))
+        and b"\nFrom " not in octets
+        and not octets.startswith(_FROM)
+        and max(map(len, octets.split(b"\r\n"))) <= LINE_OCTETS_MAX
+    )
+
+
+_Edit = tuple[int, int, bytes]
+
+
+def _edits(root: Part) -> Iterator[_Edit]:
+    """What to put in place of which octets, in order."""
+    octets = root.section.octets
+    waiting = [root]
+    while waiting:
+        part = waiting.pop()
+        if part.message is not None:
+            yield from _header(part, None)
+            waiting.append(part.message)
+        elif part.children and not _is_sealed(part) and _has_plain_boundary(part):
+            yield from _header(part, b"7bit")
+            # The octets between the children are not content: they are made clean as they come.
+            edges = [part.body, *(edge for c in part.children for edge in (c.start, c.end))]
+            gaps = list(zip(edges[::2], (*edges[1::2], part.end), strict=True))
+            waiting.extend(reversed(list(_with_gaps(part, gaps))))
+        elif isinstance(part, _Gap):
+            text = octets[part.start : part.end]
+            if not is_clean(text):
+                yield part.start, part.end, _clean_gap(text)
+        else:
+            yield from _leaf(part)
+
+
+class _Gap(Part):
+    """Octets between parts; a part only so that it can stand in one list with them."""
+
+    def __init__(self, octets: bytes, start: int, end: int) -> None:
+        super().__init__(HeaderSection(octets, start, start, start, []), end)
+
+
+def _with_gaps(part: Part, gaps: list[tuple[int, int]]) -> Iterator[Part]:
+    octets = part.section.octets
+    for (start, end), child in zip(gaps, (*part.children, None), strict=True):
+        yield _Gap(octets, start, end)
+        if child is not None:
+            yield child
+
+
+def _is_sealed(part: Part) -> bool:
+    return part.maintype == b"multipart" and part.subtype in _SEALED
+
+
+def _has_plain_boundary(part: Part) -> bool:
+    return _BOUNDARY.fullmatch(part.parameters.raw(b"boundary") or b"") is not None
+
+
+def _clean_gap(text: bytes) -> bytes:
+    """Delimiters, preamble and epilogue. A delimiter keeps its words; what becomes of the others is
+    of no importance, except that none may become a delimiter."""
+    lines = []
+    for line in text.split(b"\n"):
+        line = line.rstrip(b" \t\r")
+        if line.startswith(_FROM):
+            line = b">" + line
+        if not is_clean(line):
+            line = _ABOVE_ASCII.sub(b"?", line).replace(b"\0", b"?").replace(b"\r", b"?")
+            line = line[: LINE_OCTETS_MAX // 2]
+        lines.append(line)
+    return b"\r\n".join(lines)
+
+
+def _leaf(part: Part) -> Iterator[_Edit]:
+    octets = part.section.octets
+    body = octets[part.body : part.end]
+    if part.maintype in (b"multipart", b"message"):  # sealed, or nobody can divide it
+        if _is_sealed(part) and _has_plain_boundary(part):
+            yield from _header(part, None)
+        if _BARE_LF.search(body):
+            yield part.body, part.end, _BARE_LF.sub(b"\r\n", body)
+        return
+    encoding = part.encoding
+    if encoding not in _CODED and encoding not in _PLAIN_ENCODINGS:
+        yield from _header(part, None)  # nobody knows what the octets are
+        return
+    if is_clean(body):
+        # 8bit and binary are promises that are not needed any more.
+        yield from _header(part, None if encoding in _CODED else b"7bit")
+        return
+    content = body if encoding not in _CODED else mime.content(part, octets_max=len(body))
+    if encoding == b"base64":
+        chosen, written = Encoding.BASE64, b"".join(encode(content, Encoding.BASE64))
+    else:
+        chosen, written = _encoded(content, is_text=_is_text(part))
+    yield from _header(part, chosen.value.encode("ascii"), is_new=True)
+    yield part.body, part.end, written
+
+
+def _is_text(part: Part) -> bool:
+    value = part.section.first(b"content-type")
+    return part.maintype == b"text" and (value is None or parse_type(value) is not None)
+
+
+def _encoded(content: bytes, *, is_text: bool) -> tuple[Encoding, bytes]:
+    """The content in an encoding that hides all that is not clean."""
+    if is_text and b"\0" not in content:
+        content = _BARE_LF.sub(b"\r\n", content)
+        above = len(content.translate(None, _ASCII))
+        has_bare_cr = content.count(b"\r") != content.count(b"\r\n")
+        if above * 6 < len(content) and not has_bare_cr:
+            return Encoding.QUOTED_PRINTABLE, _quoted_printable(content)
+    return Encoding.BASE64, b"".join(encode(content, Encoding.BASE64))
+
+
+def _quoted_printable(content: bytes) -> bytes:
+    """As `transfer.encode`, and no line begins with "From " (RFC 3156 §5)."""
+    return _LINE_OF_FROM.sub(_hidden_from, b"".join(encode(content, Encoding.QUOTED_PRINTABLE)))
+
+
+def _hidden_from(match: re.Match[bytes]) -> bytes:
+    """Each "From " becomes two octets longer: where the line has no room it is broken there."""
+    count = len(match[1]) // len(_FROM)
+    if len(match[0]) + 2 * count > QP_LINE_OCTETS:
+        return b"=46rom =\r\n" * count + match[2]
+    return b"=46rom " * count + match[2]
+
+
+def _header(part: Part, encoding: bytes | None, *, is_new: bool = False) -> Iterator[_Edit]:
+    """The header section without what is not clean, and with that Content-Transfer-Encoding.
+
+    Args:
+        encoding: to say instead of a plain one, or (`is_new`) in any case.
+    """
+    section = part.section
+    written = section.octets[section.start : section.end]
+    is_said = is_new or (
+        encoding is not None
+        and _ENCODING_NAME in section
+        and part.encoding not in (encoding, *_CODED)
+    )
+    if not is_said and is_clean(written):
+        return
+    fields: list[bytes] = []
+    for field in section.fields:
+        if not (is_said and field.name == _ENCODING_NAME):
+            fields.append(_clean_field(section, field))
+    if is_said and encoding is not None:
+        fields.append(field_named(b"Content-Transfer-Encoding", encoding))
+    end = section.end
+    if is_new and section.body == section.end:  # there was not even an empty line
+        fields.append(b"\r\n")
+    yield section.start, end, b"".join(fields)
+    if section.octets[section.end : section.body] == b"\n":
+        yield section.end, section.body, b"\r\n"
+
+
+def _clean_field(section: HeaderSection, field: Field) -> bytes:
+    lines = field_octets(section, field).split(b"\r\n")
+    whole = b"\r\n".join(line.rstrip(b" \t\r") for line in lines)
+    if is_clean(whole):
+        return whole
+    name = section.octets[field.start : field.start + len(field.name)]
+    value = unfold(section.value(field)).replace(b"\0", b" ").replace(b"\r", b" ")
+    try:
+        if (parse := _PARSED.get(field.name)) is not None and (parsed := parse(value)) is not None:
+            what = b"/".join(one for one in parsed[:-1] if isinstance(one, bytes))
+            given = parsed[-1]
+            assert isinstance(given, Parameters)
+            return _with_parameters(name.decode("ascii"), what.decode("ascii"), given)
+        if field.name in _TEXT_FIELDS or value.isascii():
+            return build.text_field(name.decode("ascii"), words.decode(value))
+    except BuildError:
+        pass
+    # Addresses outside ASCII need a way that carries them (RFC 6532); nobody changes them there.
+    return field_named(name, value.rstrip(b" \t"))
+
+
+def _with_parameters(name: str, what: str, given: Parameters) -> bytes:
+    written: list[str] = []
+    for key, raw in given.items:
+        key_text = key.removesuffix(b"*").decode("ascii", "ignore")
+        text = given.text(key.removesuffix(b"*")) if key.endswith(b"*") else words.to_text(raw)
+        make = build.parameters if key != b"boundary" else _whole_parameter
+        written += make(name, key_text, words.shown(text or ""))
+    return build.parameters_field(name, what, written)
+
+
+def _whole_parameter(name: str, key: str, value: str) -> list[str]:
+    """Never in pieces, as that is what divides the message for every reader."""
+    return [build.parameter(name, key, value)]
