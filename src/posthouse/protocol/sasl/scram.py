@@ -2,7 +2,7 @@
 
 Neither side shows the password to the other, and the server has to prove that it knew it: an
 impostor that only says yes is found out. Channel binding is `tls-server-end-point` (RFC 5929 §4),
-as the standard library gives no exporter for RFC 9266.
+as the standard library gives no exporter for the newer `tls-exporter`.
 """
 
 from __future__ import annotations
