@@ -31,7 +31,6 @@ def told(url: str | None = None, service: str | None = None, **keywords: Any) ->
         ("smtp://[2001:db8::1]:2525", Kind.SMTP, "2001:db8::1", 2525, TlsUse.AUTO),
         ("smtp://bücher.example", Kind.SMTP, "xn--bcher-kva.example", 587, TlsUse.AUTO),
         ("lmtp://127.0.0.1", Kind.LMTP, "127.0.0.1", 24, TlsUse.AUTO),
-        ("posthouse://m.example", Kind.POSTHOUSE, "m.example", 443, TlsUse.IMPLICIT),
         ("memory:", Kind.MEMORY, "127.0.0.1", 587, TlsUse.AUTO),
         ("smtp://m.example?tls=off", Kind.SMTP, "m.example", 587, TlsUse.OFF),
     ],

@@ -462,6 +462,15 @@ async def test_a_closed_transport_says_so() -> None:
             await way.send(letter())
 
 
+async def test_what_is_no_message_is_told_how_to_become_one() -> None:
+    async with AsyncTransport("memory:") as way:
+        with pytest.raises(MessageError, match="this is str") as caught:
+            await way.send("hello")  # type: ignore[arg-type]
+        assert "Message(raw=" in caught.value.hint
+        (failed,) = [one async for one in way.send_all(["hello"])]  # type: ignore[list-item]
+        assert isinstance(failed.error, MessageError)
+
+
 def test_options_are_checked_where_they_are_given() -> None:
     with pytest.raises(OptionError) as caught:
         AsyncTransport(conections_max=3)  # type: ignore[call-arg]

@@ -194,9 +194,10 @@ def _certificate_hint(options: Options, failure: TlsFailure) -> str:
     if code == _NOT_YET:
         return "it is not valid yet: is the clock of this machine right?"
     if code in _SELF_SIGNED or code in _NOT_FOUND:
+        how = "" if options.tls is TlsUse.IMPLICIT else "-starttls smtp "
         return (
             'if you trust this server, name its certificate: ca="certificate.pem"'
-            f" (openssl s_client -starttls smtp -connect {options.place} -showcerts prints it);"
+            f" (openssl s_client {how}-connect {options.place} -showcerts prints it);"
             " verify=False takes any, for tests only"
         )
     return "is our own certificate (option certificate) the one the server expects?"

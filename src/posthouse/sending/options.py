@@ -27,7 +27,6 @@ class Kind(Enum):
     SENDMAIL = "sendmail"
     FOLDER = "folder"
     MEMORY = "memory"
-    POSTHOUSE = "posthouse"
 
 
 class TlsUse(Enum):

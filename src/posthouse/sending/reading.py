@@ -23,7 +23,6 @@ __all__ = ["read_options"]
 
 PORTS: Final = {TlsUse.IMPLICIT: 465, TlsUse.STARTTLS: 587}
 LMTP_PORT: Final = 24
-HTTPS_PORT: Final = 443
 SUBMISSION_PORT: Final = 587
 SUBMISSIONS_PORT: Final = 465
 CONNECTIONS_MAX: Final = 1_000
@@ -40,7 +39,6 @@ _SCHEMES: Final[Mapping[str, tuple[Kind, TlsUse | None]]] = {
     "folder": (Kind.FOLDER, None),
     "eml": (Kind.FOLDER, None),
     "memory": (Kind.MEMORY, None),
-    "posthouse": (Kind.POSTHOUSE, TlsUse.IMPLICIT),
 }
 
 
@@ -215,8 +213,6 @@ def _checked(kind: Kind, told: dict[str, Any]) -> Options:
 def _port_for(kind: Kind, tls: TlsUse, host: str) -> int:
     if kind is Kind.LMTP:
         return LMTP_PORT
-    if kind is Kind.POSTHOUSE:
-        return HTTPS_PORT
     return PORTS.get(tls, SUBMISSION_PORT)
 
 

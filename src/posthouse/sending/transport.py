@@ -14,15 +14,14 @@ import msgspec
 
 from posthouse.sending.carrier import Carrier, Letter, Verified
 from posthouse.sending.compose import compose
-from posthouse.sending.errors import ConnectError, SendingError
+from posthouse.sending.errors import ConnectError, MessageError, SendingError
+from posthouse.sending.message import Message
 from posthouse.sending.options import Dkim, Keywords, Kind, Options
 from posthouse.sending.reading import read_options
 from posthouse.sending.receipt import Receipt
 
 if TYPE_CHECKING:
     from typing import Unpack
-
-    from posthouse.sending.message import Message
 
 __all__ = ["AsyncTransport", "Sent"]
 
@@ -132,12 +131,15 @@ class AsyncTransport:
         try:
             receipt = await self.send(message)
         except SendingError as error:
-            return Sent(index=index, tag=message.tag, error=error)
+            return Sent(index=index, tag=getattr(message, "tag", None), error=error)
         return Sent(index=index, tag=message.tag, receipt=receipt)
 
     async def prepare(self, message: Message) -> Letter:
         """What would be sent: composed, protected and signed. Raises SendingError."""
         options = self.options
+        if not isinstance(message, Message):
+            hint = "other libraries' messages are sent as Message(raw=message.as_bytes())"
+            raise MessageError(f"this is {type(message).__name__}, and no Message", hint=hint)
         if _is_gathered(message):
             size = _size(message)
         else:
@@ -211,8 +213,6 @@ def _carrier_for(options: Options) -> Carrier:
             from posthouse.sending.sendmail import SendmailCarrier
 
             return SendmailCarrier(options)
-        case Kind.POSTHOUSE:
-            raise ConnectError("a Posthouse is not sent to by its API yet", hint="use smtps://")
 
 
 def _made(message: Message, keys: tuple[Dkim, ...]) -> Letter:
