@@ -137,9 +137,10 @@ class AsyncTransport:
     async def prepare(self, message: Message) -> Letter:
         """What would be sent: composed, protected and signed. Raises SendingError."""
         options = self.options
-        if not isinstance(message, Message):
+        given: object = message  # what a caller without a type checker gave
+        if not isinstance(given, Message):
             hint = "other libraries' messages are sent as Message(raw=message.as_bytes())"
-            raise MessageError(f"this is {type(message).__name__}, and no Message", hint=hint)
+            raise MessageError(f"this is {type(given).__name__}, and no Message", hint=hint)
         if _is_gathered(message):
             size = _size(message)
         else:
