@@ -10,11 +10,12 @@ import socket
 import ssl
 import sys
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 import click
 import msgspec
 
+from posthouse.cli import send_many
 from posthouse.cli.config import config_option, load_config
 from posthouse.cli.dialogue import Dialogue, Submission, Submitted, TlsUse, Trouble, submit
 from posthouse.cli.output import (
@@ -28,6 +29,7 @@ from posthouse.cli.output import (
     show_json,
     show_text,
 )
+from posthouse.cli.send_many import many_options
 from posthouse.config.host import ThisHost
 from posthouse.config.schema import Config, Service
 from posthouse.kernel.envelope import Address, Envelope, ForwardPath
@@ -38,6 +40,7 @@ from posthouse.net.world import SystemChance, SystemClock
 from posthouse.protocol.smtp.client_events import Outcome, OutgoingMessage, Result, Stage
 from posthouse.protocol.smtp.outgoing import has_unicode_header
 from posthouse.relay.plan import parse_place
+from posthouse.sending.options import Keywords
 from posthouse.tls.contexts import opportunistic_client_context, verifying_client_context
 from posthouse.tls.self_signed import CHAIN_NAME
 from posthouse.zone import services
@@ -49,6 +52,12 @@ RECIPIENTS_MAX: Final = 1000
 FILE_OCTETS_MAX: Final = 256 << 20
 BODY: Final = "This is a message from `posthouse send`.\n"
 SUBJECT: Final = "A message from posthouse send"
+MANY: Final = (
+    *("template", "data", "html", "service", "dry_run", "journal", "repeat_unknown", "rate"),
+    "dkim",
+)
+"""Options that only say something about many letters."""
+_TLS_WORDS: Final = {"starttls": "starttls", "implicit": "implicit", "none": "off"}
 _CONTENT: Final = (Stage.DATA, Stage.BLOCK, Stage.DOT)
 """Refused at one of these, the message itself displeased."""
 
@@ -86,7 +95,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     "--server", metavar="HOST[:PORT]", help="Port 587 if not given; else this node's own."
 )
 @click.option("--from", "sender", required=True, metavar="ADDRESS", help='"<>" for none.')
-@click.option("--to", "recipients", required=True, multiple=True, metavar="ADDRESS")
+@click.option("--to", "recipients", multiple=True, metavar="ADDRESS")
 @click.option("--subject", metavar="TEXT")
 @click.option("--body", metavar="TEXT")
 @click.option("--body-file", type=click.File("r"), metavar="FILE", help='"-" is stdin.')
@@ -103,6 +112,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--insecure", is_flag=True, help="Take any certificate.")
 @click.option("--user", metavar="NAME", help="Log in; asks for the password.")
 @password_option
+@many_options
 @click.option(
     "--timeout",
     "timeout_s",
@@ -131,17 +141,42 @@ def send(
     timeout_s: float,
     as_json: bool,
     config_path: str | None,
+    **many: Any,
 ) -> int:
-    """Submit a message to any server and show the dialogue.
+    """Submit a message to any server and show the dialogue; or one to each row of a table.
 
     The dialogue goes to stderr, what became of the message to stdout. Ends with 0 when the server
     took it for every recipient, with 75 when it may take it later (it cannot be reached, or said
     4yz or 421), else with 1.
+
+    With --recipients there is a letter for each row, and no dialogue: a progress bar, and at the
+    end what failed.
     """
+    if bool(recipients) == bool(many["recipients_file"]):
+        raise click.UsageError("give --to, once or more often, or --recipients FILE")
+    named = [name for name in MANY if many[name]]
+    if recipients and named:
+        raise click.UsageError(f"--{named[0].replace('_', '-')} needs --recipients FILE")
     if body is not None and body_file is not None:
         raise click.UsageError("give --body or --body-file, not both")
     if password_stdin and user is None:
         raise click.UsageError("--password-stdin needs --user")
+    if many["recipients_file"]:
+        if fields:
+            raise click.UsageError("--header is for a single message")
+        if body_file is not None:
+            body = body_file.read(FILE_OCTETS_MAX)
+        wish_for_all = send_many.wish_of(
+            many, sender=sender, subject=subject, body=body, attached=attached, as_json=as_json
+        )
+        keywords = _keywords(server, many, tls=tls, ca=ca, is_insecure=insecure)
+        keywords |= _timeouts(timeout_s)
+        if user is not None:
+            keywords["user"] = user
+            keywords["password"] = read_password(
+                password_stdin=password_stdin, prompt=f"Password of {user}"
+            )
+        return send_many.run(wish_for_all, keywords, service=many["service"])
     place = _named(server) if server else _own(load_config(config_path).config)
     use = TlsUse(tls)
     if use is TlsUse.AUTO and place.is_implicit:
@@ -169,6 +204,48 @@ def send(
         message=_message(sender, recipients, subject, body, fields, attached, name),
     )
     return _tell(wish, asyncio.run(submit(wish, Dialogue())), as_json=as_json)
+
+
+# --- to many ---
+
+
+def _keywords(
+    server: str | None, many: dict[str, Any], *, tls: str, ca: str | None, is_insecure: bool
+) -> Keywords:
+    """The same options in the words of the library."""
+    keywords: Keywords = {"connections_max": many["connections"]}
+    if many["dry_run"] is not None:
+        return keywords
+    if server is not None:
+        try:
+            place = parse_place(server, port=SUBMISSION_PORT)
+        except ValueError:
+            raise click.UsageError(
+                f"--server takes host, host:port or [address]:port, and {server!r} is none"
+            ) from None
+        keywords["host"], keywords["port"] = place.host, place.port
+    elif many["service"] is None:
+        raise click.UsageError("name a --server, a --service or a folder for --dry-run")
+    if tls != TlsUse.AUTO.value:
+        keywords["tls"] = _TLS_WORDS[tls]
+    if ca is not None:
+        keywords["ca"] = ca
+    if is_insecure:
+        keywords["verify"] = False
+    if many["rate"]:
+        keywords["rate"] = many["rate"]
+    if many["dkim"]:
+        keywords["dkim"] = send_many.dkim_keys(many["dkim"])
+    return keywords
+
+
+def _timeouts(timeout_s: float) -> Keywords:
+    return {
+        "connect_timeout_s": timeout_s,
+        "greeting_timeout_s": timeout_s,
+        "command_timeout_s": timeout_s,
+        "data_timeout_s": timeout_s,
+    }
 
 
 # --- where to ---

@@ -1,0 +1,190 @@
+"""`posthouse send --recipients`: a table of people, templates, a dry run, and going on later."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from posthouse.cli.output import ExitCode
+from posthouse.message import read
+from posthouse.testing import MailServer
+
+from .conftest import Cli
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "people.csv").write_text(
+        "name,Email,city\nBob,bob@example.test,Rome\nEve,eve@example.test,Bath\n", encoding="utf-8"
+    )
+    (tmp_path / "hello.subject.txt").write_text("Hello {{ name }}\n")
+    (tmp_path / "hello.txt").write_text("How is {{ city }}? It is {{ season }}.\n")
+    (tmp_path / "hello.html").write_text("<p>How is <b>{{ city }}</b>?</p>\n")
+    return tmp_path
+
+
+def arguments(folder: Path, server: MailServer | None = None, *more: str) -> tuple[str, ...]:
+    where: tuple[str, ...] = ()
+    if server is not None:
+        where = ("--server", f"127.0.0.1:{server.address('mx')[1]}", "--tls", "none")
+    return (
+        *("send", "--from", "shop@example.test", "--recipients", str(folder / "people.csv")),
+        *where,
+        *more,
+    )
+
+
+def templates(folder: Path) -> tuple[str, ...]:
+    return (
+        *("--template", "hello", "--template-folder", str(folder)),
+        *("--data", "season=spring"),
+    )
+
+
+def test_each_row_gets_a_letter_of_its_own(folder: Path, mail_server: MailServer, cli: Cli) -> None:
+    code, out, err = cli(*arguments(folder, mail_server, *templates(folder)))
+    assert (code, out) == (ExitCode.OK, "2 accepted, 0 failed\n"), err
+    (letter,) = mail_server.inbox("bob@example.test")
+    assert letter.message.subject == "Hello Bob"
+    assert letter.message.text == "How is Rome? It is spring.\n"
+    assert "<b>Rome</b>" in letter.message.html
+    assert [named.address for named in letter.message.to] == ["bob@example.test"]
+    assert len(mail_server.inbox("eve@example.test")) == 1
+
+
+def test_a_dry_run_writes_files_and_sends_nothing(folder: Path, cli: Cli) -> None:
+    out_folder = folder / "out"
+    code, _, err = cli(*arguments(folder, None, *templates(folder), "--dry-run", str(out_folder)))
+    assert code == ExitCode.OK, err
+    subjects = [read(path.read_bytes()).subject for path in sorted(out_folder.glob("*.eml"))]
+    assert sorted(subjects) == ["Hello Bob", "Hello Eve"]
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("email\nbob@example.test\nnobody\nx y@z\n", "line 3: 'nobody' is no address"),
+        ("email,city\nbob@example.test\n", "line 2: more or fewer cells"),
+        ("email\na@b.test,too,many\n", "line 2: more or fewer cells"),
+        ("name\nBob\n", "no column for the addresses"),
+        ("email\n", "no rows"),
+        ("", "no column"),
+        ('email\n"a@b.test\n', "save it as CSV"),
+    ],
+)
+def test_a_table_that_is_wrong_is_told_by_its_lines_before_anything_is_sent(
+    folder: Path, mail_server: MailServer, cli: Cli, table: str, words: str
+) -> None:
+    (folder / "people.csv").write_text(table)
+    code, _, err = cli(*arguments(folder, mail_server, "--body", "x"))
+    assert code == ExitCode.FAILED and words in err
+    assert mail_server.inbox("bob@example.test") == []
+
+
+def test_octets_that_are_no_text_are_told(folder: Path, mail_server: MailServer, cli: Cli) -> None:
+    (folder / "people.csv").write_bytes(b"email,name\na@b.test,M\xfcller\n")
+    code, _, err = cli(*arguments(folder, mail_server, "--body", "x"))
+    assert code == ExitCode.FAILED and "UTF-8" in err
+
+
+def test_a_template_that_fails_for_one_row_stops_all(
+    folder: Path, mail_server: MailServer, cli: Cli
+) -> None:
+    (folder / "hello.txt").write_text("{% if city == 'Bath' %}{{ nothing }}{% endif %}x\n")
+    code, _, err = cli(*arguments(folder, mail_server, *templates(folder)))
+    assert code == ExitCode.FAILED
+    assert "nothing was sent" in err and "line 3: template hello.txt" in err
+    assert mail_server.inbox("bob@example.test") == []
+
+
+def test_a_second_run_goes_on_where_the_first_ended(
+    folder: Path, mail_server: MailServer, cli: Cli
+) -> None:
+    journal = folder / "journal"
+    rest = ("--subject", "x", "--body", "y", "--resume", str(journal))
+    code, out, _ = cli(*arguments(folder, mail_server, *rest))
+    assert out == "2 accepted, 0 failed\n"
+    with (folder / "people.csv").open("a") as table:
+        table.write("Joe,joe@example.test,Oslo\nBob,bob@example.test,Rome\n")
+    code, out, _ = cli(*arguments(folder, mail_server, *rest))
+    assert code == ExitCode.OK
+    assert out == "2 accepted, 0 failed, 2 were accepted before\n"
+    assert len(mail_server.inbox("joe@example.test")) == 1
+    assert len(mail_server.inbox("bob@example.test")) == 2  # who stands twice gets two
+    assert len(mail_server.inbox("eve@example.test")) == 1
+
+
+def test_what_may_have_been_sent_is_left_out_and_named(
+    folder: Path, mail_server: MailServer, cli: Cli
+) -> None:
+    journal = folder / "journal"
+    journal.write_text('{"letter": "bob@example.test", "state": "begun"}\n{"letter": "eve@ex')
+    rest = ("--body", "y", "--resume", str(journal))
+    code, out, err = cli(*arguments(folder, mail_server, *rest))
+    assert code == ExitCode.FAILED and "1 may have been sent or not" in err
+    assert "line 2: bob@example.test may have got it" in err
+    assert mail_server.inbox("bob@example.test") == []
+    code, out, err = cli(*arguments(folder, mail_server, *rest, "--repeat-unknown"))
+    assert (code, out) == (ExitCode.OK, "1 accepted, 0 failed, 1 were accepted before\n")
+    assert len(mail_server.inbox("bob@example.test")) == 1
+
+
+def test_another_file_is_no_journal(folder: Path, mail_server: MailServer, cli: Cli) -> None:
+    code, _, err = cli(
+        *arguments(folder, mail_server, "--body", "y", "--resume", str(folder / "people.csv"))
+    )
+    assert code == ExitCode.FAILED and "line 1: this is no journal" in err
+
+
+def test_failures_are_told_by_line_and_as_json(folder: Path, cli: Cli) -> None:
+    accounts = {"bob@example.test": "sesame-street-7"}
+    with MailServer.ephemeral(accounts, takes_anything=False) as server:
+        code, out, _ = cli(*arguments(folder, server, "--body", "x", "--json"))
+    assert code == ExitCode.FAILED
+    told = json.loads(out)
+    assert (told["accepted"], told["failed"]) == (1, 1)
+    (failure,) = told["failures"]
+    assert failure["line"] == "3" and failure["recipient"] == "eve@example.test"
+    code, out, _ = cli(*arguments(folder, server_gone(), "--body", "x"))
+    assert code == ExitCode.TEMPORARY and "0 accepted, 2 failed" in out
+
+
+def server_gone() -> MailServer:
+    """A server that nobody reaches any more."""
+
+    class Gone(MailServer):
+        def address(self, service: str) -> tuple[str, int]:
+            return "127.0.0.1", 1
+
+    return Gone({}, takes_anything=True)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ((), "say what to send"),
+        (("--template", "hello", "--body", "x"), "leave out --body"),
+        (("--body", "x", "--data", "nonsense"), "--data takes NAME=VALUE"),
+        (("--body", "x", "--header", "X: y"), "--header is for a single message"),
+        (("--body", "x", "--to", "a@b.test"), "--to, once or more often, or --recipients"),
+        (("--body", "x", "--dkim", "key"), "--dkim takes DOMAIN:SELECTOR:FILE"),
+        (("--template", "gone"), "there is no template"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told(
+    folder: Path, mail_server: MailServer, cli: Cli, more: tuple[str, ...], words: str
+) -> None:
+    code, _, err = cli(*arguments(folder, mail_server, *more))
+    assert code in (ExitCode.USAGE, ExitCode.FAILED) and words in err
+
+
+def test_options_for_many_need_a_table(cli: Cli) -> None:
+    code, _, err = cli(
+        *("send", "--from", "a@b.test", "--to", "c@d.test", "--server", "127.0.0.1:1"),
+        *("--resume", "journal"),
+    )
+    assert code == ExitCode.USAGE and "needs --recipients FILE" in err
+    code, _, err = cli("send", "--from", "a@b.test", "--server", "127.0.0.1:1")
+    assert code == ExitCode.USAGE and "--recipients" in err
