@@ -9,6 +9,7 @@ for octet.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -41,6 +42,10 @@ _LINE_OF_FROM: Final = re.compile(rb"^((?:From )++)([^\r\n]*+)", re.MULTILINE)
 _ABOVE_ASCII: Final = re.compile(rb"[^\x00-\x7f]")
 _ASCII: Final = bytes(range(128))
 _BOUNDARY: Final = re.compile(rb"[ -~]++")
+
+
+Edit = tuple[int, int, bytes]
+"""From where to where there is something new."""
 
 
 class SplitMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,13 +114,26 @@ def canonical(entity: bytes) -> bytes:
         entity = entity.replace(b"\n", b"\r\n")
         if is_clean(entity):
             return entity
-    edits = list(_edits(mime.scan(entity)))
+    return edited(entity, _edits(mime.scan(entity)))
+
+
+def canonical_fields(fields: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Whole fields in the same form, with text outside ASCII as encoded-words."""
+    cleaned = []
+    for whole in fields:
+        section = read_section(whole)
+        cleaned += [_clean_field(section, field) for field in section.fields]
+    return tuple(cleaned)
+
+
+def edited(octets: bytes, edits: Iterable[Edit]) -> bytes:
+    """The octets with others in some places, which come in order."""
     pieces: list[bytes] = []
     at = 0
     for start, end, new in edits:
-        pieces += (entity[at:start], new)
+        pieces += (octets[at:start], new)
         at = end
-    pieces.append(entity[at:])
+    pieces.append(octets[at:])
     return b"".join(pieces)
 
 
@@ -136,10 +154,7 @@ def is_clean(octets: bytes) -> bool:
     )
 
 
-_Edit = tuple[int, int, bytes]
-
-
-def _edits(root: Part) -> Iterator[_Edit]:
+def _edits(root: Part) -> Iterator[Edit]:
     """What to put in place of which octets, in order."""
     octets = root.section.octets
     waiting = [root]
@@ -200,7 +215,7 @@ def _clean_gap(text: bytes) -> bytes:
     return b"\r\n".join(lines)
 
 
-def _leaf(part: Part) -> Iterator[_Edit]:
+def _leaf(part: Part) -> Iterator[Edit]:
     octets = part.section.octets
     body = octets[part.body : part.end]
     if part.maintype in (b"multipart", b"message"):  # sealed, or nobody can divide it
@@ -221,7 +236,7 @@ def _leaf(part: Part) -> Iterator[_Edit]:
     if encoding == b"base64":
         chosen, written = Encoding.BASE64, b"".join(encode(content, Encoding.BASE64))
     else:
-        chosen, written = _encoded(content, is_text=_is_text(part))
+        chosen, written = encoded(content, is_text=_is_text(part))
     yield from _header(part, chosen.value.encode("ascii"), is_new=True)
     yield part.body, part.end, written
 
@@ -231,7 +246,7 @@ def _is_text(part: Part) -> bool:
     return part.maintype == b"text" and (value is None or parse_type(value) is not None)
 
 
-def _encoded(content: bytes, *, is_text: bool) -> tuple[Encoding, bytes]:
+def encoded(content: bytes, *, is_text: bool) -> tuple[Encoding, bytes]:
     """The content in an encoding that hides all that is not clean."""
     if is_text and b"\0" not in content:
         content = _BARE_LF.sub(b"\r\n", content)
@@ -255,7 +270,7 @@ def _hidden_from(match: re.Match[bytes]) -> bytes:
     return b"=46rom " * count + match[2]
 
 
-def _header(part: Part, encoding: bytes | None, *, is_new: bool = False) -> Iterator[_Edit]:
+def _header(part: Part, encoding: bytes | None, *, is_new: bool = False) -> Iterator[Edit]:
     """The header section without what is not clean, and with that Content-Transfer-Encoding.
 
     Args:
@@ -296,7 +311,7 @@ def _clean_field(section: HeaderSection, field: Field) -> bytes:
             what = b"/".join(one for one in parsed[:-1] if isinstance(one, bytes))
             given = parsed[-1]
             assert isinstance(given, Parameters)
-            return _with_parameters(name.decode("ascii"), what.decode("ascii"), given)
+            return with_parameters(name.decode("ascii"), what.decode("ascii"), given)
         if field.name in _TEXT_FIELDS or value.isascii():
             return build.text_field(name.decode("ascii"), words.decode(value))
     except BuildError:
@@ -305,16 +320,22 @@ def _clean_field(section: HeaderSection, field: Field) -> bytes:
     return field_named(name, value.rstrip(b" \t"))
 
 
-def _with_parameters(name: str, what: str, given: Parameters) -> bytes:
+def with_parameters(name: str, what: str, given: Parameters) -> bytes:
+    """A Content- field of a type or disposition and parameters, decoded and written anew; those
+    that nobody could write are left out, except for the boundary.
+
+    Raises:
+        BuildError: of a boundary that cannot be written.
+    """
     written: list[str] = []
     for key, raw in given.items:
-        key_text = key.removesuffix(b"*").decode("ascii", "ignore")
-        text = given.text(key.removesuffix(b"*")) if key.endswith(b"*") else words.to_text(raw)
-        make = build.parameters if key != b"boundary" else _whole_parameter
-        written += make(name, key_text, words.shown(text or ""))
+        if key == b"boundary":  # in one piece, as it divides the message for every reader
+            written.append(build.parameter(name, "boundary", raw.decode("ascii", "replace")))
+            continue
+        bare = key.removesuffix(b"*")
+        text = given.text(bare) if key.endswith(b"*") else words.to_text(raw)
+        with contextlib.suppress(BuildError):
+            written += build.parameters(
+                name, bare.decode("ascii", "ignore"), words.shown(text or "")
+            )
     return build.parameters_field(name, what, written)
-
-
-def _whole_parameter(name: str, key: str, value: str) -> list[str]:
-    """Never in pieces, as that is what divides the message for every reader."""
-    return [build.parameter(name, key, value)]

@@ -1,0 +1,421 @@
+"""Header protection (RFC 9788): the fields of a message inside what is signed and encrypted.
+
+`protected_payload` makes a Cryptographic Payload; `read_protected` finds what one protects, in the
+form of RFC 9788 and in the two older ones that mail has: a whole message inside (RFC 8551 §3.1) and
+`protected-headers="v1"` of the drafts before. Only the root of a Cryptographic Payload is ever to
+be read so: the caller knows the layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from typing import Final
+
+import msgspec
+
+from posthouse.kernel.envelope import Address
+from posthouse.message import build, mime, words
+from posthouse.message.address_list import parse_address_list
+from posthouse.message.build import BuildError
+from posthouse.message.fields import FIELD_OCTETS_MAX, HeaderSection, read_section, unfold
+from posthouse.message.mime import Part
+from posthouse.message.parameters import Parameters, parse_type
+from posthouse.message.transfer import LINE_OCTETS_MAX
+from posthouse.mimesec import legacy_display
+from posthouse.mimesec.entity import (
+    canonical_fields,
+    field_named,
+    field_octets,
+    with_parameters,
+)
+from posthouse.mimesec.header_policy import (
+    USER_FACING,
+    Hcp,
+    Header,
+    hcp_baseline,
+    hcp_no_confidentiality,
+)
+from posthouse.mimesec.ports import ProtectionError
+
+HP: Final = b"hp"
+CLEAR: Final = b"clear"
+CIPHER: Final = b"cipher"
+HP_OUTER: Final = b"hp-outer"
+DRAFT_PARAMETER: Final = b"protected-headers"
+# Written on the way, so not the composer's to protect (RFC 9788 §7); they stay outside.
+_OF_TRANSIT: Final = (b"received", b"return-path", b"delivered-to", b"authentication-results")
+_OF_TRANSIT_BEGIN: Final = (b"dkim-", b"arc-", b"resent-")
+# What people or programs see of a message; where the composer protected its fields, one of these
+# that stands outside only is not shown (RFC 9788 §4, §4.6).
+_SHOWN: Final = frozenset(name for name in USER_FACING if not name.startswith("resent-")) | {
+    *("bcc", "message-id", "in-reply-to", "references", "comments", "keywords"),
+    *("mail-followup-to", "mail-reply-to", "autocrypt", "hp-outer"),
+}
+
+
+# --- writing ---
+
+
+class Payload(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be signed and encrypted, and what stands outside."""
+
+    entity: bytes
+    outer: tuple[bytes, ...]
+    """Whole fields."""
+
+
+def protected_payload(
+    fields: Iterable[bytes],
+    entity: bytes,
+    *,
+    is_encrypted: bool,
+    hcp: Hcp = hcp_baseline,
+    response_hcp: Hcp = hcp_no_confidentiality,
+    has_legacy_display: bool = True,
+) -> Payload:
+    """Compose (RFC 9788 §5.2.1) up to the protection itself.
+
+    Args:
+        fields: of the message, whole; not Bcc, and no Content- fields.
+        entity: Content- fields and body.
+        hcp: of an encrypted message.
+        response_hcp: `reference_hcp`'s, of a message that answers another.
+        has_legacy_display: hidden fields are written above the text, for readers that know nothing
+            of this.
+
+    Raises:
+        ProtectionError: there is no place for the parameter that says so.
+    """
+    fields = [one for one in fields if _name(one) != HP_OUTER]
+    of_transit = [one for one in fields if _is_of_transit(one)]
+    own = canonical_fields(one for one in fields if not _is_of_transit(one))
+    if not is_encrypted:
+        inner = _with_type_parameter(entity, CLEAR)
+        return Payload(entity=b"".join((*own, inner)), outer=(*of_transit, *own))
+    outer: list[bytes] = []
+    hidden: list[Header] = []
+    for whole in own:
+        header = as_header(whole)
+        new = hcp(header.name, header.value)
+        if new != header.value and header.name.lower() in USER_FACING:
+            hidden.append(header)
+        if new == header.value:
+            new = response_hcp(header.name, header.value)
+        if new == header.value:
+            outer.append(whole)
+        elif new is not None:
+            outer.append(_written(header.name, new))
+    if has_legacy_display:
+        entity = legacy_display.add(entity, hidden)
+    inner = _with_type_parameter(entity, CIPHER)
+    copies = [_hp_outer(whole) for whole in outer]
+    return Payload(entity=b"".join((*own, *copies, inner)), outer=(*of_transit, *outer))
+
+
+def as_header(whole: bytes) -> Header:
+    """A whole field as name and unfolded value."""
+    name, _, value = whole.partition(b":")
+    return Header(name.rstrip(b" \t").decode("ascii", "replace"), unfold(value))
+
+
+def _name(whole: bytes) -> bytes:
+    return whole.partition(b":")[0].rstrip(b" \t").lower()
+
+
+def _is_of_transit(whole: bytes) -> bool:
+    name = _name(whole)
+    return name in _OF_TRANSIT or name.startswith(_OF_TRANSIT_BEGIN)
+
+
+def _written(name: str, value: bytes) -> bytes:
+    try:
+        return build.field(name, words.to_text(value))
+    except BuildError:  # a word that no line can hold
+        return field_named(name.encode("ascii"), value)
+
+
+def _hp_outer(whole: bytes) -> bytes:
+    """RFC 9788 §2.2.1, folded where the outer field is, and in front of it where that is needed."""
+    name, _, value = whole.partition(b":")
+    copy = b"%s: %s" % (name.rstrip(b" \t"), value.lstrip(b" \t\r\n"))
+    first_line = copy.partition(b"\r\n")[0]
+    is_long = len(first_line) + len(b"HP-Outer: ") > LINE_OCTETS_MAX
+    return (b"HP-Outer:\r\n " if is_long else b"HP-Outer: ") + copy
+
+
+def _with_type_parameter(entity: bytes, value: bytes) -> bytes:
+    """The entity with hp on its Content-Type, and with no other (RFC 9788 §2.1.1)."""
+    section = read_section(entity)
+    written = section.first(b"content-type")
+    parsed = None if written is None else parse_type(written)
+    kind, given = "text/plain", Parameters(((b"charset", b"us-ascii"),))
+    if parsed is not None:
+        kind, given = f"{parsed[0].decode('ascii')}/{parsed[1].decode('ascii')}", parsed[2]
+    kept = tuple(item for item in given.items if item[0] not in (HP, DRAFT_PARAMETER))
+    try:
+        new = with_parameters("Content-Type", kind, Parameters((*kept, (HP, value))))
+    except BuildError:
+        new = b""
+    made = parse_type(as_header(new).value)
+    if made is None or made[2].raw(b"boundary") != given.raw(b"boundary"):
+        raise ProtectionError(
+            "the message cannot be protected: its Content-Type cannot be written anew",
+            hint="give the multipart a shorter boundary of letters and digits",
+        )
+    fields = [
+        field_octets(section, field) for field in section.fields if field.name != b"content-type"
+    ]
+    return b"".join((new, *fields, b"\r\n", entity[section.body :]))
+
+
+# --- reading ---
+
+
+class FieldState(Enum):
+    """How one field is protected (RFC 9788 §4.3)."""
+
+    UNPROTECTED = "unprotected"
+    SIGNED_ONLY = "signed-only"
+    ENCRYPTED_ONLY = "encrypted-only"
+    SIGNED_AND_ENCRYPTED = "signed-and-encrypted"
+
+
+class HeaderScheme(Enum):
+    RFC_9788 = "RFC 9788"
+    RFC_8551 = "RFC 8551"  # a message inside
+    DRAFT = "protected-headers"
+
+
+class ProtectedHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """What the root of a Cryptographic Payload says of the message's header section."""
+
+    scheme: HeaderScheme
+    is_for_encryption: bool
+    """The composer meant it to be encrypted: hp="cipher"."""
+    protected: tuple[Header, ...]
+    outer: tuple[Header, ...]
+    """What the composer put outside: HP-Outer, or for the older forms what stands there now."""
+    fields: tuple[bytes, ...]
+    """`protected` as whole fields."""
+    entity: bytes
+    """What is to be shown: Content- fields and body."""
+
+
+class ProtectedField(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    value: str
+    """Decoded, on one line."""
+    state: FieldState
+
+
+def header_sets(section: HeaderSection) -> tuple[tuple[Header, ...], tuple[Header, ...]]:
+    """HeaderSetsFromMessage (RFC 9788 §4.2.1): the fields that the composer put outside, and those
+    that are protected."""
+    outer: list[Header] = []
+    protected: list[Header] = []
+    for field in section.fields:
+        if field.name == HP_OUTER:
+            name, colon, value = unfold(section.value(field)).partition(b":")
+            if colon:
+                outer.append(Header(name.strip().decode("ascii", "replace"), value.strip()))
+        elif not _is_structural(field.name):
+            name = section.octets[field.start : field.start + len(field.name)]
+            protected.append(Header(name.decode("ascii"), unfold(section.value(field))))
+    return tuple(outer), tuple(protected)
+
+
+def read_protected(
+    payload: bytes, outside: HeaderSection, *, is_encrypted: bool
+) -> ProtectedHeader | None:
+    """What a Cryptographic Payload protects of the header section; None where it does not say that
+    it protects any.
+
+    Args:
+        outside: of the message as it came.
+        is_encrypted: one of the layers around the payload is an encryption.
+    """
+    root = mime.scan(payload)
+    meant = (root.parameters.raw(HP) or b"").lower()
+    if meant in (CLEAR, CIPHER):
+        outer, protected = header_sets(root.section)
+        return ProtectedHeader(
+            scheme=HeaderScheme.RFC_9788,
+            is_for_encryption=meant == CIPHER,
+            protected=protected,
+            outer=outer,
+            fields=_whole_fields(root.section),
+            entity=_shown_entity(payload, root, is_encrypted=is_encrypted),
+        )
+    if root.message is not None and _is_rfc_8551(root.message):
+        inside = root.message
+        return ProtectedHeader(
+            scheme=HeaderScheme.RFC_8551,
+            is_for_encryption=is_encrypted,
+            protected=header_sets(inside.section)[1],
+            outer=header_sets(outside)[1],
+            fields=_whole_fields(inside.section),
+            entity=_content_only(payload, inside),
+        )
+    if root.parameters.raw(DRAFT_PARAMETER) == b"v1":
+        return ProtectedHeader(
+            scheme=HeaderScheme.DRAFT,
+            is_for_encryption=is_encrypted,
+            protected=header_sets(root.section)[1],
+            outer=header_sets(outside)[1],
+            fields=_whole_fields(root.section),
+            entity=_content_only(payload, _without_legacy_part(root)),
+        )
+    return None
+
+
+def field_states(
+    header: ProtectedHeader, *, is_encrypted: bool, is_signed: bool
+) -> tuple[ProtectedField, ...]:
+    """HeaderFieldProtection (RFC 9788 §4.3.1) of each protected field.
+
+    Args:
+        is_signed: by a valid signature.
+    """
+    outside = {one.key for one in header.outer}
+    found = []
+    for one in header.protected:
+        if is_encrypted and header.is_for_encryption and one.key not in outside:
+            state = FieldState.SIGNED_AND_ENCRYPTED if is_signed else FieldState.ENCRYPTED_ONLY
+        else:
+            state = FieldState.SIGNED_ONLY if is_signed else FieldState.UNPROTECTED
+        found.append(
+            ProtectedField(name=one.name, value=words.decode(one.value).strip(), state=state)
+        )
+    return tuple(found)
+
+
+class FromMismatch(msgspec.Struct, frozen=True, kw_only=True):
+    """The author inside is another than the one outside (RFC 9788 §4.4.1.1)."""
+
+    outer: tuple[str, ...]
+    inner: tuple[str, ...]
+
+
+def from_mismatch(outside: HeaderSection, header: ProtectedHeader) -> FromMismatch | None:
+    """None where both name the same addresses, or nothing inside names one."""
+    inner = author_addresses(one.value for one in header.protected if one.name.lower() == "from")
+    if not inner:
+        return None
+    outer = author_addresses(outside.every(b"from"))
+    if {_folded(one) for one in outer} == {_folded(one) for one in inner}:
+        return None
+    return FromMismatch(outer=tuple(map(shown, outer)), inner=tuple(map(shown, inner)))
+
+
+def author_addresses(values: Iterable[bytes]) -> tuple[Address, ...]:
+    """Those that From fields name, domains as A-labels; what SMTP could not carry is left out."""
+    found: dict[Address, None] = {}
+    for value in values:
+        found.update(dict.fromkeys(parse_address_list(value).addresses()))
+    return tuple(found)
+
+
+def is_same_address(one: Address, other: Address) -> bool:
+    """RFC 9788 §4.4.5."""
+    return _folded(one) == _folded(other)
+
+
+def shown(address: Address) -> str:
+    return f"{address.local_part}@{address.domain}"
+
+
+def rendered_fields(
+    outside: HeaderSection, header: ProtectedHeader, *, has_outer_from: bool
+) -> tuple[bytes, ...]:
+    """Whole fields for whoever shows the message (RFC 9788 §4): the protected ones, and of those
+    outside what was added on the way.
+
+    Args:
+        has_outer_from: of the two Froms it is the one outside that the way has checked
+            (RFC 9788 §4.4.3).
+    """
+    inner_names = {_name(one) for one in header.fields}
+    added: list[bytes] = []
+    outer_from: list[bytes] = []
+    for field in outside.fields:
+        name = field.name
+        if _is_structural(name):
+            continue
+        whole = field_octets(outside, field)
+        if name == b"from":
+            outer_from.append(whole)
+        is_shown = name.decode("ascii") in _SHOWN and header.scheme is not HeaderScheme.DRAFT
+        if name not in inner_names and not is_shown:
+            added.append(whole)
+    inner: Sequence[bytes] = header.fields
+    if has_outer_from:
+        inner = (*outer_from, *(one for one in inner if _name(one) != b"from"))
+    return (*added, *inner)
+
+
+def _is_structural(name: bytes) -> bool:
+    return name.startswith(b"content-") or name == b"mime-version"
+
+
+def _folded(address: Address) -> tuple[str, str]:
+    local_part = address.local_part
+    return (local_part.lower() if local_part.isascii() else local_part), address.domain.lower()
+
+
+def _whole_fields(section: HeaderSection) -> tuple[bytes, ...]:
+    return tuple(
+        field_octets(section, field)
+        for field in section.fields
+        if field.name != HP_OUTER
+        and not _is_structural(field.name)
+        and field.end - field.start <= FIELD_OCTETS_MAX
+    )
+
+
+def _is_rfc_8551(message: Part) -> bool:
+    """RFC 9788 §4.10.1; that the message is no layer itself is for the caller to see, too."""
+    has_layer = message.maintype == b"multipart" and message.subtype in (b"signed", b"encrypted")
+    has_layer = has_layer or message.subtype in (b"pkcs7-mime", b"x-pkcs7-mime")
+    return not has_layer and message.parameters.raw(HP) is None
+
+
+def _shown_entity(payload: bytes, root: Part, *, is_encrypted: bool) -> bytes:
+    entity = _content_only(payload, root)
+    return legacy_display.remove(entity) if is_encrypted else entity
+
+
+def _content_only(payload: bytes, part: Part) -> bytes:
+    """A part as an entity of its own, which claims nothing of protection any more."""
+    section = part.section
+    kept = [
+        _without_claims(field_octets(section, field))
+        for field in section.fields
+        if field.name.startswith(b"content-")
+    ]
+    return b"".join((*kept, b"\r\n", payload[part.body : part.end]))
+
+
+def _without_claims(whole: bytes) -> bytes:
+    parsed = parse_type(as_header(whole).value) if _name(whole) == b"content-type" else None
+    if parsed is None:
+        return whole
+    kept = tuple(item for item in parsed[2].items if item[0] not in (HP, DRAFT_PARAMETER))
+    if len(kept) == len(parsed[2].items):
+        return whole
+    kind = f"{parsed[0].decode('ascii')}/{parsed[1].decode('ascii')}"
+    try:
+        return with_parameters("Content-Type", kind, Parameters(kept))
+    except BuildError:
+        return whole
+
+
+def _without_legacy_part(root: Part) -> Part:
+    """The drafts put a part of text in front, which shows the fields to other readers."""
+    if root.subtype == b"mixed" and len(root.children) == 2:
+        first, second = root.children
+        kind = (first.maintype, first.subtype)
+        is_marked = first.parameters.raw(DRAFT_PARAMETER) == b"v1"
+        if is_marked and kind in ((b"text", b"plain"), (b"text", b"rfc822-headers")):
+            return second
+    return root
