@@ -11,6 +11,7 @@ from typing import TypedDict
 import msgspec
 
 from posthouse.kernel.secret import HIDDEN, Secret
+from posthouse.sending.notice_box import NoticeBox
 
 __all__ = ["Dkim", "Keywords", "Kind", "Login", "Options", "Proxy", "TlsUse", "Token"]
 
@@ -124,6 +125,8 @@ class Keywords(TypedDict, total=False):
     """Attachments by URL; off, as a message made of what strangers typed could name any."""
     may_read_files: bool
     """Attachments and inline pictures by path; on."""
+    outcome_mailbox: str
+    """Where notices come to, for `receipt.outcome()`: "imaps://user:secret@mail.example.org"."""
     command: str
     """Of `sendmail`: the program."""
     folder: str | Path
@@ -159,6 +162,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     may_read_files: bool = True
     command: str = "/usr/sbin/sendmail"
     folder: Path | None = None
+    notice_box: NoticeBox | None = None
 
     @property
     def place(self) -> str:

@@ -16,6 +16,7 @@ from posthouse.kernel.secret import Secret
 from posthouse.sending import services
 from posthouse.sending.errors import OptionError
 from posthouse.sending.login import KNOWN
+from posthouse.sending.notice_box import read_notice_box
 from posthouse.sending.options import Dkim, Keywords, Kind, Login, Options, Proxy, TlsUse
 from posthouse.sending.tls import client_context
 
@@ -207,6 +208,9 @@ def _checked(kind: Kind, told: dict[str, Any]) -> Options:
         may_read_files=_flag(told, "may_read_files", default=True),
         command=_text(told, "command") or "/usr/sbin/sendmail",
         folder=_folder(kind, told),
+        notice_box=read_notice_box(told["outcome_mailbox"])
+        if told.get("outcome_mailbox")
+        else None,
     )
 
 

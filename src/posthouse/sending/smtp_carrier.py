@@ -16,7 +16,8 @@ from posthouse.sending.carrier import Letter, Verified
 from posthouse.sending.connection import Ground
 from posthouse.sending.options import Options
 from posthouse.sending.pool import Carried, Pool
-from posthouse.sending.receipt import Receipt
+from posthouse.sending.receipt import Outcome, Receipt
+from posthouse.sending.tls import client_context
 
 __all__ = ["SmtpCarrier", "queue_id_of"]
 
@@ -95,7 +96,16 @@ class SmtpCarrier:
             phases=carried.phases,
             tls=carried.tls,
             tag=letter.tag,
+            ask=self._ask if self._options.notice_box is not None else None,
         )
+
+    async def _ask(self, receipt: Receipt, timeout_s: float) -> tuple[Outcome, ...]:
+        from posthouse.sending.outcomes import ask
+
+        box = self._options.notice_box
+        assert box is not None
+        context = self._options.context or client_context(is_verifying=self._options.is_verifying)
+        return await ask(box, context, receipt, timeout_s)
 
 
 def queue_id_of(response: str) -> str:

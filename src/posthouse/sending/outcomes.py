@@ -1,0 +1,144 @@
+"""What happened to a letter after it was taken, from the notices (DSNs, RFC 3464) that reach a
+mailbox which the program may read.
+
+Only notices about this very letter count: those that bring back its Message-ID or its ENVID. The
+mailbox is only looked into; nothing in it is changed, not even what was read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import imaplib
+import re
+import ssl
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from posthouse.message.address import AddressError, fold_local_part, parse_mailbox
+from posthouse.message.dsn import Action, RecipientReport
+from posthouse.message.reading import ReceivedMessage, read
+from posthouse.sending.errors import ConnectError
+from posthouse.sending.notice_box import NoticeBox
+from posthouse.sending.receipt import Outcome, OutcomeState, Receipt
+
+__all__ = ["ask"]
+
+NOTICES_MAX: Final = 50
+NOTICE_OCTETS_MAX: Final = 1 << 20
+LOOK_EVERY_S: Final = 2.0
+CONNECT_S: Final = 30.0
+_STATES: Final = {
+    Action.FAILED: OutcomeState.RETURNED,
+    Action.DELAYED: OutcomeState.DEFERRED,
+    Action.DELIVERED: OutcomeState.DELIVERED,
+    Action.RELAYED: OutcomeState.DELIVERED,
+    Action.EXPANDED: OutcomeState.DELIVERED,
+}
+_ENDS: Final = frozenset({OutcomeState.RETURNED, OutcomeState.DELIVERED})
+_SAFE_ID: Final = re.compile(r"[!#-\[\]-~]{3,900}")
+
+
+async def ask(
+    box: NoticeBox, context: ssl.SSLContext, receipt: Receipt, timeout_s: float
+) -> tuple[Outcome, ...]:
+    """How things stand with each recipient; waits up to `timeout_s` until all have an end.
+
+    Raises:
+        ConnectError: the mailbox cannot be read.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + timeout_s
+    while True:
+        notices = await asyncio.to_thread(_look, box, context, receipt.message_id)
+        outcomes = _outcomes(receipt, notices)
+        has_ended = all(one.state in _ENDS for one in outcomes)
+        left = until - loop.time()
+        if has_ended or left <= 0:
+            return outcomes
+        await asyncio.sleep(min(LOOK_EVERY_S, left))
+
+
+def _look(box: NoticeBox, context: ssl.SSLContext, message_id: str) -> list[ReceivedMessage]:
+    """On a thread: the notices in the mailbox that speak of the letter, the oldest first."""
+    bare = message_id.strip("<>")
+    if _SAFE_ID.fullmatch(bare) is None:
+        return []
+    since = (datetime.now(UTC) - timedelta(days=1)).strftime("%d-%b-%Y")
+    try:
+        client = (
+            imaplib.IMAP4_SSL(box.host, box.port, ssl_context=context, timeout=CONNECT_S)
+            if box.is_tls
+            else imaplib.IMAP4(box.host, box.port, timeout=CONNECT_S)
+        )
+        with client:
+            client.login(box.user, box.password.reveal())
+            client.select(f'"{box.mailbox}"', readonly=True)
+            _, found = client.uid("SEARCH", f'SINCE {since} BODY "{bare}"')
+            uids = found[0].split()[-NOTICES_MAX:] if found and found[0] else []
+            return [one for uid in uids if (one := _fetched(client, uid, bare)) is not None]
+    except (OSError, imaplib.IMAP4.error) as error:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConnectError(
+            f"the mailbox of {box.user} at {box.host} cannot be read: {said}",
+            hint="check outcome_mailbox: host, user and password",
+            server=f"{box.host}:{box.port}",
+        ) from None
+
+
+def _fetched(client: imaplib.IMAP4, uid: bytes, bare: str) -> ReceivedMessage | None:
+    _, data = client.uid("FETCH", uid.decode(), f"(BODY.PEEK[]<0.{NOTICE_OCTETS_MAX}>)")
+    for item in data:
+        if isinstance(item, tuple) and isinstance(item[1], bytes):
+            notice = read(item[1])
+            if notice.delivery_report is not None and _is_about(notice, bare):
+                return notice
+    return None
+
+
+def _is_about(notice: ReceivedMessage, bare: str) -> bool:
+    """It brings the letter, or its header section, back."""
+    if any(one.message_id.strip("<>") == bare for one in notice.messages):
+        return True
+    for attachment in notice.attachments:
+        if attachment.content_type.endswith("rfc822-headers"):
+            return read(attachment.octets).message_id.strip("<>") == bare
+    report = notice.delivery_report
+    return report is not None and report.envelope_id == bare
+
+
+def _outcomes(receipt: Receipt, notices: list[ReceivedMessage]) -> tuple[Outcome, ...]:
+    reports: dict[str, RecipientReport] = {}
+    for notice in notices:
+        report = notice.delivery_report
+        for one in report.recipients if report is not None else ():
+            original = (one.original_recipient or "").rpartition(";")[2]
+            for address in filter(None, (one.final_recipient, original)):
+                reports[_folded(address)] = one
+    outcomes = []
+    for recipient in receipt.accepted:
+        found = reports.get(_folded(recipient))
+        if found is None:
+            outcomes.append(
+                Outcome(recipient=recipient, state=OutcomeState.ACCEPTED, detail=receipt.response)
+            )
+        else:
+            outcomes.append(
+                Outcome(
+                    recipient=recipient,
+                    state=_STATES[found.action],
+                    detail=found.diagnostic or found.status,
+                )
+            )
+    refused = (
+        Outcome(recipient=one.recipient, state=OutcomeState.RETURNED, detail=one.text)
+        for one in receipt.rejected
+    )
+    return (*outcomes, *refused)
+
+
+def _folded(text: str) -> str:
+    try:
+        address = parse_mailbox(text.strip())
+    except AddressError:
+        return text.strip().casefold()
+    return f"{fold_local_part(address.local_part)}@{address.domain}"
