@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = [
     *("cli", "config", "web", "reception", "delivery", "relay", "access", "access/imap"),
     *("access/pop3", "queue", "mailbox", "accounts", "store", "tls", "dns", "net", "observe"),
-    *("guard", "mailauth", "protocol", "message", "kernel", "sim", "reporting", "zone"),
+    *("guard", "mailauth", "protocol", "message", "kernel", "sim", "reporting", "zone", "testing"),
+    *("sending", "mimesec"),
 ]
 
 

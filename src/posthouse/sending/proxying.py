@@ -11,7 +11,7 @@ import base64
 import ipaddress
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from posthouse.kernel.ports import Listening, Network, TransportProtocol
 from posthouse.sending.options import Proxy
@@ -92,23 +92,23 @@ class _Refused(Exception):
     """The proxy says no, in words."""
 
 
-class _Talk:
+class _Talk(Protocol):
     """What is said to a proxy: octets in, octets to send out. `is_done` when the way is open."""
 
-    is_done = False
+    is_done: bool
 
-    def begin(self) -> bytes:
-        raise NotImplementedError
+    def begin(self) -> bytes: ...
 
     def receive(self, octets: bytearray) -> bytes:
         """Takes what it understands off the front of `octets`. Raises _Refused."""
-        raise NotImplementedError
+        ...
 
 
-class _Connect(_Talk):
+class _Connect:
     def __init__(self, proxy: Proxy, host: str, port: int) -> None:
         self._proxy = proxy
         self._place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.is_done = False
 
     def begin(self) -> bytes:
         lines = [f"CONNECT {self._place} HTTP/1.1", f"Host: {self._place}"]
@@ -134,12 +134,13 @@ class _Connect(_Talk):
         return b""
 
 
-class _Socks(_Talk):
+class _Socks:
     def __init__(self, proxy: Proxy, host: str, port: int) -> None:
         self._proxy = proxy
         self._host = host
         self._port = port
         self._step = "method"
+        self.is_done = False
 
     def begin(self) -> bytes:
         return b"\x05\x02\x00\x02" if self._proxy.user else b"\x05\x01\x00"
