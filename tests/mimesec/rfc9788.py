@@ -20,6 +20,8 @@ def text() -> str:
 def messages() -> dict[str, bytes]:
     """Messages and what is inside them, by section ("C.3.1", "C.3.1.2")."""
     whole = text()
+    if not whole:
+        return {}
     start = whole.rfind("\nC.1.  Baseline Messages")
     end = whole.find("\nAppendix D.", start)
     appendix = whole[start:end]

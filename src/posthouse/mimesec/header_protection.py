@@ -52,6 +52,7 @@ _SHOWN: Final = frozenset(name for name in USER_FACING if not name.startswith("r
     *("bcc", "message-id", "in-reply-to", "references", "comments", "keywords"),
     *("mail-followup-to", "mail-reply-to", "autocrypt", "hp-outer"),
 }
+AddressKey = tuple[str, str]
 
 
 # --- writing ---
@@ -303,7 +304,7 @@ def from_mismatch(outside: HeaderSection, header: ProtectedHeader) -> FromMismat
     if not inner:
         return None
     outer = author_addresses(outside.every(b"from"))
-    if {_folded(one) for one in outer} == {_folded(one) for one in inner}:
+    if {address_key(one) for one in outer} == {address_key(one) for one in inner}:
         return None
     return FromMismatch(outer=tuple(map(shown, outer)), inner=tuple(map(shown, inner)))
 
@@ -316,9 +317,10 @@ def author_addresses(values: Iterable[bytes]) -> tuple[Address, ...]:
     return tuple(found)
 
 
-def is_same_address(one: Address, other: Address) -> bool:
-    """RFC 9788 §4.4.5."""
-    return _folded(one) == _folded(other)
+def address_key(address: Address) -> AddressKey:
+    """Equal for addresses that match (RFC 9788 §4.4.5)."""
+    local_part = address.local_part
+    return (local_part.lower() if local_part.isascii() else local_part), address.domain.lower()
 
 
 def shown(address: Address) -> str:
@@ -356,11 +358,6 @@ def rendered_fields(
 
 def _is_structural(name: bytes) -> bool:
     return name.startswith(b"content-") or name == b"mime-version"
-
-
-def _folded(address: Address) -> tuple[str, str]:
-    local_part = address.local_part
-    return (local_part.lower() if local_part.isascii() else local_part), address.domain.lower()
 
 
 def _whole_fields(section: HeaderSection) -> tuple[bytes, ...]:
