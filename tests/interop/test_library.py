@@ -150,7 +150,7 @@ def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int
     program = shutil.which("dovecot", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None or not Path("/usr/lib/dovecot/lmtp").exists() or os.geteuid():
         pytest.skip("Dovecot with LMTP is not installed, or this is not root")
-  XX
+    folder = Path("/tmp") / f"posthouse-dovecot-{os.getpid()}"  # others must enter it
     shutil.rmtree(folder, ignore_errors=True)
     base = free_port_base()
     lmtp, imap = base + 28, base + 29
