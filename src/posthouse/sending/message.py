@@ -7,12 +7,15 @@ from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
 from posthouse.kernel.envelope import Notify, Ret, TlsDemand
 from posthouse.sending.options import Dkim
+
+if TYPE_CHECKING:
+    from posthouse.mimesec.protection import Protection
 
 __all__ = [
     "Alternative",
@@ -153,8 +156,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     envelope: SendEnvelope | None = None
     raw: Content | None = None
     """A whole message (RFC 5322) to send as it is, but for line ends, Bcc, and a Date or Message-ID
-    it lacks. Of the other arguments it goes with `envelope`, `dkim` and `tag`, and with `sender`,
-    `to`, `cc` and `bcc`, which are then envelope only."""
+    it lacks. Of the other arguments it goes with `envelope`, `protection`, `dkim` and `tag`, and
+    with `sender`, `to`, `cc` and `bcc`, which are then envelope only."""
     inline_files: bool | str | Path = False
     """Pictures that the HTML names by local path become inline parts: True for those of the
     current folder, or the folder they are in. Paths never lead out of it."""
@@ -165,5 +168,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """ "quoted-printable", "base64", "7bit" or "8bit" for texts; None chooses, and never 8bit."""
     dkim: Dkim | Sequence[Dkim] | None = None
     """Instead of the transport's."""
+    protection: Protection | None = None
+    """S/MIME or OpenPGP: who signs, and to whose keys it is encrypted."""
     tag: object = None
     """Comes back in the receipt."""

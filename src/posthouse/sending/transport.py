@@ -217,7 +217,12 @@ def _carrier_for(options: Options) -> Carrier:
 
 
 def _made(message: Message, keys: tuple[Dkim, ...]) -> Letter:
-    letter = compose(message, now=datetime.now(UTC), token=os.urandom, host_name=_host_name())
+    now = datetime.now(UTC)
+    letter = compose(message, now=now, token=os.urandom, host_name=_host_name())
+    if message.protection is not None:
+        from posthouse.sending.protecting import protected
+
+        letter = protected(letter, message.protection, at=now)
     if not keys:
         return letter
     from posthouse.sending.signing import dkim_fields
