@@ -382,6 +382,12 @@ def _shown_entity(payload: bytes, root: Part, *, is_encrypted: bool) -> bytes:
     return legacy_display.remove(entity) if is_encrypted else entity
 
 
+def content_only(entity: bytes) -> bytes:
+    """An entity without fields that would be the message's once they stand in its header section:
+    only header protection puts them there."""
+    return _content_only(entity, mime.scan(entity))
+
+
 def _content_only(payload: bytes, part: Part) -> bytes:
     """A part as an entity of its own, which claims nothing of protection any more."""
     section = part.section
