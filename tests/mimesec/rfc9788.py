@@ -33,5 +33,7 @@ def messages() -> dict[str, bytes]:
         if block is not None:
             lines = section[block.end() :].rstrip("\n").split("\n")
             octets = "\r\n".join(line.removeprefix("   ") for line in lines) + "\r\n"
+            # Print has no blanks at ends of lines; these were signed with theirs.
+            octets = octets.replace("\r\n--\r\nAlice", "\r\n-- \r\nAlice")
             found[heading[1].rstrip(".")] = octets.encode("ascii")
     return found

@@ -147,11 +147,14 @@ class _Checks:
         except BadStructure as error:
             result, reason = SignatureResult.INVALID, f"the signature cannot be read: {error}"
         offered = self._first(certificate)
+        named: tuple[str, ...] = ()
+        if certificate is not None:  # whoever compares again has to know of the pinned ones, too
+            named = (*certificate.addresses, *self._trust.pinned_addresses(certificate))
         found = Signature(
             scheme=Scheme.SMIME,
             result=result,
             reason=reason,
-            addresses=certificate.addresses if certificate else (),
+            addresses=tuple(dict.fromkeys(named)),
             key=certificate.fingerprint if certificate else "",
             algorithm=algorithm,
             made_at=made_at,
