@@ -298,4 +298,5 @@ def test_every_command_of_the_issue_has_its_place() -> None:
     assert set(COMMANDS) == {
         "serve", "demo", "quickstart", "domain", "account", "alias", "queue", "ledger", "explain",
         "send", "resolve", "config", "sim", "certificate", "check", "dns", "report",
+        "key",
     }  # fmt: skip

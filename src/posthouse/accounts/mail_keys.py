@@ -59,7 +59,7 @@ class KeyMaterial(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...]
     """As the key names them."""
     public: bytes
-    """OpenPGP: the certificate; S/MIME: DER, the certificates of its issuers behind it."""
+    """OpenPGP: the certificate; S/MIME: PEM, the certificates of its issuers behind it."""
     expires_at: int | None
     """Microseconds since 1970."""
     private: bytes | None = None
@@ -227,6 +227,11 @@ def of_owner(
         return tuple(map(_key, rows.of_account(tx, account)))
     assert domain is not None
     return tuple(map(_key, rows.of_domain(tx, domain)))
+
+
+def all_keys(tx: Transaction, *, limit: int) -> tuple[MailKey, ...]:
+    """In the order they came."""
+    return tuple(map(_key, rows.page(tx, after=0, limit=limit)))
 
 
 def by_name(tx: Transaction, text: str) -> MailKey:

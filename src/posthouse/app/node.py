@@ -15,8 +15,10 @@ import msgspec
 
 from posthouse.access.imap import service as imap_service
 from posthouse.access.pop3 import service as pop3_service
+from posthouse.accounts.at_rest import AtRest
 from posthouse.accounts.directory import Directory
 from posthouse.accounts.login import Authenticator
+from posthouse.accounts.policies import Policies
 from posthouse.accounts.rotation import Rotation
 from posthouse.accounts.sealing import NodeKey
 from posthouse.accounts.signers import Signers
@@ -140,6 +142,9 @@ class Node:
         self.signers = Signers(self.store, self.node_key, log=self.log)
         self._exit.callback(self.signers.close)
         await self.signers.refresh()
+        self.policies = Policies(self.store)
+        self._exit.callback(self.policies.close)
+        await self.policies.refresh()
         self._tasks = await self._exit.enter_async_context(asyncio.TaskGroup())
         self._build_services()
         await self._build_queue()
@@ -169,6 +174,7 @@ class Node:
             cache_s=config.auth.cache_s,
         )
         self.admission = Admission(build.admission_options(config))
+        self.at_rest = AtRest(store, self.policies, clock=world.clock, workers=world.workers)
         self.hub = ChangesHub(store)
         observer = AccessObserver(self.log, self.metrics, self.limits)
         self.imap = imap_service.Service(
@@ -181,6 +187,7 @@ class Node:
             deadlines=self.deadlines,
             observer=observer,
             tls_context=self.tls_context,
+            at_rest=self.at_rest,
         )
         self.pop3 = pop3_service.Service(
             build.pop3_options(config),
@@ -216,6 +223,7 @@ class Node:
             signers=self.authentication.signer,
             refusals=self.refusals,
             keep=self.runner.keep,
+            at_rest=self.at_rest,
             reach=world.reach,
         )
         self.smtp_services.append(made)
@@ -285,6 +293,7 @@ class Node:
             workers=world.workers,
             chance=world.chance,
             tasks=self._tasks,
+            at_rest=self.at_rest,
         )
         self.dispatch = Dispatch(local=local, remote=self.relay, store=store)
         await self.dispatch.refresh()

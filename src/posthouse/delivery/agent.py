@@ -9,14 +9,15 @@ the relay.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
+from posthouse.accounts.at_rest import AtRest, CannotSeal
 from posthouse.accounts.directory import Expansion, Standing, look_up
 from posthouse.accounts.directory import Options as DirectoryOptions
 from posthouse.kernel.envelope import Address, BodyType, Notify, TlsDemand
-from posthouse.kernel.ids import QueueId
+from posthouse.kernel.ids import AccountId, QueueId
 from posthouse.kernel.ports import Chance, Workers
 from posthouse.mailbox.append import Prepared, deliver, prepare
 from posthouse.mailbox.errors import MailboxError, OverQuota
@@ -39,6 +40,8 @@ from posthouse.store.transaction import (
 LOCAL: Final = "local"
 """The destination of everything delivered here."""
 LOCAL_PART_OCTETS_MAX: Final = 254
+OwnCopies = Mapping[AccountId, tuple[bytes, Prepared]]
+"""What is stored for an account in the place of the message."""
 
 
 class LocalAgent:
@@ -51,7 +54,9 @@ class LocalAgent:
         workers: Workers,
         chance: Chance,
         tasks: asyncio.TaskGroup,
+        at_rest: AtRest | None = None,
     ) -> None:
+        self._at_rest = at_rest
         self._directory = directory
         self._workers = workers
         self._chance = chance
@@ -77,6 +82,10 @@ class LocalAgent:
         content = work.octets[len(work.message.prefix) :]
         try:
             prepared = await self._workers.run(lambda: prepare(content))
+            own = await self._own_copies(work, content)
+        except CannotSeal as error:
+            report(Report(work=work, outcomes=_all(work, Ending.DEFERRED, "4.7.5", error.reason)))
+            return
         except Exception as fault:  # a bug too may not cost the message: it is tried again
             report(Report(work=work, outcomes=_all(work, Ending.DEFERRED, "4.3.0", str(fault))))
             return
@@ -85,32 +94,46 @@ class LocalAgent:
             Outcome(
                 recipient=recipient.id,
                 ending=Ending.STORED,
-                in_unit=partial(self._store, work, recipient, prepared, f"f{token}.{n}"),
+                in_unit=partial(self._store, work, recipient, prepared, own, f"f{token}.{n}"),
             )
             for n, recipient in enumerate(work.recipients)
         )
         report(Report(work=work, outcomes=outcomes))
 
+    async def _own_copies(self, work: Work, content: bytes) -> OwnCopies:
+        """What is stored encrypted, for the accounts that want it so. Raises CannotSeal."""
+        if self._at_rest is None or not self._at_rest.is_active:
+            return {}
+        addresses = [_address(recipient.address) for recipient in work.recipients]
+        copies = await self._at_rest.copies_for(addresses, self._directory, content)
+        return {
+            account: (octets, await self._workers.run(partial(prepare, octets)))
+            for account, octets in copies.items()
+        }
+
     def _store(
-        self, work: Work, recipient: RecipientRow, prepared: Prepared, name: str, tx: Transaction
+        self,
+        work: Work,
+        recipient: RecipientRow,
+        prepared: Prepared,
+        own: OwnCopies,
+        name: str,
+        tx: Transaction,
     ) -> Outcome:
         """In the unit of work: follow the address and put the message into its mailboxes."""
-        try:
-            address = parse_mailbox(recipient.address, local_part_octets_max=LOCAL_PART_OCTETS_MAX)
-        except AddressError:
-            address = Address(recipient.address, "")
-        expansion = look_up(tx, address, self._directory)
+        expansion = look_up(tx, _address(recipient.address), self._directory)
         if expansion.standing is Standing.LOOPING:
             return _outcome(recipient, Ending.DEFERRED, "4.2.4", "the alias leads too far")
         if expansion.standing is not Standing.LOCAL:
             return _outcome(recipient, Ending.FAILED, "5.1.1", "no such user here")
-        return self._into_mailboxes(work, recipient, prepared, expansion, name, tx)
+        return self._into_mailboxes(work, recipient, prepared, own, expansion, name, tx)
 
     def _into_mailboxes(
         self,
         work: Work,
         recipient: RecipientRow,
         prepared: Prepared,
+        own: OwnCopies,
         expansion: Expansion,
         name: str,
         tx: Transaction,
@@ -128,21 +151,26 @@ class LocalAgent:
         for target in expansion.local:
             mailbox = for_junk(tx, target.account) if message.is_junk else INBOX
             fields = f"{top}Delivered-To: {target.address}\r\n".encode()
+            copy = own.get(target.account)
+            blob = message.blob if copy is None else tx.put_blob(copy[0], sha256=copy[1].sha256)
             try:
                 deliver(
                     tx,
                     target.account,
-                    prepared,
-                    message.blob,
+                    prepared if copy is None else copy[1],
+                    blob,
                     prefix=fields + message.prefix,
                     received_at_us=message.accepted_at,
                     mailbox=mailbox,
                 )
             except MailboxError as error:
+                if copy is not None:
+                    tx.release_blob(blob)
                 trouble = error
                 left.append(parse_mailbox(target.name))
             else:
-                tx.keep_blob(message.blob)
+                if copy is None:
+                    tx.keep_blob(message.blob)
                 stored.append(target.name if mailbox == INBOX else f"{target.name} in {mailbox}")
         if trouble is not None and not stored:
             status = "4.2.2" if isinstance(trouble, OverQuota) else "4.3.0"
@@ -253,6 +281,13 @@ class Dispatch:
 
     async def close(self) -> None:
         await asyncio.gather(self._local.close(), self._remote.close())
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_mailbox(text, local_part_octets_max=LOCAL_PART_OCTETS_MAX)
+    except AddressError:
+        return Address(text, "")
 
 
 def _reverse_path(text: str | None) -> Address | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from posthouse.accounts.at_rest import CannotSeal
 from posthouse.accounts.login import Principal
 from posthouse.accounts.rights import may_send_as
 from posthouse.kernel.envelope import Envelope
@@ -27,6 +28,7 @@ from posthouse.reception import submission, trace, verdict
 from posthouse.reception.accept import (
     Acceptance,
     AllFull,
+    OwnCopy,
     Taken,
     decision_record,
     ends,
@@ -51,6 +53,9 @@ RECIPIENTS_REMEMBERED: Final = 20
 """Of a message that is turned down."""
 FROM_NOT_YOURS: Final = Reply(550, "5.7.1", "An address in the From field is not yours")
 BEGINS_WITH_BLANK: Final = Reply(550, "5.6.0", "The message does not begin with a header field")
+NO_KEY_AT_REST: Final = Reply(
+    451, "4.7.5", "The recipient keeps mail encrypted, and there is no key for that now"
+)
 NO_FROM: Final = Reply(550, "5.6.0", "The From field is missing or cannot be read")
 
 
@@ -176,7 +181,9 @@ def conclude(session: Session, mail: Mail, checked: Checked) -> Examined | None:
 def take(session: Session, section: HeaderSection, examined: Examined) -> None:
     """Commit, and answer when that is done, without a task where nothing has to wait."""
     acceptance = acceptance_of(session, section, examined)
-    if acceptance.local and acceptance.prepared is None:
+    at_rest = session.service.at_rest
+    has_to_wait = acceptance.prepared is None or (at_rest is not None and at_rest.is_active)
+    if acceptance.local and has_to_wait:
         session.wait(prepare_and_commit(session, acceptance))
         return
     session.is_waiting = True
@@ -192,6 +199,11 @@ async def prepare_and_commit(session: Session, acceptance: Acceptance) -> None:
         prepared = await session.service.workers.run(lambda: prepare(octets))
         acceptance = msgspec.structs.replace(acceptance, prepared=prepared)
     try:
+        acceptance = await with_own_copies(session, acceptance)
+    except CannotSeal as error:
+        refuse(session, NO_KEY_AT_REST, why=error.reason, octets=len(octets))
+        return
+    try:
         taken = await session.service.store.submit(acceptance, octets=len(octets))
     except AllFull as full:
         refuse(session, over_quota(full))
@@ -199,6 +211,20 @@ async def prepare_and_commit(session: Session, acceptance: Acceptance) -> None:
         if acceptance.remote:
             session.service.keep(taken.message, acceptance.octets)
         answer_taken(session, taken)
+
+
+async def with_own_copies(session: Session, acceptance: Acceptance) -> Acceptance:
+    """Accounts that keep their mail encrypted get a copy of their own. Raises CannotSeal."""
+    at_rest, workers = session.service.at_rest, session.service.workers
+    if at_rest is None or not at_rest.is_active or not acceptance.local:
+        return acceptance
+    accounts = [end.account for end in acceptance.local]
+    copies = await at_rest.copies(accounts, acceptance.octets)
+    own = {
+        account: OwnCopy(octets=sealed, prepared=await workers.run(partial(prepare, sealed)))
+        for account, sealed in copies.items()
+    }
+    return msgspec.structs.replace(acceptance, own=own)
 
 
 async def submit(session: Session, octets: bytes, principal: Principal) -> None:

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
+from posthouse.accounts.at_rest import AtRest
 from posthouse.accounts.directory import Directory
 from posthouse.accounts.login import Authenticator
 from posthouse.guard.admission import Admission
@@ -60,6 +61,7 @@ class Service:
 
     __slots__ = (
         "admission",
+        "at_rest",
         "authenticator",
         "clock",
         "deadlines",
@@ -112,6 +114,7 @@ class Service:
         signers: Signers,
         refusals: Refusals,
         keep: Callable[[MessageId, bytes], None],
+        at_rest: AtRest | None = None,
         reach: Callable[[str], None] = lambda point: None,
     ) -> None:
         self.options = options
@@ -137,6 +140,7 @@ class Service:
         self.signers = signers
         self.refusals = refusals
         self.keep = keep
+        self.at_rest = at_rest
         self.reach = reach
         self.is_stressed = False
         self.is_draining = False

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from posthouse.access.imap.options import Options
 from posthouse.access.imap.session import Session
 from posthouse.access.ports import Authenticator, Observer, may_log_in
+from posthouse.accounts.at_rest import AtRest
 from posthouse.kernel.ids import AccountId, TraceId
 from posthouse.kernel.ports import Clock, Workers
 from posthouse.mailbox.changes import ChangesHub
@@ -37,6 +38,7 @@ class Service:
     """Ports and counts; a session holds only what is its own."""
 
     __slots__ = (
+        "at_rest",
         "authenticator",
         "clock",
         "deadlines",
@@ -62,11 +64,14 @@ class Service:
         deadlines: Deadlines,
         observer: Observer,
         tls_context: Callable[[], ssl.SSLContext | None],
+        at_rest: AtRest | None = None,
     ) -> None:
         """Args:
         tls_context: the present one, asked at each STARTTLS; None offers no STARTTLS.
+        at_rest: encrypts what is appended, where the account wants it so.
         """
         self.options = options
+        self.at_rest = at_rest
         self.store = store
         self.hub = hub
         self.authenticator = authenticator

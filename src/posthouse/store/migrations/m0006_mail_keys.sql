@@ -8,7 +8,7 @@ CREATE TABLE mail_key (
     source      TEXT NOT NULL,                  -- accounts.mail_keys.Source
     is_trusted  INTEGER NOT NULL DEFAULT 0,     -- a person or a chain of certificates vouches for it
     is_published INTEGER NOT NULL DEFAULT 0,    -- others may look it up here (WKD)
-    public      BLOB NOT NULL,                  -- OpenPGP: the certificate; S/MIME: DER, its issuers behind it
+    public      BLOB NOT NULL,                  -- OpenPGP: the certificate; S/MIME: PEM, its issuers behind it
     private     BLOB,                           -- sealed; null where it is not ours to have
     revocation  BLOB,                           -- sealed: OpenPGP's revocation certificate, made beforehand
     created_at  BIGINT NOT NULL,                -- of this row

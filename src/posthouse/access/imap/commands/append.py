@@ -8,6 +8,7 @@ import msgspec
 
 from posthouse.access.imap.flag_texts import split_flags
 from posthouse.access.imap.selected import News
+from posthouse.accounts.at_rest import CannotSeal
 from posthouse.mailbox import quota
 from posthouse.mailbox.append import Appended, NewMessage, append, prepare
 from posthouse.mailbox.errors import MailboxError, NoSuchMailbox
@@ -49,6 +50,12 @@ async def run(session: Session, command: e.Append) -> None:
     if b"\x00" in octets:
         session.no(command, "The message holds a NUL", responses.CANNOT)  # RFC 3501 §4.3
         return
+    try:
+        octets = await _kept(session, octets)
+    except CannotSeal:
+        text = "Mail is kept encrypted here, and there is no key for that now"
+        session.no(command, text, responses.UNAVAILABLE)
+        return
     if len(octets) <= AT_ONCE_OCTETS_MAX:
         prepared = prepare(octets)
     else:
@@ -80,3 +87,14 @@ async def run(session: Session, command: e.Append) -> None:
         await session.tell(result.news, may_expunge=True)
     code = b"APPENDUID %d %d" % (result.appended.uidvalidity, result.appended.uid)
     session.ok(command, "APPEND completed", code)
+
+
+async def _kept(session: Session, octets: bytes) -> bytes:
+    """As the account wants it stored: encrypted to its key, or as it came. Raises CannotSeal."""
+    at_rest = session.service.at_rest
+    if at_rest is None or not at_rest.is_active:
+        return octets
+    assert session.principal is not None
+    account = session.principal.account
+    copies = await at_rest.copies([account], octets, is_appended=True)
+    return copies.get(account, octets)

@@ -1,0 +1,310 @@
+"""`posthouse key list|make|import|export|policy|revoke|remove`: S/MIME keys of accounts, and what
+is done with them."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from posthouse.accounts import key_material, mail_keys, mail_policy
+from posthouse.accounts.mail_keys import MailKey, Source
+from posthouse.accounts.mail_policy import Mode, parse_mode
+from posthouse.accounts.sealing import NodeKey
+from posthouse.cli.config import config_option, load_config
+from posthouse.cli.data import open_store
+from posthouse.cli.output import (
+    CommandError,
+    json_option,
+    password_option,
+    read_password,
+    say,
+    say_hint,
+    show,
+    show_json,
+    show_text,
+)
+from posthouse.config import build_keys
+from posthouse.mimesec.smime.make import KeyKind
+from posthouse.net.world import SystemChance, SystemClock
+from posthouse.store.mail_keys import PolicyRow
+from posthouse.store.transaction import Transaction
+
+DAYS: Final = 730
+PAGE: Final = 500
+ALGORITHMS: Final = {
+    "p256": KeyKind.P256,
+    "p384": KeyKind.P384,
+    "rsa3072": KeyKind.RSA3072,
+    "rsa4096": KeyKind.RSA4096,
+}
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as `--json` shows it."""
+
+    fingerprint: str
+    owner: str
+    addresses: tuple[str, ...]
+    expires: str
+    state: str
+    has_private: bool
+    source: str
+
+
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    """A policy as `--json` shows it; "" is not said."""
+
+    at_rest: str
+    at_rest_append: str
+
+
+@click.group()
+def key() -> None:
+    """S/MIME keys of accounts, and what is done with them."""
+
+
+@key.command("list")
+@click.argument("whom", required=False, metavar="[ADDRESS|FINGERPRINT]")
+@json_option
+@config_option
+def list_(whom: str | None, as_json: bool, config_path: str | None) -> None:
+    """All keys, or those of one address."""
+    with open_store(load_config(config_path).config) as store:
+        found = store.read_now(lambda tx: _found(tx, whom))
+    show(
+        found,
+        as_json=as_json,
+        columns=("fingerprint", "owner", "addresses", "expires", "state"),
+        rows=[
+            (k.fingerprint[-16:], k.owner, " ".join(k.addresses), k.expires, k.state) for k in found
+        ],
+        nothing="there is no key yet: posthouse key make ADDRESS",
+    )
+
+
+@key.command("make")
+@click.argument("address")
+@click.option("--algorithm", type=click.Choice(list(ALGORITHMS)), default="p256", show_default=True)
+@click.option(
+    "--days",
+    type=click.IntRange(1, key_material.DAYS_MAX),
+    default=DAYS,
+    show_default=True,
+    help="How long it is good.",
+)
+@config_option
+def make_(address: str, algorithm: str, days: int, config_path: str | None) -> None:
+    """Make an S/MIME key for the account ADDRESS. Its certificate vouches for itself."""
+    config = load_config(config_path).config
+    with open_store(config) as store:
+        store.read_now(lambda tx: mail_policy.owner(tx, address))
+        material = key_material.make(
+            [address], at=SystemClock().now(), days=days, kind=ALGORITHMS[algorithm]
+        )
+        node_key = NodeKey(build_keys.node_key_path(config), SystemChance())
+        made = store.write_now(
+            lambda tx: mail_keys.add_own(tx, address, material, node_key, source=Source.MADE)
+        )
+    say(f"made {made.fingerprint}, good until {mail_keys.expires_text(made)}")
+    say_hint(
+        f"to read mail that is encrypted to it, put it into a mail client: posthouse key export"
+        f" {address} --private > key.pem"
+    )
+
+
+@key.command("import")
+@click.argument("whom", metavar="ADDRESS|DOMAIN")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@password_option
+@config_option
+def import_(whom: str, file: Path, password_stdin: bool, config_path: str | None) -> None:
+    """Take a certificate, or a key with its certificate, from FILE: PKCS #12 (.p12) or PEM.
+
+    A certificate alone will do to keep mail encrypted: then nobody on this machine can read it.
+    """
+    config = load_config(config_path).config
+    octets = _read(file)
+    if key_material.has_private(octets):
+        is_pkcs12 = b"-----BEGIN" not in octets
+        needs_word = password_stdin or is_pkcs12 or b"ENCRYPTED" in octets
+        word = (
+            read_password(password_stdin=password_stdin, prompt=f"Password of {file.name}")
+            if needs_word
+            else None
+        )
+        materials = key_material.read_private(octets, word)
+    else:
+        materials = (key_material.read_public(octets),)
+    node_key = NodeKey(build_keys.node_key_path(config), SystemChance())
+    with open_store(config) as store:
+        for material in materials:
+            kept = store.write_now(
+                partial(
+                    mail_keys.add_own,
+                    whom=whom,
+                    material=material,
+                    node_key=node_key,
+                    source=Source.IMPORTED,
+                )
+            )
+            half = "with its private half" if kept.has_private else "the certificate"
+            say(f"imported {kept.fingerprint} ({half}), good until {mail_keys.expires_text(kept)}")
+
+
+@key.command("export")
+@click.argument("whom", metavar="ADDRESS|FINGERPRINT")
+@click.option("--private", "is_private", is_flag=True, help="The private half too.")
+@password_option
+@config_option
+def export(whom: str, is_private: bool, password_stdin: bool, config_path: str | None) -> None:
+    """Print a key as PEM: the certificate, or with --private the key, too."""
+    config = load_config(config_path).config
+    word = read_password(password_stdin=True) if password_stdin else None
+    node_key = NodeKey(build_keys.node_key_path(config), SystemChance())
+
+    def unit(tx: Transaction) -> bytes:
+        found = mail_keys.by_name(tx, whom)
+        if not is_private:
+            return found.public
+        private = mail_keys.private_half(tx, found, node_key)
+        return key_material.export_private(found, private, word)
+
+    with open_store(config) as store:
+        octets = store.read_now(unit)
+    show_text(octets.decode("ascii").rstrip("\n"))
+
+
+@key.command("policy")
+@click.argument("whom", metavar="ADDRESS|DOMAIN")
+@click.option(
+    "--at-rest",
+    metavar="WORDS",
+    help='Encrypt mail as it is stored: "never", "when possible", "always or refuse".',
+)
+@click.option("--at-rest-append", metavar="WORDS", help="So, too, what is put there by IMAP.")
+@json_option
+@config_option
+def policy(
+    whom: str,
+    at_rest: str | None,
+    at_rest_append: str | None,
+    as_json: bool,
+    config_path: str | None,
+) -> None:
+    """Show or change what is done with the mail of an account, or of a domain's accounts.
+
+    What an account says comes before what its domain says; what neither says is never.
+    """
+    delivered = parse_mode(at_rest) if at_rest is not None else None
+    appended = parse_mode(at_rest_append) if at_rest_append is not None else None
+    with open_store(load_config(config_path).config) as store:
+        if delivered is not None or appended is not None:
+            said = store.write_now(
+                lambda tx: mail_policy.set_policy(
+                    tx, whom, at_rest=delivered, at_rest_append=appended
+                )
+            )
+            missing = store.read_now(lambda tx: _without_key(tx, whom, said))
+        else:
+            said = store.read_now(lambda tx: mail_policy.said_by(tx, whom))
+            missing = ""
+    _tell_policy(said, as_json=as_json)
+    if missing:
+        say_hint(missing)
+
+
+@key.command("revoke")
+@click.argument("whom", metavar="ADDRESS|FINGERPRINT")
+@config_option
+def revoke(whom: str, config_path: str | None) -> None:
+    """Use a key no more. Mail that is encrypted to it can still be read with it."""
+    with open_store(load_config(config_path).config) as store:
+
+        def unit(tx: Transaction) -> MailKey:
+            found = mail_keys.by_name(tx, whom)
+            mail_keys.revoke(tx, found)
+            return found
+
+        found = store.write_now(unit)
+    say(f"{found.fingerprint} is used no more")
+    say_hint("whoever issued the certificate has to be told, too, so that others hear of it")
+
+
+@key.command("remove")
+@click.argument("whom", metavar="ADDRESS|FINGERPRINT")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@config_option
+def remove(whom: str, yes: bool, config_path: str | None) -> None:
+    """Forget a key. What is encrypted to it stays closed, unless a copy of it is somewhere."""
+    with open_store(load_config(config_path).config) as store:
+        found = store.read_now(lambda tx: mail_keys.by_name(tx, whom))
+        if found.has_private and not yes:
+            click.confirm(
+                f"{found.fingerprint}: the private half goes too, and with it whatever is"
+                " encrypted to it. Remove it?",
+                abort=True,
+                err=True,
+            )
+        store.write_now(lambda tx: mail_keys.remove(tx, found))
+    say(f"removed {found.fingerprint}")
+
+
+def _found(tx: Transaction, whom: str | None) -> list[Shown]:
+    now_us = tx.now_us()
+    if whom is None:
+        keys = mail_keys.all_keys(tx, limit=PAGE)
+    elif "@" in whom:
+        keys = mail_keys.by_address(tx, whom)
+    else:
+        keys = (mail_keys.by_name(tx, whom),)
+    return [_shown(tx, one, now_us) for one in keys]
+
+
+def _shown(tx: Transaction, one: MailKey, now_us: int) -> Shown:
+    state = "in use"
+    if one.revoked_at is not None:
+        state = "revoked"
+    elif not one.is_usable(now_us):
+        state = "expired"
+    elif not one.has_private:
+        state = "certificate only"
+    return Shown(
+        fingerprint=one.fingerprint,
+        owner=mail_keys.owner_name(tx, one),
+        addresses=one.addresses,
+        expires=mail_keys.expires_text(one),
+        state=state,
+        has_private=one.has_private,
+        source=one.source.value,
+    )
+
+
+def _without_key(tx: Transaction, whom: str, said: PolicyRow) -> str:
+    """What to do where a policy asks for a key that is not there."""
+    account, _ = mail_policy.owner(tx, whom)
+    if account is None or said.at_rest != Mode.ALWAYS.value:
+        return ""
+    now_us = tx.now_us()
+    if any(one.is_usable(now_us) for one in mail_keys.of_owner(tx, account=account)):
+        return ""
+    return f"{whom} has no key, so mail for it is deferred now: posthouse key make {whom}"
+
+
+def _tell_policy(said: PolicyRow, *, as_json: bool) -> None:
+    if as_json:
+        show_json(Said(at_rest=said.at_rest or "", at_rest_append=said.at_rest_append or ""))
+        return
+    show_text(f"at rest          {said.at_rest or 'not said'}")
+    show_text(f"at rest, append  {said.at_rest_append or 'not said'}")
+
+
+def _read(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        octets = opened.read(key_material.FILE_OCTETS_MAX + 1)
+    if len(octets) > key_material.FILE_OCTETS_MAX:
+        raise CommandError(f"{file} is larger than {key_material.FILE_OCTETS_MAX >> 20} MiB")
+    return octets

@@ -1,0 +1,125 @@
+"""`posthouse key`: S/MIME keys of accounts, and what is done with their mail."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from posthouse.cli.output import ExitCode
+
+from .conftest import PASSWORD, Cli
+
+ADA = "ada@example.org"
+
+
+@pytest.fixture
+def house(cli: Cli, tmp_path: Path) -> Cli:
+    code, _, err = cli(
+        *("quickstart", ADA, "--data", str(tmp_path / "mail"), "--password-stdin"),
+        *("--listen", "127.0.0.1", "--port-base", "24000"),
+        stdin=f"{PASSWORD}\n",
+    )
+    assert code == ExitCode.OK, err
+
+    def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
+        config = str(tmp_path / "mail" / "posthouse.toml")
+        return cli(*arguments, "--config", config, stdin=stdin)
+
+    return run  # type: ignore[return-value]
+
+
+def test_a_key_is_made_listed_exported_revoked_and_removed(house: Cli, tmp_path: Path) -> None:
+    code, out, err = house("key", "list")
+    assert "no key yet" in out + err
+    code, _, err = house("key", "make", ADA)
+    assert code == ExitCode.OK and "good until" in err and "key export" in err
+    code, out, _ = house("key", "list", "--json")
+    (shown,) = json.loads(out)
+    assert shown["owner"] == ADA and shown["state"] == "in use" and shown["has_private"]
+    code, out, _ = house("key", "export", ADA)
+    assert "BEGIN CERTIFICATE" in out and "PRIVATE" not in out
+    (tmp_path / "cert.pem").write_text(out)
+    done = subprocess.run(
+        ["openssl", "x509", "-in", tmp_path / "cert.pem", "-noout", "-email"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == ADA
+    code, out, _ = house("key", "export", ADA, "--private", "--password-stdin", stdin="s3same\n")
+    assert "BEGIN ENCRYPTED PRIVATE KEY" in out
+    (tmp_path / "key.pem").write_text(out)
+    code, _, err = house("key", "revoke", shown["fingerprint"][-16:])
+    assert "used no more" in err
+    assert json.loads(house("key", "list", "--json")[1])[0]["state"] == "revoked"
+    code, _, err = house("key", "remove", ADA, "--yes")
+    assert code == ExitCode.OK and json.loads(house("key", "list", "--json")[1]) == []
+    code, _, err = house(
+        "key", "import", ADA, str(tmp_path / "key.pem"), "--password-stdin", stdin="s3same\n"
+    )
+    assert code == ExitCode.OK and "with its private half" in err
+
+
+def test_a_certificate_alone_will_do(house: Cli, tmp_path: Path) -> None:
+    house("key", "make", ADA)
+    (tmp_path / "cert.pem").write_text(house("key", "export", ADA)[1])
+    house("key", "remove", ADA, "--yes")
+    code, _, err = house("key", "import", ADA, str(tmp_path / "cert.pem"))
+    assert code == ExitCode.OK and "the certificate" in err
+    assert json.loads(house("key", "list", "--json")[1])[0]["state"] == "certificate only"
+    code, _, err = house("key", "export", ADA, "--private")
+    assert code == ExitCode.FAILED and "is not here" in err
+
+
+def test_pkcs12_is_taken_and_a_wrong_password_told(house: Cli, tmp_path: Path) -> None:
+    house("key", "make", ADA)
+    (tmp_path / "key.pem").write_text(house("key", "export", ADA, "--private")[1])
+    subprocess.run(
+        [
+            *("openssl", "pkcs12", "-export", "-in", tmp_path / "key.pem"),
+            *("-out", tmp_path / "key.p12", "-passout", "pass:s3same"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    file = str(tmp_path / "key.p12")
+    code, _, err = house("key", "import", ADA, file, "--password-stdin", stdin="wrong\n")
+    assert code == ExitCode.FAILED and "password" in err and "s3same" not in err
+    code, _, err = house("key", "import", ADA, file, "--password-stdin", stdin="s3same\n")
+    assert code == ExitCode.OK and "with its private half" in err
+
+
+def test_policies_are_said_in_words(house: Cli) -> None:
+    assert "not said" in house("key", "policy", ADA)[1]
+    code, out, err = house("key", "policy", ADA, "--at-rest", "always")
+    assert code == ExitCode.OK and "always or refuse" in out
+    assert "has no key, so mail for it is deferred now" in err
+    house("key", "policy", "example.org", "--at-rest", "when-possible")
+    code, out, _ = house("key", "policy", "example.org", "--json")
+    assert json.loads(out) == {"at_rest": "when possible", "at_rest_append": ""}
+    code, _, err = house("key", "policy", ADA, "--at-rest", "sometimes")
+    assert code == ExitCode.FAILED and "when possible" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("key", "make", "eve@example.org"), "no account"),
+        (("key", "make", "nonsense"), "not known"),
+        (("key", "export", "DEADBEEF"), "there is no key"),
+        (("key", "revoke", "eve@example.org"), "there is no key"),
+        (("key", "policy", "example.net"), "not known"),
+    ],
+)
+def test_what_is_not_there_is_told(house: Cli, arguments: tuple[str, ...], words: str) -> None:
+    code, _, err = house(*arguments)
+    assert code != ExitCode.OK and words in err
+
+
+def test_a_file_that_is_no_key_is_told(house: Cli, tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("nonsense")
+    code, _, err = house("key", "import", ADA, str(tmp_path / "x"), "--password-stdin", stdin="a\n")
+    assert code == ExitCode.FAILED and "no whole PKCS #12 file" in err
