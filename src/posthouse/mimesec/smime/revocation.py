@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from hashlib import sha1
+from itertools import islice
 from typing import Final, TypeAlias
 
 import msgspec
@@ -63,11 +64,14 @@ class Crl:
         usage = issuer.extension(x509.KeyUsage)
         if issuer.public_key is None or (usage is not None and not usage.crl_sign):
             return None
-        found = self._list.get_revoked_certificate_by_serial_number(certificate.serial)
+        if not _is_signed(self._signed, issuer):
+            return None
+        try:
+            found = self._list.get_revoked_certificate_by_serial_number(certificate.serial)
+        except ValueError:  # entries are read only now
+            return None
         # A list past its next update still says who had been revoked when it was made.
         if found is None or found.revocation_date_utc > at:
-            return None
-        if not _is_signed(self._signed, issuer):
             return None
         return _entry(found)
 
@@ -138,13 +142,9 @@ class OcspResponse:
     ) -> Revoked | None:
         """None when it does not say so, or is not the issuer's or its delegate's."""
         for single in self._singles:
-            if single.revocation_time_utc is None or single.revocation_time_utc > at:
-                continue
-            if not _is_about(single, certificate, issuer):
-                continue
-            if self._is_signed(issuer, at):
-                reason = single.revocation_reason
-                return Revoked(single.revocation_time_utc, reason.value if reason else "")
+            is_meant = single.revoked.since <= at and single.is_about(certificate, issuer)
+            if is_meant and self._is_signed(issuer, at):
+                return single.revoked
         return None
 
     def _is_signed(self, issuer: Certificate, at: datetime) -> bool:
@@ -178,13 +178,39 @@ def _basic_response(octets: bytes) -> bytes:
     return inner.take(der.OCTET_STRING).content
 
 
-def _singles(response: ocsp.OCSPResponse) -> list[ocsp.OCSPSingleResponse]:
-    found: list[ocsp.OCSPSingleResponse] = []
+class _Single(msgspec.Struct, frozen=True):
+    """That one certificate is revoked; the hashes only say which one is meant, so SHA-1 does no
+    harm in them."""
+
+    serial: int
+    hash_name: str
+    issuer_name_hash: bytes
+    issuer_key_hash: bytes
+    revoked: Revoked
+
+    def is_about(self, certificate: Certificate, issuer: Certificate) -> bool:
+        return (
+            self.serial == certificate.serial
+            and self.issuer_name_hash == _digest(self.hash_name, certificate.issuer)
+            and self.issuer_key_hash == _digest(self.hash_name, _key_bits(issuer))
+        )
+
+
+def _singles(response: ocsp.OCSPResponse) -> list[_Single]:
+    """Those that revoke; one with a hash that is not known raises UnsupportedAlgorithm."""
+    found: list[_Single] = []
     singles: Iterator[ocsp.OCSPSingleResponse] = response.responses
-    for single in singles:
-        if len(found) == RESPONSES_MAX:
-            break
-        found.append(single)
+    for single in islice(singles, RESPONSES_MAX):
+        since, reason = single.revocation_time_utc, single.revocation_reason
+        if since is not None:
+            one = _Single(
+                single.serial_number,
+                single.hash_algorithm.name,
+                single.issuer_name_hash,
+                single.issuer_key_hash,
+                Revoked(since, reason.value if reason else ""),
+            )
+            found.append(one)
     return found
 
 
@@ -199,19 +225,7 @@ def _responders(octets: bytes) -> list[Certificate]:
     return certificates.read_all((one.whole for one in values), count_max=RESPONDERS_MAX)
 
 
-def _is_about(
-    single: ocsp.OCSPSingleResponse, certificate: Certificate, issuer: Certificate
-) -> bool:
-    if single.serial_number != certificate.serial:
-        return False
-    algorithm = single.hash_algorithm
-    return single.issuer_name_hash == _digest(
-        algorithm.name, certificate.issuer
-    ) and single.issuer_key_hash == _digest(algorithm.name, _key_bits(issuer))
-
-
 def _digest(name: str, octets: bytes) -> bytes:
-    """The hashes only say which certificate is meant, so SHA-1 does no harm."""
     if name == "sha1":
         return sha1(octets, usedforsecurity=False).digest()
     for digest in algorithms.DIGESTS.values():
