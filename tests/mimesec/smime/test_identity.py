@@ -172,6 +172,23 @@ def test_the_order_of_certificates_does_not_matter() -> None:
     assert found.chain == (middle.certificate, authority().certificate)
 
 
+@needs_program("openssl", package="openssl")
+@pytest.mark.parametrize("form", ["DER", "PEM"])
+def test_bundles_of_certificates_are_read(tmp_path: Path, form: str) -> None:
+    who = identity()
+    (tmp_path / "in.pem").write_bytes(who.certificates_pem())
+    subprocess.run(
+        [
+            *("openssl", "crl2pkcs7", "-nocrl", "-certfile", "in.pem"),
+            *("-outform", form, "-out", "out.p7b"),
+        ],
+        cwd=tmp_path,
+        check=True,
+    )
+    found = identities.read_certificates((tmp_path / "out.p7b").read_bytes())
+    assert set(found) == {who.certificate, *who.chain}
+
+
 @pytest.mark.parametrize(
     ("password", "words"),
     [(None, "has a password"), (Secret("wrong"), "cannot be read")],

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.mimesec.findings import SignatureResult
+from posthouse.mimesec.smime import der
 from posthouse.mimesec.smime.chain import Trust, check_path
 from posthouse.mimesec.smime.der import BadStructure
 from posthouse.mimesec.smime.identity import Identity
@@ -109,6 +110,24 @@ def test_a_signature_of_a_revoked_certificate_is_revoked() -> None:
     trust = Trust(roots=[authority().certificate], revocations=[Crl(crl(identity()))])
     (found,) = opener(trusted=trust).verify(first, second, at=AT)
     assert found.result is SignatureResult.REVOKED and "2026-03-03" in found.reason
+
+
+def test_a_crl_in_the_message_counts_when_it_is_the_issuers() -> None:
+    _, structure = halves(SmimeSigner(identity()).sign(ENTITY, at=AT))
+    outer = der.Fields.of(structure)
+    kind = outer.take(der.OID).whole
+    *head, signers = der.Fields.of(outer.take().content).rest()
+    stranger = make_authority("Small Authority", at=AT)
+    for octets, expected in (
+        (crl(identity()), SignatureResult.REVOKED),
+        (crl(identity(), issuer=stranger), SignatureResult.VALID),
+        (der.sequence(), SignatureResult.VALID),
+    ):
+        lists = der.tlv(der.context(1), octets)
+        body = der.sequence(*(one.whole for one in head), lists, signers.whole)
+        whole = der.sequence(kind, der.tlv(der.context(0), body))
+        (found,) = opener().verify(ENTITY, whole, at=AT)
+        assert found.result is expected, found.reason
 
 
 def test_what_is_revoked_later_was_not_before() -> None:

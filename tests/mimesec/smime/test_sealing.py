@@ -177,6 +177,12 @@ def test_our_own_capabilities_come_back() -> None:
     assert found.has_oaep and set(CHOICE) <= set(found.ciphers)
 
 
+def test_oaep_with_other_digests_than_ours_is_not_taken_for_ours() -> None:
+    for parameters in (b"", der.sequence()):  # none at all; the defaults, which are SHA-1
+        said = der.sequence(algorithms.algorithm(algorithms.RSA_OAEP, parameters))
+        assert not capabilities.read_capabilities(said).has_oaep
+
+
 # --- who is refused ---
 
 

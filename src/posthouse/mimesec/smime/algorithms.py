@@ -344,6 +344,14 @@ def pss_der(digest: Digest) -> bytes:
     return algorithm(RSA_PSS, parameters)
 
 
+def oaep_der() -> bytes:
+    """RSAES-OAEP with SHA-256 for both of its digests (RFC 4055 §4.1)."""
+    plain = algorithm(SHA256.oid, der.NULL_VALUE)
+    mask = algorithm(MGF1, plain)
+    parameters = der.sequence(der.tlv(der.context(0), plain), der.tlv(der.context(1), mask))
+    return algorithm(RSA_OAEP, parameters)
+
+
 def signing_algorithm(key: PrivateKey, *, is_pss: bool = False) -> SigningAlgorithm:
     """What a private key signs with: SHA-256, or what its size or its RFC demands.
 

@@ -83,14 +83,23 @@ def read_capabilities(octets: bytes) -> Capabilities:
         found = algorithms.identifier(value)
         if (cipher := known.get(found.oid)) is not None and cipher not in ciphers:
             ciphers.append(cipher)
-        has_oaep |= found.oid == algorithms.RSA_OAEP
+        has_oaep |= found.oid == algorithms.RSA_OAEP and _is_own_oaep(found)
     return Capabilities(tuple(ciphers), has_oaep)
+
+
+def _is_own_oaep(found: algorithms.Identifier) -> bool:
+    """Whether it is OAEP as it is written here (RFC 3560 §5 has the parameters there)."""
+    try:
+        digests = algorithms.oaep_digests(found.parameters)
+    except (algorithms.UnsupportedForm, der.BadStructure):
+        return False
+    return digests == (algorithms.SHA256, algorithms.SHA256)
 
 
 def own_capabilities() -> bytes:
     """What is said of ourselves in each signature."""
     plain = [algorithms.algorithm(cipher.value) for cipher in OWN]
-    return der.sequence(*plain, algorithms.algorithm(algorithms.RSA_OAEP))
+    return der.sequence(*plain, algorithms.oaep_der())
 
 
 def best_for_all(known: list[Capabilities | None]) -> Cipher:

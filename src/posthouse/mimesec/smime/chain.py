@@ -120,33 +120,41 @@ class PathCheck(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_path(
-    leaf: Certificate, trust: Trust, *, offered: Sequence[Certificate] = (), at: datetime
+    leaf: Certificate,
+    trust: Trust,
+    *,
+    offered: Sequence[Certificate] = (),
+    revocations: Sequence[Revocation] = (),
+    at: datetime,
 ) -> PathCheck:
     """Whether a root or a pin vouches for a certificate at a time. What it may be used for is not
     asked here, except that it is for mail.
 
     Args:
         offered: certificates that came with it; nobody vouches for them.
+        revocations: that came with it, beside those that `trust` knows. They can do no harm: only
+            what an issuer has signed counts.
     """
+    known = (*trust.revocations, *revocations)
     if trust.is_anchor(leaf) or trust.is_pinned(leaf):
-        return _own(leaf, trust, at)
+        return _own(leaf, known, at)
     search = _Search(trust, offered[:OFFERED_MAX])
     worst: PathCheck | None = None
     for path in search.paths(leaf):
-        found = _checked(path, trust, at)
+        found = _checked(path, known, at)
         if found.result is SignatureResult.VALID:
             return found
         worst = worst or found
     return worst or search.failure(leaf)
 
 
-def _own(leaf: Certificate, trust: Trust, at: datetime) -> PathCheck:
+def _own(leaf: Certificate, known: Sequence[Revocation], at: datetime) -> PathCheck:
     """A certificate that is trusted as it is: only its dates and its own issuer's word count."""
     if why := leaf.why_not_valid(at):
         return PathCheck(
             result=SignatureResult.EXPIRED, reason=f"the certificate {why}", path=(leaf,)
         )
-    if found := revocation.revoked(leaf, leaf, trust.revocations, at):
+    if found := revocation.revoked(leaf, leaf, known, at):
         return PathCheck(
             result=SignatureResult.REVOKED, reason=f"the certificate {found}", path=(leaf,)
         )
@@ -227,10 +235,10 @@ class _Search:
         )
 
 
-def _checked(path: tuple[Certificate, ...], trust: Trust, at: datetime) -> PathCheck:
+def _checked(path: tuple[Certificate, ...], known: Sequence[Revocation], at: datetime) -> PathCheck:
     """All of RFC 5280 §6.1 that remains once the signatures are good."""
     for one, issuer in pairwise(path):
-        if found := revocation.revoked(one, issuer, trust.revocations, at):
+        if found := revocation.revoked(one, issuer, known, at):
             reason = f"the certificate of {one.name} {found}"
             return PathCheck(result=SignatureResult.REVOKED, reason=reason, path=path)
     for one in path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Final
 
 import msgspec
@@ -24,6 +25,7 @@ from posthouse.mimesec.smime.capabilities import Capabilities
 from posthouse.mimesec.smime.certificates import Certificate
 from posthouse.mimesec.smime.chain import Trust, check_path
 from posthouse.mimesec.smime.der import BadStructure
+from posthouse.mimesec.smime.revocation import Crl, read_crls
 from posthouse.mimesec.smime.structures import IssuerSerial, KeyId, SignedData, SignerInfo
 
 SKEW: Final = timedelta(hours=1)
@@ -169,6 +171,11 @@ class _Checks:
             return tuple(self._offered)
         return (certificate, *(one for one in self._offered if one != certificate))
 
+    @cached_property
+    def _revocations(self) -> tuple[Crl, ...]:
+        """CRLs that came with it (RFC 8550 §4.1)."""
+        return read_crls(self._found.crls, count_max=structures.CRLS_MAX)
+
     # --- whose it is ---
 
     def _signer(self, info: SignerInfo) -> Certificate:
@@ -257,7 +264,13 @@ class _Checks:
     def _check_certificate(self, certificate: Certificate, made_at: datetime | None) -> None:
         if why := certificate.why_not_signing():
             raise _Wrong(SignatureResult.UNTRUSTED, f"the certificate {why}")
-        path = check_path(certificate, self._trust, offered=self._offered, at=self._at)
+        path = check_path(
+            certificate,
+            self._trust,
+            offered=self._offered,
+            revocations=self._revocations,
+            at=self._at,
+        )
         if path.result is not SignatureResult.VALID:
             raise _Wrong(path.result, path.reason)
         if made_at is not None and not (

@@ -321,7 +321,8 @@ def set_of(parts: Iterable[bytes], *, identifier: int = SET) -> bytes:
 
 
 def number(value: int) -> bytes:
-    return tlv(INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
+    bits = (value if value >= 0 else ~value).bit_length()
+    return tlv(INTEGER, value.to_bytes(bits // 8 + 1, "big", signed=True))
 
 
 @lru_cache(maxsize=256)

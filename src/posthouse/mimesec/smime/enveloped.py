@@ -73,7 +73,7 @@ def _key_transport(
     public = certificate.public_key
     assert isinstance(public, rsa.RSAPublicKey)
     if transport is KeyTransport.OAEP:
-        algorithm, encrypted = _oaep_der(), public.encrypt(key, _OAEP)
+        algorithm, encrypted = algorithms.oaep_der(), public.encrypt(key, _OAEP)
     else:
         algorithm = algorithms.algorithm(algorithms.RSA_ENCRYPTION, der.NULL_VALUE)
         encrypted = public.encrypt(key, padding.PKCS1v15())
@@ -83,14 +83,6 @@ def _key_transport(
         named = der.sequence(issuer_serial(certificate))
     version = der.number(2 if by_id else 0)
     return der.sequence(version, named, algorithm, der.octet_string(encrypted))
-
-
-def _oaep_der() -> bytes:
-    """RSAES-OAEP-params (RFC 4055 §4.1), SHA-256 for both."""
-    digest = algorithms.algorithm(algorithms.SHA256.oid, der.NULL_VALUE)
-    mask = algorithms.algorithm(algorithms.MGF1, digest)
-    parameters = der.sequence(der.tlv(der.context(0), digest), der.tlv(der.context(1), mask))
-    return algorithms.algorithm(algorithms.RSA_OAEP, parameters)
 
 
 def _key_agreement(certificate: Certificate, key: bytes, *, by_id: bool, is_hkdf: bool) -> bytes:

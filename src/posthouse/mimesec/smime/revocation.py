@@ -3,7 +3,7 @@ that somebody else has fetched. What is not signed by the right key counts for n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from hashlib import sha1
 from itertools import islice
@@ -165,6 +165,17 @@ class OcspResponse:
 
 
 Revocation: TypeAlias = Crl | OcspResponse
+
+
+def read_crls(found: Iterable[bytes], *, count_max: int) -> tuple[Crl, ...]:
+    """The readable ones among the first `count_max`."""
+    lists: list[Crl] = []
+    for octets in islice(found, count_max):
+        try:
+            lists.append(Crl(octets))
+        except BadStructure:
+            continue
+    return tuple(lists)
 
 
 def _basic_response(octets: bytes) -> bytes:
