@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from posthouse.message import mime
+from posthouse.message import mime, words
 from posthouse.message.address import (
     LOCAL_PART_REMOTE_OCTETS_MAX,
     AddressError,
@@ -272,6 +272,7 @@ def _compared(signature: Signature, authors: _Authors) -> Signature:
     else:
         owner = ", ".join(signature.addresses[:4]) or "nobody"
         reason = f"the message is from {', '.join(authors.shown[:4])}, the key is of {owner}"
+    reason = words.shown(reason)
     return msgspec.structs.replace(signature, result=SignatureResult.MISMATCH, reason=reason)
 
 
