@@ -14,7 +14,7 @@ PACKAGES = [
     *("cli", "config", "web", "reception", "delivery", "relay", "access", "access/imap"),
     *("access/pop3", "queue", "mailbox", "accounts", "store", "tls", "dns", "net", "observe"),
     *("guard", "mailauth", "protocol", "message", "kernel", "sim", "reporting", "zone", "testing"),
-    *("sending", "mimesec"),
+    *("sending", "mimesec", "gateway"),
 ]
 
 

@@ -15,7 +15,6 @@ import msgspec
 
 from posthouse.access.imap import service as imap_service
 from posthouse.access.pop3 import service as pop3_service
-from posthouse.accounts.at_rest import AtRest
 from posthouse.accounts.directory import Directory
 from posthouse.accounts.login import Authenticator
 from posthouse.accounts.policies import Policies
@@ -31,6 +30,7 @@ from posthouse.app.world import Room, World
 from posthouse.config import build, build_acme, build_keys, limits
 from posthouse.config.schema import Config, Service
 from posthouse.delivery.agent import Dispatch, LocalAgent
+from posthouse.gateway.at_rest import AtRest
 from posthouse.guard.admission import Admission
 from posthouse.guard.auth_failures import AuthFailures
 from posthouse.guard.login_guard import LoginGuard

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from posthouse.accounts.at_rest import AtRest, CannotSeal
 from posthouse.accounts.directory import Expansion, Standing, look_up
 from posthouse.accounts.directory import Options as DirectoryOptions
+from posthouse.gateway.at_rest import AtRest, CannotSeal
 from posthouse.kernel.envelope import Address, BodyType, Notify, TlsDemand
 from posthouse.kernel.ids import AccountId, QueueId
 from posthouse.kernel.ports import Chance, Workers

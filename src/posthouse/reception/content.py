@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from posthouse.accounts.at_rest import CannotSeal
 from posthouse.accounts.login import Principal
 from posthouse.accounts.rights import may_send_as
+from posthouse.gateway.at_rest import CannotSeal
 from posthouse.kernel.envelope import Envelope
 from posthouse.kernel.errors import Fault, StorageBusy
 from posthouse.kernel.finding import Finding

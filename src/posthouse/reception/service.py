@@ -8,9 +8,9 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from posthouse.accounts.at_rest import AtRest
 from posthouse.accounts.directory import Directory
 from posthouse.accounts.login import Authenticator
+from posthouse.gateway.at_rest import AtRest
 from posthouse.guard.admission import Admission
 from posthouse.kernel.ids import MessageId
 from posthouse.kernel.ports import Clock, Workers

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from posthouse.access.imap.options import Options
 from posthouse.access.imap.session import Session
 from posthouse.access.ports import Authenticator, Observer, may_log_in
-from posthouse.accounts.at_rest import AtRest
+from posthouse.gateway.at_rest import AtRest
 from posthouse.kernel.ids import AccountId, TraceId
 from posthouse.kernel.ports import Clock, Workers
 from posthouse.mailbox.changes import ChangesHub

@@ -8,7 +8,7 @@ import msgspec
 
 from posthouse.access.imap.flag_texts import split_flags
 from posthouse.access.imap.selected import News
-from posthouse.accounts.at_rest import CannotSeal
+from posthouse.gateway.at_rest import CannotSeal
 from posthouse.mailbox import quota
 from posthouse.mailbox.append import Appended, NewMessage, append, prepare
 from posthouse.mailbox.errors import MailboxError, NoSuchMailbox

@@ -1,0 +1,151 @@
+"""Mail that is stored encrypted to its owner's key (`MailPolicy.at_rest`).
+
+The header fields stay in the open, as IMAP lists and searches by them; who wants them hidden lets
+the sender encrypt. What came encrypted already is stored as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Final
+
+from posthouse.accounts.directory import Options as DirectoryOptions
+from posthouse.accounts.directory import look_up
+from posthouse.accounts.key_material import recipient, sealer
+from posthouse.accounts.mail_keys import MailKey, of_owner
+from posthouse.accounts.mail_policy import MailPolicy, Mode, policy_of
+from posthouse.accounts.policies import Policies
+from posthouse.kernel.envelope import Address
+from posthouse.kernel.errors import PosthouseError
+from posthouse.kernel.ids import AccountId
+from posthouse.kernel.ports import Clock, Workers
+from posthouse.message.fields import read_section
+from posthouse.message.mime import Part
+from posthouse.mimesec.findings import Scheme
+from posthouse.mimesec.header_policy import HeaderPolicy
+from posthouse.mimesec.ports import ProtectionError
+from posthouse.mimesec.protection import Protection, protect
+from posthouse.store.transaction import Store, Transaction
+
+_SEALED: Final = {
+    (b"multipart", b"encrypted"),
+    (b"application", b"pkcs7-mime"),
+    (b"application", b"x-pkcs7-mime"),
+}
+
+
+class CannotSeal(PosthouseError):
+    """The owner wants nothing stored in the open, and there is no key to encrypt to. `reason` says
+    which, for the log and the decision record; it holds nothing of the message."""
+
+    def __init__(self, account: AccountId, reason: str) -> None:
+        super().__init__(reason)
+        self.account = account
+        self.reason = reason
+
+
+class AtRest:
+    """Makes the copies that are stored. One for each process."""
+
+    def __init__(self, store: Store, policies: Policies, *, clock: Clock, workers: Workers) -> None:
+        self._store = store
+        self._policies = policies
+        self._clock = clock
+        self._workers = workers
+
+    @property
+    def is_active(self) -> bool:
+        """Whether anything has to be asked at all."""
+        return self._policies.is_any
+
+    async def copies(
+        self, accounts: Sequence[AccountId], octets: bytes, *, is_appended: bool = False
+    ) -> Mapping[AccountId, bytes]:
+        """The octets to store for each account that keeps its mail encrypted.
+
+        Args:
+            octets: the message without our trace fields.
+            is_appended: its owner puts it there by IMAP.
+
+        Raises:
+            CannotSeal: an account says "always", and it cannot be.
+            Fault: the store cannot be read.
+        """
+        if not self.is_active or not accounts or is_sealed(octets):
+            return {}
+        wanted = await self._store.read(
+            partial(_wanted, accounts=accounts, is_appended=is_appended)
+        )
+        copies: dict[AccountId, bytes] = {}
+        for account, mode, keys in wanted:
+            try:
+                copies[account] = await self._workers.run(partial(self._seal, octets, keys))
+            except ProtectionError as error:
+                if mode is Mode.ALWAYS:
+                    raise CannotSeal(account, error.text) from error
+        return copies
+
+    async def copies_for(
+        self, addresses: Sequence[Address], directory: DirectoryOptions, octets: bytes
+    ) -> Mapping[AccountId, bytes]:
+        """As `copies`, for the accounts that these addresses lead to. Raises as `copies`."""
+        if not self.is_active:
+            return {}
+
+        def lead(tx: Transaction) -> list[AccountId]:
+            found = [look_up(tx, address, directory) for address in addresses]
+            return [target.account for one in found for target in one.local]
+
+        accounts = await self._store.read(lead)
+        return await self.copies(list(dict.fromkeys(accounts)), octets)
+
+    def _seal(self, octets: bytes, keys: Sequence[MailKey]) -> bytes:
+        """On a worker."""
+        now = self._clock.now()
+        reason = "the account has no key to encrypt to"
+        for key in keys:
+            try:
+                to = recipient(key)
+            except ProtectionError as error:  # of a scheme that is not there
+                reason = error.text
+                continue
+            if why := to.why_unusable(now):
+                reason = why
+                continue
+            wish = Protection(
+                recipients=(to,),
+                sealer=sealer(key.scheme),
+                header_policy=HeaderPolicy.NO_CONFIDENTIALITY,
+                has_legacy_display=False,
+                keeps_bcc=True,
+            )
+            return protect(octets, wish, at=now)
+        raise ProtectionError(reason)
+
+
+def is_sealed(octets: bytes) -> bool:
+    """Whether the message is an encrypted one as a whole."""
+    root = Part(read_section(octets), len(octets))
+    return (root.maintype, root.subtype) in _SEALED
+
+
+def _wanted(
+    tx: Transaction, *, accounts: Sequence[AccountId], is_appended: bool
+) -> list[tuple[AccountId, Mode, list[MailKey]]]:
+    found: list[tuple[AccountId, Mode, list[MailKey]]] = []
+    for account in accounts:
+        policy = policy_of(tx, account)
+        mode = policy.at_rest_append if is_appended else policy.at_rest
+        if mode is not Mode.NEVER:
+            found.append((account, mode, usable_keys(tx, account, policy)))
+    return found
+
+
+def usable_keys(tx: Transaction, account: AccountId, policy: MailPolicy) -> list[MailKey]:
+    """The account's own keys that are not revoked or over, the preferred scheme first and then the
+    newest."""
+    now_us = tx.now_us()
+    keys = [key for key in of_owner(tx, account=account) if key.is_usable(now_us)]
+    preferred = policy.scheme or Scheme.SMIME
+    return sorted(keys, key=lambda key: key.scheme is not preferred)
