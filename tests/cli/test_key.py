@@ -99,7 +99,13 @@ def test_policies_are_said_in_words(house: Cli) -> None:
     assert "has no key, so mail for it is deferred now" in err
     house("key", "policy", "example.org", "--at-rest", "when-possible")
     code, out, _ = house("key", "policy", "example.org", "--json")
-    assert json.loads(out) == {"at_rest": "when possible", "at_rest_append": ""}
+    assert json.loads(out) == {
+        **dict.fromkeys(("scheme", "sign", "encrypt", "open", "at_rest_append"), ""),
+        "at_rest": "when possible",
+    }
+    code, out, err = house("key", "policy", ADA, "--sign", "always", "--scheme", "smime")
+    assert code == ExitCode.OK and "at rest          always or refuse" in out
+    assert "key" in err
     code, _, err = house("key", "policy", ADA, "--at-rest", "sometimes")
     assert code == ExitCode.FAILED and "when possible" in err
 

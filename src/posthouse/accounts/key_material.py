@@ -11,12 +11,14 @@ from posthouse.accounts.mail_keys import KeyMaterial, MailKey
 from posthouse.kernel.errors import UserError
 from posthouse.kernel.secret import Secret
 from posthouse.mimesec.findings import Scheme
-from posthouse.mimesec.ports import ProtectionError, Recipient, Sealer
+from posthouse.mimesec.ports import ProtectionError, Recipient, Sealer, Signer
+from posthouse.mimesec.smime import pem
 from posthouse.mimesec.smime.certificates import Certificate
 from posthouse.mimesec.smime.identity import Identity, from_pem, from_pkcs12, read_certificates
 from posthouse.mimesec.smime.make import KeyKind, make_identity
 from posthouse.mimesec.smime.recipient import SmimeRecipient
 from posthouse.mimesec.smime.sealer import SmimeSealer
+from posthouse.mimesec.smime.signer import SmimeSigner
 
 FILE_OCTETS_MAX = 1 << 20
 DAYS_MAX = 3_650
@@ -57,7 +59,14 @@ def read_public(octets: bytes) -> KeyMaterial:
         certificates = read_certificates(octets)
     except ProtectionError as error:
         raise UserError(error.text, hint=error.hint) from None
-    return _public(certificates)
+    return of_certificates(certificates)
+
+
+def read_found(scheme: Scheme, octets: bytes) -> tuple[KeyMaterial, ...]:
+    """What a stranger shows as somebody's: a certificate in DER. Raises UserError."""
+    if scheme is Scheme.SMIME:
+        return (read_public(octets),)
+    raise UserError("OpenPGP keys are not read yet")
 
 
 def has_private(octets: bytes) -> bool:
@@ -80,6 +89,11 @@ def export_private(key: MailKey, private: bytes, password: Secret | None) -> byt
 def recipient(key: MailKey) -> Recipient:
     """To encrypt to. Raises ProtectionError for a key that cannot be read any more."""
     return SmimeRecipient(_certificates(key.public)[0])
+
+
+def signer(key: MailKey, private: bytes) -> Signer:
+    """Raises ProtectionError for a key that is not for signatures, or cannot be read any more."""
+    return SmimeSigner(_identity(key, private))
 
 
 def sealer(scheme: Scheme) -> Sealer:
@@ -121,9 +135,8 @@ def _material(identity: Identity) -> KeyMaterial:
     )
 
 
-def _public(certificates: Sequence[Certificate]) -> KeyMaterial:
-    from posthouse.mimesec.smime import pem
-
+def of_certificates(certificates: Sequence[Certificate]) -> KeyMaterial:
+    """Somebody's certificate first, its issuers behind it."""
     own = certificates[0]
     return KeyMaterial(
         scheme=Scheme.SMIME,

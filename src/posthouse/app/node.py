@@ -24,10 +24,11 @@ from posthouse.accounts.signers import Signers
 from posthouse.app import housekeeping
 from posthouse.app.authentication import Authentication
 from posthouse.app.certificates import OwnCertificates
+from posthouse.app.gateway import Gateway
 from posthouse.app.reports import Reports
 from posthouse.app.restart import kept_until_restart
 from posthouse.app.world import Room, World
-from posthouse.config import build, build_acme, build_keys, limits
+from posthouse.config import build, build_acme, build_keys, build_mimesec, limits
 from posthouse.config.schema import Config, Service
 from posthouse.delivery.agent import Dispatch, LocalAgent
 from posthouse.gateway.at_rest import AtRest
@@ -223,7 +224,8 @@ class Node:
             signers=self.authentication.signer,
             refusals=self.refusals,
             keep=self.runner.keep,
-            at_rest=self.at_rest,
+            own_copies=self.gateway.own_copies,
+            outgoing=self.gateway.outgoing,
             reach=world.reach,
         )
         self.smtp_services.append(made)
@@ -242,6 +244,17 @@ class Node:
             metrics=self.metrics,
             signers=self.signers,
             on_checked=lambda report: self.reports.checked(report),
+        )
+        self.gateway = Gateway(
+            config,
+            world=world,
+            store=store,
+            policies=self.policies,
+            node_key=self.node_key,
+            resolver=self.resolver,
+            fetch=self.fetch,
+            examiner=self.authentication.examiner,
+            at_rest=self.at_rest,
         )
         self.reports = Reports(
             config,
@@ -263,12 +276,34 @@ class Node:
             chance=world.chance,
             sign=self.authentication.signer.sign_now,
         )
+        self._build_relay()
+        local = LocalAgent(
+            directory=self.directory_options,
+            workers=world.workers,
+            chance=world.chance,
+            tasks=self._tasks,
+            own_copies=self.gateway.own_copies,
+        )
+        self.dispatch = Dispatch(local=local, remote=self.relay, store=store)
+        await self.dispatch.refresh()
+        self.runner = Runner(
+            build.runner_options(config),
+            store=store,
+            clock=world.clock,
+            agent=self.dispatch,
+            recorder=Recorder(schedule, notices=self.notices, chance=world.chance),
+            log=self.log,
+        )
+        self.rotation = self._rotation()
+
+    def _build_relay(self) -> None:
+        config, world = self.config, self.world
         self.sts_policies = StsPolicies(
             build.mta_sts_options(config),
             resolver=self.resolver,
             fetch=self.fetch,
             clock=world.clock,
-            store=store,
+            store=self.store,
             log=self.log,
             limits=self.limits,
             leisure=world.leisure,
@@ -288,24 +323,6 @@ class Node:
             log=self.log,
             reach=world.reach,
         )
-        local = LocalAgent(
-            directory=self.directory_options,
-            workers=world.workers,
-            chance=world.chance,
-            tasks=self._tasks,
-            at_rest=self.at_rest,
-        )
-        self.dispatch = Dispatch(local=local, remote=self.relay, store=store)
-        await self.dispatch.refresh()
-        self.runner = Runner(
-            build.runner_options(config),
-            store=store,
-            clock=world.clock,
-            agent=self.dispatch,
-            recorder=Recorder(schedule, notices=self.notices, chance=world.chance),
-            log=self.log,
-        )
-        self.rotation = self._rotation()
 
     def _rotation(self) -> Rotation:
         config, world = self.config, self.world
@@ -489,6 +506,7 @@ class Node:
         relay = self._relay_options(config)
         runner, dsn = build.runner_options(config), build.dsn_options(config)
         build_acme.check_files(config)
+        gateway = build_mimesec.gateway_options(config)
         rotation, updater = build_keys.rotation_options(config), self._dns_updater(config)
         if config.tls != self.config.tls:
             self.certificates = self.own_certificates.load(config)
@@ -503,6 +521,7 @@ class Node:
         self.authentication.set_options(config)
         self.reports.set_options(config)
         self.rotation.options, self.rotation.updater = rotation, updater
+        self.gateway.set_options(config, gateway)
         self.process.connections_max = config.net.connections_max
         self.config = config
         if kept:

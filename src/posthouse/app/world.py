@@ -20,7 +20,6 @@ from posthouse.kernel.ports import (
     Resolver,
     Workers,
 )
-from posthouse.net.isolated import ProcessIsolation
 from posthouse.relay.plan import SMTP_PORT
 from posthouse.store.sqlite.engine import SqliteStore
 
@@ -35,6 +34,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     network: Network
     disk: Disk
     workers: Workers
+    isolated: Isolated
+    """Closed by whoever made the world."""
     resolver: Callable[[Config], Resolver]
     fetch: Callable[[Config, Resolver], Fetch]
     """HTTPS to where others' records lead."""
@@ -51,8 +52,6 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     """How many times longer than usual whatever looks around now and then may wait: a simulator
     passes days in which nothing happens."""
     reach: Callable[[str], None] = lambda point: None
-    isolated: Isolated = msgspec.field(default_factory=ProcessIsolation)
-    """Closed by whoever made the world; it has nothing to close before it is used."""
 
 
 class Room:

@@ -12,7 +12,7 @@ import msgspec
 
 from posthouse.accounts import key_material, mail_keys, mail_policy
 from posthouse.accounts.mail_keys import MailKey, Source
-from posthouse.accounts.mail_policy import Mode, parse_mode
+from posthouse.accounts.mail_policy import SCHEMES, Mode, parse_mode
 from posthouse.accounts.sealing import NodeKey
 from posthouse.cli.config import config_option, load_config
 from posthouse.cli.data import open_store
@@ -58,6 +58,10 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 class Said(msgspec.Struct, frozen=True, kw_only=True):
     """A policy as `--json` shows it; "" is not said."""
 
+    scheme: str
+    sign: str
+    encrypt: str
+    open: str
     at_rest: str
     at_rest_append: str
 
@@ -181,17 +185,36 @@ def export(whom: str, is_private: bool, password_stdin: bool, config_path: str |
 @key.command("policy")
 @click.argument("whom", metavar="ADDRESS|DOMAIN")
 @click.option(
-    "--at-rest",
+    "--sign",
     metavar="WORDS",
-    help='Encrypt mail as it is stored: "never", "when possible", "always or refuse".',
+    help='Sign what is sent: "never", "when possible", "always or refuse".',
 )
+@click.option(
+    "--encrypt", metavar="WORDS", help="Encrypt what is sent, for all recipients or for none."
+)
+@click.option(
+    "--open",
+    "opens",
+    metavar="WORDS",
+    help="Verify and decrypt what arrives; always refuses what stays closed.",
+)
+@click.option("--at-rest", metavar="WORDS", help="Encrypt mail as it is stored.")
 @click.option("--at-rest-append", metavar="WORDS", help="So, too, what is put there by IMAP.")
+@click.option(
+    "--scheme",
+    type=click.Choice([*SCHEMES, "either"]),
+    help="Which to prefer where there are keys of both.",
+)
 @json_option
 @config_option
 def policy(
     whom: str,
+    sign: str | None,
+    encrypt: str | None,
+    opens: str | None,
     at_rest: str | None,
     at_rest_append: str | None,
+    scheme: str | None,
     as_json: bool,
     config_path: str | None,
 ) -> None:
@@ -199,19 +222,24 @@ def policy(
 
     What an account says comes before what its domain says; what neither says is never.
     """
-    delivered = parse_mode(at_rest) if at_rest is not None else None
-    appended = parse_mode(at_rest_append) if at_rest_append is not None else None
+    said_now = {
+        "sign": sign,
+        "encrypt": encrypt,
+        "open": opens,
+        "at_rest": at_rest,
+        "at_rest_append": at_rest_append,
+    }
+    modes = {part: parse_mode(words) for part, words in said_now.items() if words is not None}
+    wanted = None if scheme is None else scheme.replace("either", "")
+    missing = ""
     with open_store(load_config(config_path).config) as store:
-        if delivered is not None or appended is not None:
+        if modes or wanted is not None:
             said = store.write_now(
-                lambda tx: mail_policy.set_policy(
-                    tx, whom, at_rest=delivered, at_rest_append=appended
-                )
+                lambda tx: mail_policy.set_policy(tx, whom, scheme=wanted, **modes)
             )
             missing = store.read_now(lambda tx: _without_key(tx, whom, said))
         else:
             said = store.read_now(lambda tx: mail_policy.said_by(tx, whom))
-            missing = ""
     _tell_policy(said, as_json=as_json)
     if missing:
         say_hint(missing)
@@ -286,20 +314,35 @@ def _shown(tx: Transaction, one: MailKey, now_us: int) -> Shown:
 def _without_key(tx: Transaction, whom: str, said: PolicyRow) -> str:
     """What to do where a policy asks for a key that is not there."""
     account, _ = mail_policy.owner(tx, whom)
-    if account is None or said.at_rest != Mode.ALWAYS.value:
+    if account is None:
         return ""
     now_us = tx.now_us()
-    if any(one.is_usable(now_us) for one in mail_keys.of_owner(tx, account=account)):
-        return ""
-    return f"{whom} has no key, so mail for it is deferred now: posthouse key make {whom}"
+    usable = [one for one in mail_keys.of_owner(tx, account=account) if one.is_usable(now_us)]
+    always = Mode.ALWAYS.value
+    if said.at_rest == always and not usable:
+        return f"{whom} has no key, so mail for it is deferred now: posthouse key make {whom}"
+    if said.sign == always and not any(one.has_private for one in usable):
+        return (
+            f"{whom} has no key to sign with, so what it sends is refused now:"
+            f" posthouse key make {whom}"
+        )
+    return ""
 
 
 def _tell_policy(said: PolicyRow, *, as_json: bool) -> None:
     if as_json:
-        show_json(Said(at_rest=said.at_rest or "", at_rest_append=said.at_rest_append or ""))
+        values = msgspec.structs.asdict(said)
+        show_json(Said(**{name: value or "" for name, value in values.items()}))
         return
-    show_text(f"at rest          {said.at_rest or 'not said'}")
-    show_text(f"at rest, append  {said.at_rest_append or 'not said'}")
+    for label, value in (
+        ("sign", said.sign),
+        ("encrypt", said.encrypt),
+        ("open", said.open),
+        ("at rest", said.at_rest),
+        ("at rest, append", said.at_rest_append),
+        ("scheme", said.scheme),
+    ):
+        show_text(f"{label:15}  {value or 'not said'}")
 
 
 def _read(file: Path) -> bytes:

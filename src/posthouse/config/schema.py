@@ -53,6 +53,7 @@ from posthouse.config.mail import (
     Smtp,
     Submission,
 )
+from posthouse.config.mimesec import Mimesec
 from posthouse.config.reading import Imap, Pop3
 from posthouse.config.reports import FailureReports, Reports
 from posthouse.config.transport import Fetch, RelayTlsPolicy, TlsLevel
@@ -83,6 +84,7 @@ __all__ = [
     "Mailauth",
     "Message",
     "Metrics",
+    "Mimesec",
     "MtaSts",
     "MtaStsMode",
     "Net",
@@ -146,6 +148,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     message: Message = Message()
     mailauth: Mailauth = Mailauth()
     dkim: Dkim = Dkim()
+    mimesec: Mimesec = Mimesec()
     mta_sts: MtaSts = MtaSts()
     route: Route = Route()
     queue: Queue = Queue()

@@ -13,9 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
+import msgspec
+
 from posthouse.accounts.directory import Expansion, Standing, look_up
 from posthouse.accounts.directory import Options as DirectoryOptions
-from posthouse.gateway.at_rest import AtRest, CannotSeal
+from posthouse.gateway.at_rest import CannotSeal
+from posthouse.gateway.own_copies import Held, OwnCopies
 from posthouse.kernel.envelope import Address, BodyType, Notify, TlsDemand
 from posthouse.kernel.ids import AccountId, QueueId
 from posthouse.kernel.ports import Chance, Workers
@@ -40,8 +43,17 @@ from posthouse.store.transaction import (
 LOCAL: Final = "local"
 """The destination of everything delivered here."""
 LOCAL_PART_OCTETS_MAX: Final = 254
-OwnCopies = Mapping[AccountId, tuple[bytes, Prepared]]
-"""What is stored for an account in the place of the message."""
+
+
+class _Own(msgspec.Struct, frozen=True, kw_only=True):
+    """What is stored for an account in the place of the message."""
+
+    octets: bytes
+    prepared: Prepared
+    fields: bytes
+
+
+_Stored = Mapping[AccountId, _Own | Held]
 
 
 class LocalAgent:
@@ -54,9 +66,9 @@ class LocalAgent:
         workers: Workers,
         chance: Chance,
         tasks: asyncio.TaskGroup,
-        at_rest: AtRest | None = None,
+        own_copies: OwnCopies | None = None,
     ) -> None:
-        self._at_rest = at_rest
+        self._copies = own_copies
         self._directory = directory
         self._workers = workers
         self._chance = chance
@@ -100,23 +112,25 @@ class LocalAgent:
         )
         report(Report(work=work, outcomes=outcomes))
 
-    async def _own_copies(self, work: Work, content: bytes) -> OwnCopies:
-        """What is stored encrypted, for the accounts that want it so. Raises CannotSeal."""
-        if self._at_rest is None or not self._at_rest.is_active:
+    async def _own_copies(self, work: Work, content: bytes) -> _Stored:
+        """What is stored opened or encrypted, for the accounts that want it so, and which do not
+        take it. Raises CannotSeal."""
+        if self._copies is None or not self._copies.is_active:
             return {}
         addresses = [_address(recipient.address) for recipient in work.recipients]
-        copies = await self._at_rest.copies_for(addresses, self._directory, content)
-        return {
-            account: (octets, await self._workers.run(partial(prepare, octets)))
-            for account, octets in copies.items()
-        }
+        made = await self._copies.make_for(addresses, self._directory, content)
+        own: dict[AccountId, _Own | Held] = dict(made.held)
+        for account, copy in made.copies.items():
+            prepared = await self._workers.run(partial(prepare, copy.octets))
+            own[account] = _Own(octets=copy.octets, prepared=prepared, fields=copy.fields)
+        return own
 
     def _store(
         self,
         work: Work,
         recipient: RecipientRow,
         prepared: Prepared,
-        own: OwnCopies,
+        own: _Stored,
         name: str,
         tx: Transaction,
     ) -> Outcome:
@@ -133,7 +147,7 @@ class LocalAgent:
         work: Work,
         recipient: RecipientRow,
         prepared: Prepared,
-        own: OwnCopies,
+        own: _Stored,
         expansion: Expansion,
         name: str,
         tx: Transaction,
@@ -143,7 +157,7 @@ class LocalAgent:
         top = f"Return-Path: <{message.reverse_path or ''}>\r\n"
         stored: list[str] = []
         left: list[Address] = []
-        trouble: MailboxError | None = None
+        trouble: Outcome | None = None
         for report in expansion.reports:
             tx.keep_blob(message.blob)
             add_to_inbox(tx, blob=message.blob, queue_id=message.queue_id, address=report)
@@ -152,12 +166,19 @@ class LocalAgent:
             mailbox = for_junk(tx, target.account) if message.is_junk else INBOX
             fields = f"{top}Delivered-To: {target.address}\r\n".encode()
             copy = own.get(target.account)
-            blob = message.blob if copy is None else tx.put_blob(copy[0], sha256=copy[1].sha256)
+            if isinstance(copy, Held):
+                trouble = trouble or _held(recipient, copy)
+                left.append(parse_mailbox(target.name))
+                continue
+            blob = message.blob
+            if copy is not None:
+                fields += copy.fields
+                blob = tx.put_blob(copy.octets, sha256=copy.prepared.sha256)
             try:
                 deliver(
                     tx,
                     target.account,
-                    prepared if copy is None else copy[1],
+                    prepared if copy is None else copy.prepared,
                     blob,
                     prefix=fields + message.prefix,
                     received_at_us=message.accepted_at,
@@ -166,15 +187,20 @@ class LocalAgent:
             except MailboxError as error:
                 if copy is not None:
                     tx.release_blob(blob)
-                trouble = error
+                trouble = _full(recipient, error)
                 left.append(parse_mailbox(target.name))
             else:
                 if copy is None:
                     tx.keep_blob(message.blob)
                 stored.append(target.name if mailbox == INBOX else f"{target.name} in {mailbox}")
-        if trouble is not None and not stored:
-            status = "4.2.2" if isinstance(trouble, OverQuota) else "4.3.0"
-            return _outcome(recipient, Ending.DEFERRED, status, str(trouble))
+        # What failed for good ends here only where nobody else of this address is waiting.
+        is_over = trouble is not None and trouble.ending is Ending.FAILED
+        if (
+            trouble is not None
+            and not stored
+            and not (is_over and len(left) + len(expansion.remote) > 1)
+        ):
+            return trouble
         # What could not be stored is as little lost as what leads elsewhere (P2).
         others = (*expansion.remote, *left)
         if others:
@@ -301,6 +327,17 @@ def _reverse_path(text: str | None) -> Address | None:
 
 def _outcome(recipient: RecipientRow, ending: Ending, status: str, words: str) -> Outcome:
     return Outcome(recipient=recipient.id, ending=ending, status=status, words=words)
+
+
+def _full(recipient: RecipientRow, error: MailboxError) -> Outcome:
+    status = "4.2.2" if isinstance(error, OverQuota) else "4.3.0"
+    return _outcome(recipient, Ending.DEFERRED, status, str(error))
+
+
+def _held(recipient: RecipientRow, held: Held) -> Outcome:
+    if held.is_for_now:
+        return _outcome(recipient, Ending.DEFERRED, "4.7.5", held.reason)
+    return _outcome(recipient, Ending.FAILED, "5.7.5", held.reason)
 
 
 def _all(work: Work, ending: Ending, status: str, words: str) -> tuple[Outcome, ...]:

@@ -10,13 +10,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from posthouse.accounts.directory import Options as DirectoryOptions
-from posthouse.accounts.directory import look_up
 from posthouse.accounts.key_material import recipient, sealer
 from posthouse.accounts.mail_keys import MailKey, of_owner
 from posthouse.accounts.mail_policy import MailPolicy, Mode, policy_of
 from posthouse.accounts.policies import Policies
-from posthouse.kernel.envelope import Address
 from posthouse.kernel.errors import PosthouseError
 from posthouse.kernel.ids import AccountId
 from posthouse.kernel.ports import Clock, Workers
@@ -60,45 +57,46 @@ class AtRest:
         return self._policies.is_any
 
     async def copies(
-        self, accounts: Sequence[AccountId], octets: bytes, *, is_appended: bool = False
+        self,
+        accounts: Sequence[AccountId],
+        octets: bytes,
+        *,
+        own: Mapping[AccountId, bytes] = {},
+        is_appended: bool = False,
     ) -> Mapping[AccountId, bytes]:
         """The octets to store for each account that keeps its mail encrypted.
 
         Args:
             octets: the message without our trace fields.
+            own: what an account gets in its place.
             is_appended: its owner puts it there by IMAP.
 
         Raises:
             CannotSeal: an account says "always", and it cannot be.
             Fault: the store cannot be read.
         """
-        if not self.is_active or not accounts or is_sealed(octets):
+        if not self.is_active:
+            return {}
+        is_common_sealed = is_sealed(octets)
+        open_ones = [
+            account
+            for account in accounts
+            if not (is_sealed(own[account]) if account in own else is_common_sealed)
+        ]
+        if not open_ones:
             return {}
         wanted = await self._store.read(
-            partial(_wanted, accounts=accounts, is_appended=is_appended)
+            partial(_wanted, accounts=open_ones, is_appended=is_appended)
         )
         copies: dict[AccountId, bytes] = {}
         for account, mode, keys in wanted:
+            plain = own.get(account, octets)
             try:
-                copies[account] = await self._workers.run(partial(self._seal, octets, keys))
+                copies[account] = await self._workers.run(partial(self._seal, plain, keys))
             except ProtectionError as error:
                 if mode is Mode.ALWAYS:
                     raise CannotSeal(account, error.text) from error
         return copies
-
-    async def copies_for(
-        self, addresses: Sequence[Address], directory: DirectoryOptions, octets: bytes
-    ) -> Mapping[AccountId, bytes]:
-        """As `copies`, for the accounts that these addresses lead to. Raises as `copies`."""
-        if not self.is_active:
-            return {}
-
-        def lead(tx: Transaction) -> list[AccountId]:
-            found = [look_up(tx, address, directory) for address in addresses]
-            return [target.account for one in found for target in one.local]
-
-        accounts = await self._store.read(lead)
-        return await self.copies(list(dict.fromkeys(accounts)), octets)
 
     def _seal(self, octets: bytes, keys: Sequence[MailKey]) -> bytes:
         """On a worker."""

@@ -33,7 +33,7 @@ from posthouse.message.fields import (
 )
 
 FIELD_NAME: Final = b"authentication-results"
-METHODS: Final = ("auth", "spf", "dkim", "dmarc", "arc", "iprev")
+METHODS: Final = ("auth", "spf", "dkim", "dmarc", "arc", "iprev", "smime", "x-openpgp")
 """Findings that are results of registered methods; others are not for this field."""
 
 VALUE_OCTETS_MAX: Final = 64 * 1024

@@ -68,6 +68,14 @@ class OwnCopy(msgspec.Struct, frozen=True, kw_only=True):
     """In front of those that everybody gets."""
 
 
+class Own(msgspec.Struct, frozen=True, kw_only=True):
+    """What accounts get in the place of the message, and which do not take it as it is."""
+
+    copies: Mapping[AccountId, OwnCopy] = {}
+    held: AbstractSet[AccountId] = frozenset()
+    findings: tuple[Finding, ...] = ()
+
+
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
     """What the commit did, for the reply and the log."""
 
@@ -125,6 +133,8 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     own: Mapping[AccountId, OwnCopy] = {}
     """What is stored for an account where it is not the message itself. Where all local copies are
     such and nobody else gets the message, its own octets are never written."""
+    held: AbstractSet[AccountId] = frozenset()
+    """Accounts that do not take it as it is: the queue tries, and tells the sender."""
     each: tuple[Accepted, ...] = ()
     """LMTP: the recipients, each to be answered by itself, so that one whose mailbox is full is
     refused instead of queued (RFC 2033 §4.2)."""
@@ -135,13 +145,15 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
             raise LocalProtocolError("a message is accepted for nobody")
         received_at = tx.now_us()
         so_far = _SoFar(received_at)
+        so_far.full += [end.account for end in self.local if end.account in self.held]
         for end in self.local:
             if (copy := self.own.get(end.account)) is not None:
                 own = tx.put_blob(copy.octets, sha256=copy.prepared.sha256, references=1)
                 if not self._deliver(tx, end, copy, own, so_far):
                     tx.release_blob(own, 1)
         own_stored = len(so_far.stored)
-        shared = [end for end in self.local if end.account not in self.own]
+        elsewhere = self.own.keys() | self.held
+        shared = [end for end in self.local if end.account not in elsewhere]
         # One for each delivery of the message itself, and one that is the queue's.
         references = len(shared) + bool(self.remote or so_far.full)
         blob = None
@@ -156,9 +168,10 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
             for end in shared:
                 self._deliver(tx, end, common, blob, so_far)
         stored, full = so_far.stored, so_far.full
-        if full and len(full) == kept:
+        if full and len(full) == kept and not self.held:
             raise AllFull(never_fits=so_far.never_fits)
-        refused = _refused(self.each, full) if full else frozenset[AccountId]()
+        over_quota = [account for account in full if account not in self.held]
+        refused = _refused(self.each, over_quota) if over_quota else frozenset[AccountId]()
         later = received_at + DEFERRED_S * 10**6
         for report in self.reports:
             assert blob is not None
@@ -234,13 +247,22 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
             *(
                 _recipient(end, State.STORED, None, mailbox=stored[end.account])
                 if end.account in stored
-                else _recipient(end, State.QUEUED, later)
+                else _recipient(end, State.QUEUED, None if end.account in self.held else later)
                 for end in self.local
                 if end.account not in refused
             ),
             *(_remote_recipient(end) for end in self.remote),
             *(_report_recipient(end) for end in self.reports),
         )
+
+
+class Acceptances(msgspec.Struct, frozen=True):
+    """Several in one commit: what one submitted message became."""
+
+    each: tuple[Acceptance, ...]
+
+    def __call__(self, tx: Transaction) -> list[Taken]:
+        return [one(tx) for one in self.each]
 
 
 def is_refused(one: Accepted, refused: AbstractSet[AccountId]) -> bool:

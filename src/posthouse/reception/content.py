@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +11,8 @@ import msgspec
 from posthouse.accounts.login import Principal
 from posthouse.accounts.rights import may_send_as
 from posthouse.gateway.at_rest import CannotSeal
+from posthouse.gateway.outgoing import Destination, NotProtected, Protected
+from posthouse.gateway.own_copies import Held
 from posthouse.kernel.envelope import Envelope
 from posthouse.kernel.errors import Fault, StorageBusy
 from posthouse.kernel.finding import Finding
@@ -27,7 +30,9 @@ from posthouse.reception import recipients as rcpt
 from posthouse.reception import submission, trace, verdict
 from posthouse.reception.accept import (
     Acceptance,
+    Acceptances,
     AllFull,
+    Own,
     OwnCopy,
     Taken,
     decision_record,
@@ -36,6 +41,7 @@ from posthouse.reception.accept import (
     report_ends,
 )
 from posthouse.reception.authentication import Examined, Report
+from posthouse.reception.recipients import Accepted
 from posthouse.reception.tls_demand import tls_demand
 from posthouse.store.refusals import RefusalRow
 
@@ -56,6 +62,10 @@ BEGINS_WITH_BLANK: Final = Reply(550, "5.6.0", "The message does not begin with 
 NO_KEY_AT_REST: Final = Reply(
     451, "4.7.5", "The recipient keeps mail encrypted, and there is no key for that now"
 )
+CANNOT_OPEN_NOW: Final = Reply(
+    451, "4.7.5", "The message could not be opened, please try again later"
+)
+NOTHING_OWN: Final = Own()
 NO_FROM: Final = Reply(550, "5.6.0", "The From field is missing or cannot be read")
 
 
@@ -135,7 +145,7 @@ async def take_examined(session: Session, mail: Mail, checked: Checked) -> None:
         return
     examined = conclude(session, mail, checked)
     if examined is not None:
-        await prepare_and_commit(session, acceptance_of(session, mail.section, examined))
+        await take_waiting(session, mail.section, examined)
 
 
 def conclude(session: Session, mail: Mail, checked: Checked) -> Examined | None:
@@ -180,11 +190,12 @@ def conclude(session: Session, mail: Mail, checked: Checked) -> Examined | None:
 
 def take(session: Session, section: HeaderSection, examined: Examined) -> None:
     """Commit, and answer when that is done, without a task where nothing has to wait."""
+    if has_own_copies(session):
+        session.wait(take_waiting(session, section, examined))
+        return
     acceptance = acceptance_of(session, section, examined)
-    at_rest = session.service.at_rest
-    has_to_wait = acceptance.prepared is None or (at_rest is not None and at_rest.is_active)
-    if acceptance.local and has_to_wait:
-        session.wait(prepare_and_commit(session, acceptance))
+    if acceptance.local and acceptance.prepared is None:
+        session.wait(commit(session, [acceptance]))
         return
     session.is_waiting = True
     octets = len(acceptance.octets)
@@ -193,38 +204,80 @@ def take(session: Session, section: HeaderSection, examined: Examined) -> None:
     session.service.store.submit_then(acceptance, done, octets=octets, is_short=is_short)
 
 
-async def prepare_and_commit(session: Session, acceptance: Acceptance) -> None:
-    octets = acceptance.octets
-    if acceptance.local and acceptance.prepared is None:
-        prepared = await session.service.workers.run(lambda: prepare(octets))
-        acceptance = msgspec.structs.replace(acceptance, prepared=prepared)
+async def take_waiting(session: Session, section: HeaderSection, examined: Examined) -> None:
+    """As `take`, in a task already."""
+    own = await own_copies(session, session.accepted, examined)
+    if own is not None:
+        await commit(session, [acceptance_of(session, section, examined, own=own)])
+
+
+def has_own_copies(session: Session) -> bool:
+    """Whether an account here may get something else than the message itself."""
+    copies = session.service.own_copies
+    return copies is not None and copies.is_active and any(one.local for one in session.accepted)
+
+
+async def own_copies(
+    session: Session, accepted: Sequence[Accepted], examined: Examined
+) -> Own | None:
+    """What accounts get in the place of the message; None when it was turned down because of it."""
+    copies, workers = session.service.own_copies, session.service.workers
+    local, remote = ends(accepted)
+    if copies is None or not copies.is_active or not local:
+        return NOTHING_OWN
     try:
-        acceptance = await with_own_copies(session, acceptance)
+        made = await copies.make([end.account for end in local], examined.octets)
     except CannotSeal as error:
-        refuse(session, NO_KEY_AT_REST, why=error.reason, octets=len(octets))
-        return
+        refuse(session, NO_KEY_AT_REST, why=error.reason, octets=len(examined.octets))
+        return None
+    if len(made.held) == len(local) and not remote and not report_ends(accepted):
+        held = next(iter(made.held.values()))
+        refuse(
+            session,
+            _held_reply(held),
+            why=held.reason,
+            findings=examined.findings + made.findings,
+            octets=len(examined.octets),
+        )
+        return None
+    own = {
+        account: OwnCopy(
+            octets=copy.octets,
+            prepared=await workers.run(partial(prepare, copy.octets)),
+            fields=copy.fields,
+        )
+        for account, copy in made.copies.items()
+    }
+    return Own(copies=own, held=frozenset(made.held), findings=made.findings)
+
+
+def _held_reply(held: Held) -> Reply:
+    if held.is_for_now:
+        return CANNOT_OPEN_NOW
+    return Reply(550, "5.7.5", f"The recipient takes no mail that stays closed: {held.reason}")
+
+
+async def commit(session: Session, acceptances: Sequence[Acceptance]) -> None:
+    """All in one commit, and the answer."""
+    workers = session.service.workers
+    ready: list[Acceptance] = []
+    for one in acceptances:
+        if one.local and one.prepared is None:
+            prepared = await workers.run(partial(prepare, one.octets))
+            one = msgspec.structs.replace(one, prepared=prepared)
+        ready.append(one)
+    octets = sum(len(one.octets) for one in ready)
     try:
-        taken = await session.service.store.submit(acceptance, octets=len(octets))
+        taken = await session.service.store.submit(Acceptances(tuple(ready)), octets=octets)
     except AllFull as full:
         refuse(session, over_quota(full))
-    else:
+        return
+    for acceptance, done in zip(ready, taken, strict=True):
         if acceptance.remote:
-            session.service.keep(taken.message, acceptance.octets)
-        answer_taken(session, taken)
-
-
-async def with_own_copies(session: Session, acceptance: Acceptance) -> Acceptance:
-    """Accounts that keep their mail encrypted get a copy of their own. Raises CannotSeal."""
-    at_rest, workers = session.service.at_rest, session.service.workers
-    if at_rest is None or not at_rest.is_active or not acceptance.local:
-        return acceptance
-    accounts = [end.account for end in acceptance.local]
-    copies = await at_rest.copies(accounts, acceptance.octets)
-    own = {
-        account: OwnCopy(octets=sealed, prepared=await workers.run(partial(prepare, sealed)))
-        for account, sealed in copies.items()
-    }
-    return msgspec.structs.replace(acceptance, own=own)
+            session.service.keep(done.message, acceptance.octets)
+    for done in taken[1:]:
+        note_taken(session, done)
+    answer_taken(session, taken[0])
 
 
 async def submit(session: Session, octets: bytes, principal: Principal) -> None:
@@ -255,18 +308,65 @@ async def submit(session: Session, octets: bytes, principal: Principal) -> None:
         queue_id=next_queue_id(session),
         at=service.clock.now(),
     )
-    if passes(session, section):
-        await sign_and_take(session, section, mended, added)
+    if not passes(session, section):
+        return
+    try:
+        protected = await protect(session, principal, added + mended)
+    except NotProtected as error:
+        code, status = (451, "4.7.5") if error.is_for_now else (550, "5.7.5")
+        reply = Reply(code, status, error.reason)
+        refuse(session, reply, why=error.reason, octets=len(octets))
+        return
+    if protected.copies:
+        await take_protected(session, section, protected)
+    else:
+        await sign_and_take(session, section, mended, added, findings=protected.findings)
+
+
+async def protect(session: Session, principal: Principal, octets: bytes) -> Protected:
+    """Signed and encrypted, where the sender's policy says so. Raises NotProtected."""
+    outgoing = session.service.outgoing
+    if outgoing is None or not outgoing.is_active:
+        return Protected()
+    destinations = [
+        Destination(
+            address=one.path.address,
+            accounts=tuple(target.account for target in one.local),
+            remote=one.remote,
+        )
+        for one in session.accepted
+    ]
+    return await outgoing.protect(principal.account, octets, destinations)
+
+
+async def take_protected(session: Session, section: HeaderSection, protected: Protected) -> None:
+    """Each copy is a message of its own, and all are taken in one commit."""
+    acceptances: list[Acceptance] = []
+    for copy in protected.copies:
+        addresses = {one.address for one in copy.destinations}
+        accepted = [one for one in session.accepted if one.path.address in addresses]
+        fields = await session.service.signers.sign(copy.octets, session.service.workers)
+        examined = Examined(octets=copy.octets, fields=fields, findings=protected.findings)
+        own = await own_copies(session, accepted, examined)
+        if own is None:
+            return
+        acceptances.append(acceptance_of(session, section, examined, own=own, accepted=accepted))
+    await commit(session, acceptances)
 
 
 async def sign_and_take(
-    session: Session, section: HeaderSection, octets: bytes, added: bytes
+    session: Session,
+    section: HeaderSection,
+    octets: bytes,
+    added: bytes,
+    *,
+    findings: tuple[Finding, ...] = (),
 ) -> None:
     """Mail of our users leaves with a signature of its author's domain, made once, so that every
     attempt sends the same octets (P4)."""
     fields = await session.service.signers.sign(added + octets, session.service.workers)
-    examined = Examined(octets=octets, fields=fields + added)
-    await prepare_and_commit(session, acceptance_of(session, section, examined))
+    examined = Examined(octets=octets, fields=fields + added, findings=findings)
+    await take_waiting(session, section, examined)
 
 
 def next_queue_id(session: Session) -> QueueId:
@@ -285,16 +385,25 @@ def passes(session: Session, section: HeaderSection) -> bool:
     return False
 
 
-def acceptance_of(session: Session, section: HeaderSection, examined: Examined) -> Acceptance:
+def acceptance_of(
+    session: Session,
+    section: HeaderSection,
+    examined: Examined,
+    *,
+    own: Own = NOTHING_OWN,
+    accepted: Sequence[Accepted] | None = None,
+) -> Acceptance:
     """Gather what the unit of work needs.
 
     Args:
         section: of the message as it was received; `examined.octets` may have lost fields of it.
+        accepted: whom this is for; None for all.
     """
     service = session.service
     options = service.options
+    accepted = session.accepted if accepted is None else accepted
     octets, judgement = examined.octets, examined.judgement
-    local, remote = ends(session.accepted)
+    local, remote = ends(accepted)
     sender = session.sender
     assert sender is not None
     queue_id = next_queue_id(session)
@@ -302,7 +411,7 @@ def acceptance_of(session: Session, section: HeaderSection, examined: Examined) 
     prepared = None
     if local and is_quick(section):
         prepared = prepare(octets, section if section.octets is octets else None)
-    only = session.accepted[0].path.address if len(session.accepted) == 1 else None
+    only = accepted[0].path.address if len(accepted) == 1 else None
     received_field = trace.received(
         session.hop(),
         queue_id=queue_id,
@@ -328,20 +437,22 @@ def acceptance_of(session: Session, section: HeaderSection, examined: Examined) 
         prepared=prepared,
         local=local,
         remote=remote,
-        reports=report_ends(session.accepted),
+        reports=report_ends(accepted),
         local_prefix=prefix,
         origin=Origin(options.mode.value),
         account=session.principal.account if session.principal is not None else None,
         expires_at=service.clock.unix_us() + int(options.lifetime_s * 1_000_000),
         decision=decision_record(
             session.facts(),
-            session.accepted,
-            examined.findings,
+            accepted,
+            examined.findings + own.findings,
             verdict=judgement.verdict.value,
             why=judgement.why,
         ),
         notices=service.notices,
         is_junk=judgement.verdict is Verdict.JUNK,
+        own=own.copies,
+        held=own.held,
         each=tuple(session.accepted) if options.mode is Mode.LMTP else (),
     )
 
@@ -376,8 +487,17 @@ def committed(
 
 def answer_taken(session: Session, taken: Taken) -> None:
     """The message is ours: log it and say so."""
+    session.service.reach("reception.before-reply")
+    note_taken(session, taken)
+    if session.service.options.mode is Mode.LMTP:
+        answer_lmtp(session, taken)
+    else:
+        session.machine.answer(Reply(250, "2.0.0", f"Accepted as {taken.queue_id}"))
+    session.forget()
+
+
+def note_taken(session: Session, taken: Taken) -> None:
     service = session.service
-    service.reach("reception.before-reply")
     service.messages_accepted.add()
     service.metrics.message_octets.observe(taken.octets)
     service.metrics.recipients_settled["delivered"].add(taken.stored)
@@ -393,11 +513,6 @@ def answer_taken(session: Session, taken: Taken) -> None:
         stored=taken.stored,
         queued=taken.queued,
     )
-    if session.service.options.mode is Mode.LMTP:
-        answer_lmtp(session, taken)
-    else:
-        session.machine.answer(Reply(250, "2.0.0", f"Accepted as {taken.queue_id}"))
-    session.forget()
 
 
 def answer_lmtp(session: Session, taken: Taken) -> None:

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from posthouse.accounts.directory import Directory
 from posthouse.accounts.login import Authenticator
-from posthouse.gateway.at_rest import AtRest
+from posthouse.gateway.outgoing import Outgoing
+from posthouse.gateway.own_copies import OwnCopies
 from posthouse.guard.admission import Admission
 from posthouse.kernel.ids import MessageId
 from posthouse.kernel.ports import Clock, Workers
@@ -61,7 +62,6 @@ class Service:
 
     __slots__ = (
         "admission",
-        "at_rest",
         "authenticator",
         "clock",
         "deadlines",
@@ -78,6 +78,8 @@ class Service:
         "notices",
         "open_recipients",
         "options",
+        "outgoing",
+        "own_copies",
         "reach",
         "refusals",
         "relay_networks",
@@ -114,7 +116,8 @@ class Service:
         signers: Signers,
         refusals: Refusals,
         keep: Callable[[MessageId, bytes], None],
-        at_rest: AtRest | None = None,
+        own_copies: OwnCopies | None = None,
+        outgoing: Outgoing | None = None,
         reach: Callable[[str], None] = lambda point: None,
     ) -> None:
         self.options = options
@@ -140,7 +143,8 @@ class Service:
         self.signers = signers
         self.refusals = refusals
         self.keep = keep
-        self.at_rest = at_rest
+        self.own_copies = own_copies
+        self.outgoing = outgoing
         self.reach = reach
         self.is_stressed = False
         self.is_draining = False

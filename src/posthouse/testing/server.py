@@ -42,6 +42,7 @@ from posthouse.kernel.ports import (
 from posthouse.mailbox import fetch, names
 from posthouse.message import ReceivedMessage, read
 from posthouse.message.address import fold_local_part, format_address, parse_mailbox
+from posthouse.net.isolated import ProcessIsolation
 from posthouse.net.workers import ThreadWorkers
 from posthouse.net.world import SystemChance, SystemClock, SystemNetwork
 from posthouse.observe.log import Log
@@ -241,9 +242,9 @@ class MailServer:
 
     async def _live(self, started: Future[None]) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        workers = ThreadWorkers()
+        workers, isolated = ThreadWorkers(), ProcessIsolation()
         try:
-            world = _world(workers)
+            world = _world(workers, isolated)
             log = Log(self._put, unix_us=world.clock.unix_us, options=_LOG)
             node_class = _CatchingNode if self._takes_anything else Node
             async with node_class(_config(self._folder), world, log=log) as node:
@@ -258,6 +259,7 @@ class MailServer:
                 raise
             started.set_exception(error)
         finally:
+            isolated.close()
             workers.close()
 
     def _put(self, line: bytes) -> None:
@@ -297,13 +299,14 @@ def _config(folder: Path) -> Config:
     )
 
 
-def _world(workers: ThreadWorkers) -> World:
+def _world(workers: ThreadWorkers, isolated: ProcessIsolation) -> World:
     return World(
         clock=SystemClock(),
         chance=SystemChance(),
         network=SystemNetwork(),
         disk=FileDisk(),
         workers=workers,
+        isolated=isolated,
         resolver=lambda config: _NoDns(),
         fetch=lambda config, resolver: _NoFetch(),
         password_cost=_COST,

@@ -1,0 +1,195 @@
+"""Mail that arrives signed or encrypted, opened for the accounts that want it (`MailPolicy.open`).
+
+Signatures are verified and what is encrypted to a key kept here is decrypted, in a process of its
+own with bounds. The result is a field Authentication-Results about the whole message, findings for
+the decision record, and for what was decrypted the message in the open. What cannot be opened is
+stored as it came, or refused where the policy says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from posthouse.accounts.mail_policy import MailPolicy, Mode
+from posthouse.accounts.policies import Policies
+from posthouse.accounts.sealing import NodeKey
+from posthouse.gateway.learning import learn
+from posthouse.gateway.opening_keys import OpeningKeys, opening_keys
+from posthouse.gateway.options import Options
+from posthouse.kernel.errors import Fault
+from posthouse.kernel.finding import Finding
+from posthouse.kernel.ids import AccountId
+from posthouse.kernel.ports import Clock, Isolated, IsolationFailed, Workers
+from posthouse.mailauth import authres
+from posthouse.message.address_list import parse_address_list
+from posthouse.message.fields import read_section
+from posthouse.mimesec import explain
+from posthouse.mimesec.child import OpenRequest, open_isolated
+from posthouse.mimesec.opening import Opened, Summary
+from posthouse.store.transaction import Store
+
+AUTHORS_MAX: Final = 5
+"""Authors whose keys are looked up."""
+# What every protected message has in it somewhere, in one pass.
+_PROTECTED: Final = re.compile(
+    rb"application/(?:x-)?pkcs7-|multipart/(?:signed|encrypted)|\.p7[mz]|-----BEGIN PGP ",
+    re.IGNORECASE,
+)
+
+
+class OpenedCopy(msgspec.Struct, frozen=True, kw_only=True):
+    """What one account gets of a message that is protected."""
+
+    octets: bytes
+    """Decrypted, without fields that claim to be ours; as it came where nothing was."""
+    is_changed: bool
+    """Whether they are others than those that came."""
+    fields: bytes = b""
+    """Authentication-Results about it, to be put in front."""
+    findings: tuple[Finding, ...] = ()
+    refusal: str = ""
+    """Why the account does not take it, in words; "" when it does."""
+    is_for_now: bool = False
+    """Of the refusal: the next try may do better."""
+
+
+class Incoming:
+    """One for each process."""
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        store: Store,
+        policies: Policies,
+        node_key: NodeKey,
+        isolated: Isolated,
+        clock: Clock,
+        workers: Workers,
+        without_forged: Callable[[bytes], bytes],
+    ) -> None:
+        """
+        Args:
+            without_forged: takes fields out of a message that claim to be ours: what was encrypted
+                may hold some that nobody saw before.
+        """
+        self.options = options
+        self._store = store
+        self._policies = policies
+        self._node_key = node_key
+        self._isolated = isolated
+        self._clock = clock
+        self._workers = workers
+        self._without_forged = without_forged
+
+    async def open(
+        self, accounts: Sequence[AccountId], octets: bytes
+    ) -> Mapping[AccountId, OpenedCopy]:
+        """What each of the accounts gets that wants protected mail opened; nothing where the
+        message is not protected.
+
+        Args:
+            octets: the message without our trace fields.
+
+        Raises:
+            Fault: the store cannot be read.
+        """
+        if not self._policies.is_any or not accounts or not is_protected(octets):
+            return {}
+        policies = dict(zip(accounts, await self._policies.of(accounts), strict=True))
+        wanting = [one for one in accounts if policies[one].open is not Mode.NEVER]
+        if not wanting:
+            return {}
+        authors = _authors(octets)
+        copies: dict[AccountId, OpenedCopy] = {}
+        known: dict[tuple[int, ...], OpenedCopy] = {}
+        for account in wanting:
+            keys = await self._store.read(
+                partial(opening_keys, account=account, authors=authors, node_key=self._node_key)
+            )
+            # Who has no key of their own gets what the others without one get.
+            copy = known.get(keys.own_ids)
+            if copy is None:
+                copy = await self._opened(octets, keys)
+                known[keys.own_ids] = copy
+            copies[account] = _as_wanted(copy, policies[account])
+        return copies
+
+    async def _opened(self, octets: bytes, keys: OpeningKeys) -> OpenedCopy:
+        request = OpenRequest(
+            message=octets,
+            at=self._clock.now(),
+            smime=msgspec.structs.replace(keys.smime, roots=self.options.roots),
+        )
+        try:
+            opened = await open_isolated(
+                self._isolated,
+                request,
+                timeout_s=self.options.open_s,
+                memory_octets=self.options.memory_octets,
+                result_octets=self.options.result_octets_max,
+            )
+        except IsolationFailed as error:
+            reason = f"it could not be opened: {error}"
+            finding = Finding(name=explain.ENCRYPTION, result="closed", reason=reason)
+            return OpenedCopy(
+                octets=octets,
+                is_changed=False,
+                findings=(finding,),
+                refusal=reason,
+                is_for_now=True,
+            )
+        if self.options.is_learning:
+            await self._learn(opened)
+        return self._copy(octets, opened)
+
+    def _copy(self, octets: bytes, opened: Opened) -> OpenedCopy:
+        findings = explain.findings(opened)
+        whole = opened.whole
+        is_decrypted = (
+            whole is not None and bool(whole.encryptions) and opened.summary is not Summary.BROKEN
+        )
+        about_all = [one for one in findings if one.name in explain.METHODS.values()]
+        return OpenedCopy(
+            octets=self._without_forged(opened.octets) if is_decrypted else octets,
+            is_changed=is_decrypted,
+            fields=authres.render(self.options.host, about_all) if about_all else b"",
+            findings=findings,
+            refusal=(whole.reason if whole is not None else "")
+            if opened.summary is Summary.BROKEN
+            else "",
+        )
+
+    async def _learn(self, opened: Opened) -> None:
+        """As well as can be: mail is not held up by what it teaches."""
+        learnt = await self._workers.run(
+            partial(learn, opened, roots=self.options.roots, at=self._clock.now())
+        )
+        if learnt:
+            with contextlib.suppress(Fault):
+                await self._store.submit(learnt)
+
+
+def is_protected(octets: bytes) -> bool:
+    """Whether anything in a message may be signed or encrypted. Linear."""
+    return _PROTECTED.search(octets) is not None
+
+
+def _as_wanted(copy: OpenedCopy, policy: MailPolicy) -> OpenedCopy:
+    if policy.open is Mode.ALWAYS:
+        return copy
+    return msgspec.structs.replace(copy, refusal="", is_for_now=False)
+
+
+def _authors(octets: bytes) -> tuple[str, ...]:
+    value = read_section(octets).raw(b"from")
+    if value is None:
+        return ()
+    listed = parse_address_list(value, addresses_max=AUTHORS_MAX)
+    return tuple(f"{one.local_part}@{one.domain}" for one in listed.addresses())

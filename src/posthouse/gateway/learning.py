@@ -1,0 +1,97 @@
+"""What arriving mail teaches about its authors' keys, so that they can be answered encrypted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import lru_cache
+
+import msgspec
+
+from posthouse.accounts import key_material, mail_keys
+from posthouse.accounts.mail_keys import KeyMaterial, Source, fold_address
+from posthouse.kernel.errors import UserError
+from posthouse.mimesec.findings import Scheme, SignatureResult
+from posthouse.mimesec.opening import Opened
+from posthouse.mimesec.ports import ProtectionError
+from posthouse.mimesec.smime.certificates import Certificate
+from posthouse.mimesec.smime.chain import Trust
+from posthouse.mimesec.smime.der import BadStructure
+from posthouse.mimesec.smime.identity import read_certificates
+from posthouse.mimesec.smime.recipient import SmimeRecipient
+from posthouse.store.transaction import Transaction
+
+CERTIFICATES_MAX = 10
+"""Of one signature."""
+
+
+class Learnt(msgspec.Struct, frozen=True):
+    """A unit of work that keeps keys; false where there is none."""
+
+    materials: tuple[tuple[KeyMaterial, Source, bool], ...]
+    """With whether somebody vouches for it."""
+
+    def __bool__(self) -> bool:
+        return bool(self.materials)
+
+    def __call__(self, tx: Transaction) -> None:
+        for material, source, is_trusted in self.materials:
+            mail_keys.add_found(tx, material, source=source, is_trusted=is_trusted)
+
+
+def learn(opened: Opened, *, roots: tuple[bytes, ...], at: datetime) -> Learnt:
+    """The certificates of valid signatures on a whole message (RFC 8551 §2.5.3, RFC 8550 §2.3): the
+    signer's own, and where it is for signatures only, another that came with it, names the same
+    address and leads to an authority. For a worker."""
+    found: list[tuple[KeyMaterial, Source, bool]] = []
+    whole = opened.whole
+    for signature in whole.signatures if whole is not None else ():
+        is_ours = signature.scheme is Scheme.SMIME and signature.certificates
+        if is_ours and signature.result is SignatureResult.VALID:
+            certificates = _certificates(signature.certificates)
+            if (material := _to_encrypt(certificates, signature.addresses, roots, at)) is not None:
+                found.append((material, Source.LEARNT, True))
+    return Learnt(tuple(found))
+
+
+def _to_encrypt(
+    certificates: Sequence[Certificate],
+    addresses: Sequence[str],
+    roots: tuple[bytes, ...],
+    at: datetime,
+) -> KeyMaterial | None:
+    named = set(map(fold_address, addresses))
+    for one in certificates:
+        if not named & set(map(fold_address, one.addresses)):
+            continue
+        # The signer's own is proven by the signature; any other has to prove itself.
+        trust = None if one is certificates[0] else _trust(roots)
+        if not SmimeRecipient(one, trust=trust, offered=tuple(certificates)).why_unusable(at):
+            issuers = [each for each in certificates if each is not one]
+            try:
+                return key_material.of_certificates([one, *issuers])
+            except UserError:
+                return None
+    return None
+
+
+def _certificates(octets: Iterable[bytes]) -> list[Certificate]:
+    found = []
+    for one in tuple(octets)[:CERTIFICATES_MAX]:
+        try:
+            found.append(Certificate(one))
+        except BadStructure:
+            if not found:  # the signer's comes first
+                return []
+    return found
+
+
+@lru_cache(maxsize=2)
+def _trust(roots: tuple[bytes, ...]) -> Trust:
+    found: list[Certificate] = []
+    for octets in roots:
+        try:
+            found += read_certificates(octets)
+        except ProtectionError:
+            continue
+    return Trust(roots=found)

@@ -1,0 +1,210 @@
+"""Mail that arrives signed or encrypted, and what its owner and the record hear of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from posthouse.accounts import key_material
+from posthouse.accounts.mail_keys import KeyMaterial, Source
+from posthouse.accounts.mail_policy import Mode
+from posthouse.message import read
+from posthouse.mimesec.ports import Signer
+from posthouse.mimesec.protection import Protection, protect
+from posthouse.mimesec.smime.capabilities import Cipher
+from posthouse.mimesec.smime.identity import Identity, private_key, read_certificates
+from posthouse.mimesec.smime.make import make_authority, make_identity
+from posthouse.mimesec.smime.recipient import SmimeRecipient
+from posthouse.mimesec.smime.sealer import SmimeSealer
+from posthouse.mimesec.smime.signer import SmimeSigner
+from posthouse.net.world import SystemClock
+from posthouse.sending import MessageError
+from tests.gateway.house import ADA, BOB, EVE, SECRET, House, queue_id_of
+
+NOW = SystemClock().now()
+PLAIN = f"From: Eve <{EVE}>\r\nTo: {ADA}\r\nSubject: Map\r\n\r\n{SECRET}\r\n".encode()
+HOST = "localhost"
+
+
+@pytest.fixture(scope="module")
+def eve() -> KeyMaterial:
+    return key_material.make([EVE], at=NOW - timedelta(hours=1), days=30)
+
+
+def signer(key: KeyMaterial) -> Signer:
+    assert key.private is not None
+    certificates = read_certificates(key.public)
+    return SmimeSigner(Identity(private_key(key.private), certificates[0], ()))
+
+
+def sealed(
+    to: KeyMaterial, *, by: KeyMaterial | None = None, cipher: Cipher | None = None
+) -> bytes:
+    recipient = SmimeRecipient(read_certificates(to.public)[0])
+    wish = Protection(
+        recipients=(recipient,),
+        sealer=SmimeSealer(cipher=cipher),
+        signer=signer(by) if by is not None else None,
+    )
+    return protect(PLAIN, wish, at=NOW)
+
+
+def signed(by: KeyMaterial) -> bytes:
+    return protect(PLAIN, Protection(signer=signer(by)), at=NOW)
+
+
+def results(octets: bytes) -> str:
+    """What our Authentication-Results about signatures say."""
+    found = [
+        value
+        for value in read(octets).headers("Authentication-Results")
+        if "smime" in value or "openpgp" in value
+    ]
+    return " ".join(found)
+
+
+def test_a_signature_is_verified_and_said_where_readers_look(
+    house: House, eve: KeyMaterial
+) -> None:
+    house.meet(eve)
+    house.say(ADA, open=Mode.WHEN_POSSIBLE)
+    octets = signed(eve)
+    receipt = house.arrive(octets, [ADA])
+    kept = house.stored(ADA)
+    assert "smime=pass" in results(kept) and EVE in results(kept)
+    assert octets.partition(b"\r\n\r\n")[2] in kept  # the signature is there for others, too
+    found = [one for one in house.decision(queue_id_of(receipt)).findings if one.name == "smime"]
+    assert [one.result for one in found] == ["pass"]
+
+
+def test_a_stranger_s_certificate_proves_nothing(house: House, eve: KeyMaterial) -> None:
+    house.say(ADA, open=Mode.WHEN_POSSIBLE)
+    house.arrive(signed(eve), [ADA])
+    assert "smime=policy" in results(house.stored(ADA))
+    assert house.keys_of(EVE) == ()
+
+
+def test_a_signature_by_somebody_else_than_the_author_is_none(  # H65
+    house: House, eve: KeyMaterial
+) -> None:
+    house.meet(eve)
+    house.say(ADA, open=Mode.WHEN_POSSIBLE)
+    plain = PLAIN.replace(EVE.encode(), b"chief@example.test")
+    octets = protect(plain, Protection(signer=signer(eve)), at=NOW)
+    house.arrive(octets, [ADA])
+    assert "smime=policy" in results(house.stored(ADA))
+
+
+def test_what_is_encrypted_to_a_key_kept_here_is_delivered_in_the_open(
+    house: House, eve: KeyMaterial
+) -> None:
+    house.meet(eve)
+    ada = house.give_key(ADA)
+    house.say(ADA, open=Mode.WHEN_POSSIBLE)
+    receipt = house.arrive(sealed(ada, by=eve), [ADA, BOB])
+    kept = house.stored(ADA)
+    letter = read(kept)
+    assert SECRET in letter.text and letter.subject == "Map"
+    assert "smime=pass" in results(kept)
+    assert SECRET.encode() not in house.stored(BOB)  # who has no such wish gets it as it came
+    names = {one.name: one.result for one in house.decision(queue_id_of(receipt)).findings}
+    assert names["encryption"] == "opened" and names["smime"] == "pass"
+
+
+def test_it_is_sealed_again_where_mail_is_kept_encrypted(house: House, eve: KeyMaterial) -> None:
+    house.meet(eve)
+    ada = house.give_key(ADA)
+    house.say(ADA, open=Mode.WHEN_POSSIBLE, at_rest=Mode.ALWAYS)
+    house.arrive(sealed(ada, by=eve), [ADA])
+    kept = house.stored(ADA)
+    assert SECRET.encode() not in kept and "smime=pass" in results(kept)
+    assert read(kept).subject == "Map"  # opened first: it is listed by its real subject
+
+
+def test_what_was_hidden_may_not_speak_in_our_name(house: House) -> None:
+    """Nobody has seen the protected fields before."""
+    ada = house.give_key(ADA)
+    house.say(ADA, open=Mode.WHEN_POSSIBLE)
+    forged = f"Authentication-Results: {HOST}; smime=pass body.smime-identifier={EVE}\r\n".encode()
+    recipient = SmimeRecipient(read_certificates(ada.public)[0])
+    octets = protect(
+        forged + PLAIN, Protection(recipients=(recipient,), sealer=SmimeSealer()), at=NOW
+    )
+    house.arrive(octets, [ADA])
+    kept = house.stored(ADA)
+    assert SECRET in read(kept).text
+    assert "smime=pass" not in results(kept)
+
+
+def test_unauthenticated_encryption_stays_closed(house: House) -> None:  # H65
+    ada = house.give_key(ADA)
+    house.say(ADA, open=Mode.WHEN_POSSIBLE)
+    receipt = house.arrive(sealed(ada, cipher=Cipher.AES_256_CBC), [ADA])
+    assert SECRET.encode() not in house.stored(ADA)
+    names = {one.name: one.result for one in house.decision(queue_id_of(receipt)).findings}
+    assert names["encryption"] == "refused"
+
+
+def test_what_stays_closed_is_refused_where_the_policy_says_so(
+    house: House, eve: KeyMaterial
+) -> None:
+    house.give_key(ADA)
+    house.say(ADA, open=Mode.ALWAYS)
+    with pytest.raises(MessageError) as caught:
+        house.arrive(sealed(eve), [ADA])
+    assert caught.value.reply is not None
+    assert (caught.value.reply.code, caught.value.reply.status) == (550, "5.7.5")
+    assert house.server.inbox(ADA) == []
+
+
+def test_the_others_get_it_and_the_sender_hears_of_the_one_who_does_not(
+    house: House, eve: KeyMaterial
+) -> None:
+    house.give_key(ADA)
+    house.say(ADA, open=Mode.ALWAYS)
+    house.arrive(sealed(eve), [ADA, BOB], sender=BOB)
+    arrived = house.server.wait_for(BOB, count=2, timeout_s=20)
+    notices = [one for one in arrived if one.sender == ""]
+    assert len(notices) == 1
+    assert ADA in notices[0].message.text and "5.7.5" in notices[0].octets.decode()
+    assert house.server.inbox(ADA) == []
+
+
+def test_a_valid_signature_teaches_the_key_to_answer_with(house: House, eve: KeyMaterial) -> None:
+    root = make_authority("Root", at=NOW - timedelta(days=1), days=300)
+    issued = make_identity([EVE], at=NOW - timedelta(hours=1), days=30, issuer=root)
+    roots = (root.certificates_pem(),)
+    incoming = house.node.gateway.incoming
+    incoming.options = msgspec.structs.replace(incoming.options, roots=roots)
+    house.say(ADA, open=Mode.WHEN_POSSIBLE)
+    octets = protect(PLAIN, Protection(signer=SmimeSigner(issued)), at=NOW)
+    house.arrive(octets, [ADA])
+    assert "smime=pass" in results(house.stored(ADA))
+    learnt = house.keys_of(EVE)
+    assert [(one.source, one.is_trusted) for one in learnt] == [(Source.LEARNT, True)]
+    # and now it can be answered
+    house.give_key(ADA)
+    house.say(ADA, encrypt=Mode.ALWAYS)
+    assert house.recipients(queue_id_of(house.send(ADA, [EVE]))) == [EVE]
+
+
+def test_plain_mail_is_not_looked_at(house: House) -> None:
+    house.give_key(ADA)
+    house.say(ADA, open=Mode.ALWAYS)
+    house.arrive(PLAIN, [ADA])
+    assert results(house.stored(ADA)) == ""
+
+
+def test_a_private_key_is_in_no_log_line_and_no_record(house: House, eve: KeyMaterial) -> None:
+    ada = house.give_key(ADA)
+    assert ada.private is not None
+    house.say(ADA, open=Mode.WHEN_POSSIBLE, sign=Mode.ALWAYS)
+    receipt = house.arrive(sealed(ada, by=eve), [ADA])
+    house.send(ADA, [BOB])
+    logged = b"".join(house.server.log_lines)
+    for form in (ada.private[:40], ada.private.hex().encode()[:40]):
+        assert form not in logged
+    assert SECRET.encode() not in logged
+    assert SECRET not in repr(house.decision(queue_id_of(receipt)))

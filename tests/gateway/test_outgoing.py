@@ -1,0 +1,166 @@
+"""Mail that leaves signed and encrypted, as its sender's policy says."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from posthouse.accounts import key_material
+from posthouse.accounts.mail_policy import Mode
+from posthouse.kernel.finding import Finding
+from posthouse.message import mime, read
+from posthouse.mimesec.protection import Protection, protect
+from posthouse.mimesec.smime.identity import read_certificates
+from posthouse.mimesec.smime.recipient import SmimeRecipient
+from posthouse.mimesec.smime.sealer import SmimeSealer
+from posthouse.net.world import SystemClock
+from posthouse.sending import Message, MessageError
+from tests.gateway.house import (
+    ADA,
+    BOB,
+    CAT,
+    EVE,
+    SECRET,
+    House,
+    openssl,
+    pem_files,
+    queue_id_of,
+)
+
+
+def the_finding(house: House, queue_id: str) -> Finding:
+    return next(one for one in house.decision(queue_id).findings if one.name == "protection")
+
+
+def test_a_policy_signs_what_leaves_and_others_programs_verify_it(
+    house: House, tmp_path: Path
+) -> None:
+    key = house.give_key(ADA)
+    house.say(ADA, sign=Mode.ALWAYS)
+    receipt = house.send(ADA, [BOB])
+    octets = house.stored(BOB)
+    letter = read(octets)
+    assert (letter.root.maintype, letter.root.subtype) == (b"multipart", b"signed")
+    assert SECRET in letter.text and letter.subject == "Map"
+    _, certificate = pem_files(key, tmp_path, "ada")
+    code, content, words = openssl(["cms", "-verify", "-CAfile", certificate], octets)
+    assert code == 0, words
+    assert SECRET.encode() in content
+    assert the_finding(house, queue_id_of(receipt)).result == "signed"
+
+
+def test_what_submission_adds_is_part_of_what_is_signed(house: House) -> None:
+    house.give_key(ADA)
+    house.say(ADA, sign=Mode.ALWAYS)
+    house.send(ADA, [BOB])
+    letter = read(house.stored(BOB))
+    assert len(letter.headers("Message-ID")) == len(letter.headers("Date")) == 1
+
+
+def test_what_leaves_is_encrypted_to_its_recipients_and_its_sender(
+    house: House, tmp_path: Path
+) -> None:
+    keys = [house.give_key(whom) for whom in (ADA, BOB)]
+    house.say(ADA, sign=Mode.ALWAYS, encrypt=Mode.ALWAYS)
+    receipt = house.send(ADA, [BOB])
+    octets = house.stored(BOB)
+    letter = read(octets)
+    assert letter.root.subtype == b"pkcs7-mime" and letter.subject == "[...]"
+    assert SECRET.encode() not in octets
+    for key in keys:
+        private, certificate = pem_files(key, tmp_path, "key")
+        arguments = ["cms", "-decrypt", "-inkey", private, "-keyform", "DER"]
+        code, content, words = openssl([*arguments, "-recip", certificate], octets)
+        assert code == 0, words
+        inside = read(content)
+        assert inside.root.subtype == b"signed" and SECRET in inside.text
+        assert b"\r\nSubject: Map\r\n" in content  # protected, too (RFC 9788)
+    assert the_finding(house, queue_id_of(receipt)).result == "signed and encrypted"
+
+
+def test_whoever_is_hidden_gets_a_copy_that_names_nobody_else(house: House) -> None:
+    keys = {whom: house.give_key(whom) for whom in (ADA, BOB, CAT)}
+    house.say(ADA, encrypt=Mode.ALWAYS)
+    house.send(ADA, [BOB], bcc=[CAT])
+    serials = {
+        whom: read_certificates(key.public)[0].serial.to_bytes(20, "big").lstrip(b"\0")
+        for whom, key in keys.items()
+    }
+
+    def named(whom: str) -> set[str]:
+        sealed = mime.content(read(house.stored(whom)).root, octets_max=1 << 20)
+        return {other for other, serial in serials.items() if serial in sealed}
+
+    assert named(BOB) == {ADA, BOB} and named(CAT) == {ADA, CAT}
+
+
+def test_it_is_encrypted_for_all_or_for_none(house: House) -> None:
+    for whom in (ADA, BOB):
+        house.give_key(whom)
+    house.say(ADA, encrypt=Mode.WHEN_POSSIBLE)
+    receipt = house.send(ADA, [BOB, CAT])
+    assert SECRET.encode() in house.stored(BOB) and SECRET.encode() in house.stored(CAT)
+    finding = the_finding(house, queue_id_of(receipt))
+    assert finding.result == "none" and CAT in finding.reason
+    house.say(ADA, encrypt=Mode.ALWAYS)
+    with pytest.raises(MessageError) as caught:
+        house.send(ADA, [BOB, CAT])
+    assert caught.value.reply is not None and caught.value.reply.code == 550
+    assert f"no key to encrypt to for {CAT}" in str(caught.value)
+    assert len(house.server.inbox(BOB)) == len(house.server.inbox(CAT)) == 1
+
+
+def test_a_recipient_elsewhere_counts_by_the_key_that_is_known(house: House) -> None:
+    house.give_key(ADA)
+    eve = key_material.make([EVE], at=SystemClock().now(), days=30)
+    house.meet(eve)
+    house.say(ADA, encrypt=Mode.ALWAYS)
+    receipt = house.send(ADA, [EVE])
+    assert house.recipients(queue_id_of(receipt)) == [EVE]
+    assert the_finding(house, queue_id_of(receipt)).result == "encrypted"
+
+
+def test_a_key_that_is_over_neither_signs_nor_is_encrypted_to(house: House) -> None:
+    old = key_material.make([ADA], at=SystemClock().now() - timedelta(days=60), days=30)
+    house.give_key(ADA, old)
+    house.say(ADA, sign=Mode.ALWAYS)
+    with pytest.raises(MessageError) as caught:
+        house.send(ADA, [BOB])
+    assert "no key of yours" in str(caught.value)
+    house.say(ADA, sign=Mode.WHEN_POSSIBLE)
+    house.send(ADA, [BOB])
+    assert read(house.stored(BOB)).root.subtype != b"signed"
+
+
+def test_what_the_sender_encrypted_is_left_alone(house: House) -> None:
+    house.give_key(ADA)
+    bob = house.give_key(BOB)
+    house.say(ADA, sign=Mode.ALWAYS, encrypt=Mode.ALWAYS)
+    plain = f"From: {ADA}\r\nTo: {BOB}\r\nSubject: Map\r\n\r\n{SECRET}\r\n".encode()
+    to = SmimeRecipient(read_certificates(bob.public)[0])
+    sealed = protect(
+        plain, Protection(recipients=(to,), sealer=SmimeSealer()), at=SystemClock().now()
+    )
+    receipt = house.send(ADA, [BOB], message=Message(raw=sealed))
+    assert sealed.partition(b"\r\n\r\n")[2].strip() in house.stored(BOB)
+    assert "already" in the_finding(house, queue_id_of(receipt)).reason
+
+
+def test_a_domain_speaks_for_accounts_that_say_nothing(house: House) -> None:
+    house.give_key(ADA)
+    house.say("example.test", sign=Mode.WHEN_POSSIBLE)
+    house.send(ADA, [BOB])
+    assert read(house.stored(BOB)).root.subtype == b"signed"
+    house.say(ADA, sign=Mode.NEVER)
+    house.send(ADA, [BOB])
+    assert read(house.stored(BOB, count=2)).root.subtype != b"signed"
+
+
+def test_mail_from_elsewhere_is_never_signed_as_ours(house: House) -> None:
+    house.give_key(ADA)
+    house.say(ADA, sign=Mode.ALWAYS, encrypt=Mode.ALWAYS)
+    octets = f"From: {ADA}\r\nTo: {BOB}\r\nSubject: x\r\n\r\nhello\r\n".encode()
+    house.arrive(octets, [BOB])
+    assert read(house.stored(BOB)).root.subtype == b"plain"
