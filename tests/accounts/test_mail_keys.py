@@ -177,8 +177,8 @@ def test_revoked_published_and_removed(store: Any, node_key: NodeKey) -> None:
 def test_keys_that_end_soon_are_found_while_they_are_ours(store: Any, node_key: NodeKey) -> None:
     key = add(store, node_key)
     soon = 2_000_000_000_000_001
-    assert store.write_now(lambda tx: mail_keys.expiring(tx, before_us=soon, limit=5)) == (key,)
-    assert store.write_now(lambda tx: mail_keys.expiring(tx, before_us=soon - 2, limit=5)) == ()
+    assert store.write_now(lambda tx: mail_keys.expiring(tx, since_us=0, before_us=soon, limit=5)) == (key,)
+    assert store.write_now(lambda tx: mail_keys.expiring(tx, since_us=0, before_us=soon - 2, limit=5)) == ()
     assert mail_keys.expires_text(key) == "2033-05-18"
 
 

@@ -272,9 +272,9 @@ def revocation(tx: Transaction, key: MailKey, node_key: NodeKey) -> bytes | None
     return node_key.unseal(sealed, _context(key.scheme, key.fingerprint, b"revocation"))
 
 
-def expiring(tx: Transaction, *, before_us: int, limit: int) -> tuple[MailKey, ...]:
-    """Own keys that end before then, the soonest first."""
-    return tuple(map(_key, rows.expiring(tx, before=before_us, limit=limit)))
+def expiring(tx: Transaction, *, since_us: int, before_us: int, limit: int) -> tuple[MailKey, ...]:
+    """Own keys that end between then and are not revoked, the soonest first."""
+    return tuple(map(_key, rows.expiring(tx, since=since_us, before=before_us, limit=limit)))
 
 
 # --- changing ---

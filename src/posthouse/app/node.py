@@ -21,7 +21,7 @@ from posthouse.accounts.policies import Policies
 from posthouse.accounts.rotation import Rotation
 from posthouse.accounts.sealing import NodeKey
 from posthouse.accounts.signers import Signers
-from posthouse.app import housekeeping
+from posthouse.app import housekeeping, key_warnings
 from posthouse.app.authentication import Authentication
 from posthouse.app.certificates import OwnCertificates
 from posthouse.app.gateway import Gateway
@@ -448,6 +448,7 @@ class Node:
             ("loop watch", lambda: watch_loop(clock, lag, self.log, interval_s=look_s)),
             ("housekeeping", partial(housekeeping.keep_house, self)),
             ("blob sweep", partial(housekeeping.sweep, self)),
+            ("key warnings", partial(key_warnings.run, self)),
             ("certificates", partial(housekeeping.watch_certificates, self)),
             ("web and ACME", self.own_certificates.run),
         ):

@@ -13,6 +13,7 @@ from posthouse.config.setting import (
     Kind,
     choice,
     count,
+    days,
     octets,
     seconds,
     text,
@@ -86,6 +87,10 @@ class Mimesec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             reached="it stays closed, and the finding says so",
         ),
     ] = 100 * MIB
+    warn_days: Annotated[
+        int,
+        days("How long before a key ends its owner is told by mail, and again on the last days."),
+    ] = 30
     recipients_max: Annotated[
         int,
         count(

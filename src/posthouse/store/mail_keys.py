@@ -123,12 +123,13 @@ def page(tx: Transaction, *, after: int, limit: int) -> list[MailKeyRow]:
     return [_key(tx, row) for row in rows]
 
 
-def expiring(tx: Transaction, *, before: int, limit: int) -> list[MailKeyRow]:
-    """Own keys that end before then and are not revoked, the soonest first."""
+def expiring(tx: Transaction, *, since: int, before: int, limit: int) -> list[MailKeyRow]:
+    """Own keys that end between then and are not revoked, the soonest first."""
     rows = tx.all(
-        f"{_SELECT} WHERE k.expires_at < ? AND k.revoked_at IS NULL AND k.private IS NOT NULL"
+        f"{_SELECT} WHERE k.expires_at < ? AND k.expires_at > ? AND k.revoked_at IS NULL"
+        " AND (k.account_id IS NOT NULL OR k.domain_id IS NOT NULL)"
         " ORDER BY k.expires_at LIMIT ?",
-        (before, limit),
+        (before, since, limit),
     )
     return [_key(tx, row) for row in rows]
 
