@@ -17,6 +17,7 @@ import msgspec
 
 from posthouse.accounts import admin
 from posthouse.cli import check_words as words
+from posthouse.cli.check_protection import protection_of
 from posthouse.cli.config import config_option, load_config
 from posthouse.cli.message_file import MessageFile, read_message
 from posthouse.cli.output import (
@@ -103,6 +104,8 @@ class MailShown(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Found, ...]
     authentication_results: str
     """The field it would get."""
+    protection: tuple[str, ...]
+    """What S/MIME and OpenPGP prove, in words."""
     notes: tuple[str, ...]
     """What was done to the file to make a message of it."""
 
@@ -220,6 +223,12 @@ def check() -> None:
 @ip_option
 @helo_option
 @from_option
+@click.option(
+    "--for",
+    "whom",
+    metavar="ACCOUNT",
+    help="Open it with the keys of this account, where it is encrypted.",
+)
 @at_option
 @resolver_option
 @json_option
@@ -229,6 +238,7 @@ def mail(
     address: str,
     hello: str,
     reverse_path: Address | None,
+    whom: str | None,
     at: datetime | None,
     resolver: str | None,
     as_json: bool,
@@ -236,23 +246,29 @@ def mail(
 ) -> int:
     """All checks of a message that came to port 25, and what would be done with it.
 
+    Signatures and encryption (S/MIME, OpenPGP) are explained, too, by the keys of the key store.
+
     FILE is the whole message, header and body; "-" is stdin.
     """
     config = load_config(config_path).config
     message = _message(config, file)
     brought = _mail(message, address, hello, reverse_path)
     checked = _check_all(config, resolver, brought, at)
-    found = _all_found(checked, address)
+    protection = protection_of(config, message.octets, whom, at or SystemClock().now())
+    found = (*_all_found(checked, address), *(_found(one, one.reason) for one in protection.found))
     shown = MailShown(
         verdict=_verdict(config, brought, checked),
         findings=found,
         authentication_results=_results_field(config, checked, address),
+        protection=protection.lines,
         notes=message.notes,
     )
     if as_json:
         show_json(shown)
     else:
         _show_found(found)
+        for line in shown.protection:
+            show_text(line)
         show_text(f"\n{shown.verdict.words}\n")
         show_text(shown.authentication_results)
     return _exit_code(found)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -106,7 +107,7 @@ class Incoming:
         wanting = [one for one in accounts if policies[one].open is not Mode.NEVER]
         if not wanting:
             return {}
-        authors = _authors(octets)
+        authors = authors_of(octets)
         copies: dict[AccountId, OpenedCopy] = {}
         known: dict[tuple[int, ...], OpenedCopy] = {}
         for account in wanting:
@@ -122,18 +123,9 @@ class Incoming:
         return copies
 
     async def _opened(self, octets: bytes, keys: OpeningKeys) -> OpenedCopy:
-        request = OpenRequest(
-            message=octets,
-            at=self._clock.now(),
-            smime=msgspec.structs.replace(keys.smime, roots=self.options.roots),
-        )
         try:
-            opened = await open_isolated(
-                self._isolated,
-                request,
-                timeout_s=self.options.open_s,
-                memory_octets=self.options.memory_octets,
-                result_octets=self.options.result_octets_max,
+            opened = await open_with(
+                keys, octets, self.options, isolated=self._isolated, at=self._clock.now()
             )
         except IsolationFailed as error:
             reason = f"it could not be opened: {error}"
@@ -176,6 +168,22 @@ class Incoming:
                 await self._store.submit(learnt)
 
 
+async def open_with(
+    keys: OpeningKeys, octets: bytes, options: Options, *, isolated: Isolated, at: datetime
+) -> Opened:
+    """Verify and decrypt a message in a process of its own. Raises IsolationFailed."""
+    request = OpenRequest(
+        message=octets, at=at, smime=msgspec.structs.replace(keys.smime, roots=options.roots)
+    )
+    return await open_isolated(
+        isolated,
+        request,
+        timeout_s=options.open_s,
+        memory_octets=options.memory_octets,
+        result_octets=options.result_octets_max,
+    )
+
+
 def is_protected(octets: bytes) -> bool:
     """Whether anything in a message may be signed or encrypted. Linear."""
     return _PROTECTED.search(octets) is not None
@@ -187,7 +195,8 @@ def _as_wanted(copy: OpenedCopy, policy: MailPolicy) -> OpenedCopy:
     return msgspec.structs.replace(copy, refusal="", is_for_now=False)
 
 
-def _authors(octets: bytes) -> tuple[str, ...]:
+def authors_of(octets: bytes) -> tuple[str, ...]:
+    """The addresses of From, those that are looked at."""
     value = read_section(octets).raw(b"from")
     if value is None:
         return ()

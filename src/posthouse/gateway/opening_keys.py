@@ -25,18 +25,19 @@ KNOWN_MAX = 20
 class OpeningKeys(msgspec.Struct, frozen=True, kw_only=True):
     own_ids: tuple[int, ...]
     """Of the private keys among them: the same ones open the same."""
-    smime: SmimeKeys
+    smime: SmimeKeys = SmimeKeys()
 
     def __repr__(self) -> str:
         return f"OpeningKeys({len(self.own_ids)} of our own)"
 
 
 def opening_keys(
-    tx: Transaction, *, account: AccountId, authors: Sequence[str], node_key: NodeKey
+    tx: Transaction, *, account: AccountId | None, authors: Sequence[str], node_key: NodeKey
 ) -> OpeningKeys:
-    """Of an account: its own and its domain's; a private half that does not open is left out."""
+    """Of an account: its own and its domain's; a private half that does not open is left out. None
+    has no keys of its own."""
     own: list[tuple[MailKey, bytes]] = []
-    for key in _own(tx, account):
+    for key in _own(tx, account) if account is not None else ():
         try:
             own.append((key, private_half(tx, key, node_key)))
         except UserError:  # `posthouse key list` and the log of its making tell of it
