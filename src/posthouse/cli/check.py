@@ -7,9 +7,8 @@ is what a message would meet.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import click
@@ -17,11 +16,21 @@ import msgspec
 
 from posthouse.accounts import admin
 from posthouse.cli import check_words as words
+from posthouse.cli.check_options import (
+    FROM_HELP,
+    HELO_HELP,
+    IP_HELP,
+    AddressParam,
+    PathParam,
+    at_option,
+    from_option,
+    helo_option,
+    ip_option,
+)
 from posthouse.cli.check_protection import protection_of
 from posthouse.cli.config import config_option, load_config
 from posthouse.cli.message_file import MessageFile, read_message
 from posthouse.cli.output import (
-    Command,
     CommandError,
     ExitCode,
     json_option,
@@ -44,14 +53,12 @@ from posthouse.mailauth.dmarc.discover import Discovered, find_policy
 from posthouse.mailauth.questions import Questions, run
 from posthouse.mailauth.results import DkimOutcome, Result
 from posthouse.mailauth.spf import check as spf_check
-from posthouse.message.address import AddressError, parse_mailbox
 from posthouse.net.workers import ThreadWorkers
 from posthouse.net.world import SystemClock
 from posthouse.reception import verdict
 
 T = TypeVar("T")
 
-NULL_PATHS: Final = ("<>", "")
 ENDS: Final = (
     "Ends with 0 when the check could be made, whatever it found: fail and permerror too (a script"
     " takes the result from --json). Ends with 75 when the DNS gave no answer, so that it may find"
@@ -123,94 +130,6 @@ class PolicyShown(msgspec.Struct, frozen=True, kw_only=True):
     evidence: tuple[Evidence, ...]
     """Each name asked for, and what was there."""
     words: tuple[str, ...]
-
-
-# --- what is asked ---
-
-IP_HELP: Final = "The host that brought the message."
-HELO_HELP: Final = "What it said in HELO or EHLO."
-FROM_HELP: Final = 'The sender it named in MAIL FROM; "<>" for none.'
-
-
-class AddressParam(click.ParamType[str]):
-    """An IP address."""
-
-    name = "address"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value).strip()
-        try:
-            found = ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
-        except ValueError:
-            self.fail(f"{text!r} is no IP address, as 192.0.2.1 and 2001:db8::1 are", param, ctx)
-        mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-        return str(mapped or found)
-
-
-class PathParam(click.ParamType["Address | None"]):
-    """What MAIL FROM says: an address, or "<>" for the null reverse-path."""
-
-    name = "address"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Address | None:
-        text = str(value).strip()
-        if text in NULL_PATHS:
-            return None
-        try:
-            return parse_mailbox(text.removeprefix("<").removesuffix(">"))
-        except AddressError as error:
-            self.fail(f'{value!r} is no address: {error}; "<>" is the empty one', param, ctx)
-
-
-class MomentParam(click.ParamType[datetime]):
-    """A moment: a date with or without a time (UTC unless it says otherwise), or Unix seconds."""
-
-    name = "time"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        text = str(value).strip()
-        try:
-            if text.isdecimal() and len(text) > len("20260102"):
-                return datetime.fromtimestamp(int(text), UTC)
-            found = datetime.fromisoformat(text)
-        except (ValueError, OverflowError, OSError):
-            self.fail(f"{value!r} is no time, as 2026-01-02T03:04:05Z is", param, ctx)
-        return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
-
-
-def ip_option(command: Command) -> Command:
-    option = click.option(
-        "--ip", "address", type=AddressParam(), required=True, metavar="ADDRESS", help=IP_HELP
-    )
-    return option(command)
-
-
-def helo_option(command: Command) -> Command:
-    option = click.option("--helo", "hello", required=True, metavar="NAME", help=HELO_HELP)
-    return option(command)
-
-
-def from_option(command: Command) -> Command:
-    option = click.option(
-        "--from",
-        "reverse_path",
-        type=PathParam(),
-        required=True,
-        metavar="ADDRESS",
-        help=FROM_HELP,
-    )
-    return option(command)
-
-
-def at_option(command: Command) -> Command:
-    return click.option(
-        "--at", type=MomentParam(), metavar="TIME",
-        help="Judge the age of signatures as of then, e.g. 2026-01-02T03:04:05Z.",
-    )(command)  # fmt: skip
 
 
 @click.group()
