@@ -48,32 +48,31 @@ def check(cli: Cli, file: str, *more: str) -> str:
 
 
 def test_a_signature_is_explained_whoever_made_it(
-    cli: Cli, tmp_path: Path, key: KeyMaterial
+    house: Cli, tmp_path: Path, key: KeyMaterial
 ) -> None:
     octets = protect(PLAIN, Protection(signer=signer(key)), at=NOW)
-    out = check(cli, written(tmp_path, octets))
+    out = check(house, written(tmp_path, octets))
     assert "The message is not protected" in out
     assert "a signature that does not count (untrusted" in out
 
 
-def test_the_key_store_vouches_for_its_own(cli: Cli, tmp_path: Path) -> None:
-    cli("domain", "add", "example.org")
-    cli("account", "add", ADA, "--password-stdin", stdin="sesame-street-7\n")
-    assert cli("key", "make", ADA)[0] == ExitCode.OK
+def test_the_key_store_vouches_for_its_own(house: Cli, tmp_path: Path) -> None:
+    house("account", "add", ADA, "--password-stdin", stdin="sesame-street-7\n")
+    assert house("key", "make", ADA)[0] == ExitCode.OK
     pem = tmp_path / "key.pem"
-    pem.write_text(cli("key", "export", ADA, "--private")[1])
+    pem.write_text(house("key", "export", ADA, "--private")[1])
     material = key_material.read_private(pem.read_bytes(), None)[0]
     at = datetime.now(UTC)
     signed = protect(PLAIN, Protection(signer=signer(material)), at=at)
-    out = check(cli, written(tmp_path, signed))
+    out = check(house, written(tmp_path, signed))
     assert "The message is signed by its author." in out and f"validly signed by {ADA}" in out
     to = SmimeRecipient(read_certificates(material.public)[0])
     sealed = protect(PLAIN, Protection(recipients=(to,), sealer=SmimeSealer()), at=at)
-    out = check(cli, written(tmp_path, sealed))
+    out = check(house, written(tmp_path, sealed))
     assert "The message is encrypted and stays closed." in out
-    out = check(cli, written(tmp_path, sealed), "--for", ADA)
+    out = check(house, written(tmp_path, sealed), "--for", ADA)
     assert "The message was encrypted. Nobody signed it." in out
-    code, _, err = cli(
+    code, _, err = house(
         "check", "mail", written(tmp_path, sealed), *SESSION, "--for", "x@example.org"
     )
     assert code != ExitCode.OK and "x@example.org" in err
