@@ -12,7 +12,7 @@ import math
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -78,6 +78,16 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
         return self.attempt_s + octets / self.data_rate_min
 
 
+class SessionWatch(Protocol):
+    """Sees the octets of a session in the clear, as they go; it must not raise."""
+
+    def sent(self, octets: bytes) -> None: ...
+
+    def received(self, octets: bytes) -> None: ...
+
+    def tls_began(self, tls: TlsInfo) -> None: ...
+
+
 class SmtpClient:
     """A `Handler` of its stream. `on_event` gets every event of the session, also those that
     follow from a lost line, the last one being `SessionFailed` or `Closed`; nothing comes after.
@@ -95,6 +105,7 @@ class SmtpClient:
         "_stage",
         "_stream",
         "_timeouts",
+        "_watch",
         "deadline_s",
         "session",
         "tls_failure",
@@ -110,6 +121,7 @@ class SmtpClient:
         reader: ReplyReader | None = None,
         is_tls: bool = False,
         is_lmtp: bool = False,
+        watch: SessionWatch | None = None,
     ) -> None:
         """Args:
         name: ours, for EHLO.
@@ -122,6 +134,7 @@ class SmtpClient:
         self._timeouts = timeouts
         self._deadlines = deadlines
         self._on_event = on_event
+        self._watch = watch
         self._stream: Stream | None = None
         self._stage: Stage | None = None
         self._message_deadlines: deque[float] = deque()
@@ -201,15 +214,19 @@ class SmtpClient:
 
     def connected(self, stream: Stream) -> None:
         self._stream = stream
+        self._tell_tls()
         self._deadlines.add(self)
         self._pump()
 
     def received(self, octets: bytes) -> None:
+        if self._watch is not None:
+            self._watch.received(octets)
         self.session.receive(octets)
         self._pump()
 
     def tls_started(self) -> None:
         self._is_handshaking = False
+        self._tell_tls()
         self.session.tls_started()
         self._pump()
 
@@ -274,8 +291,14 @@ class SmtpClient:
             return False
         octets = self.session.take_outgoing()
         if octets:
+            if self._watch is not None:
+                self._watch.sent(octets)
             stream.write(octets)
         return bool(octets)
+
+    def _tell_tls(self) -> None:
+        if self._watch is not None and (tls := self.tls) is not None:
+            self._watch.tls_began(tls)
 
     def _set_deadline(self, *, has_moved: bool) -> None:
         """A deadline runs on while octets drip in: only what they add up to moves it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -38,6 +39,7 @@ from posthouse.protocol.smtp.client_events import (
 )
 from posthouse.sending import mistakes
 from posthouse.sending.carrier import Verified
+from posthouse.sending.dialogue import Dialogue
 from posthouse.sending.errors import SendingError
 from posthouse.sending.login import certificate_hash, mechanism_for, token_of
 from posthouse.sending.options import Kind, Login, Options, TlsUse
@@ -70,6 +72,7 @@ class Connection:
     __slots__ = (
         "_began_s",
         "_client",
+        "_dialogue",
         "_error",
         "_ground",
         "_has_refreshed",
@@ -105,6 +108,7 @@ class Connection:
         self._on_settled = on_settled
         self._on_ended = on_ended
         self._client: SmtpClient
+        self._dialogue: Dialogue | None = None
         self._ready: asyncio.Future[None]
         self._error: SendingError | None = None
         self._is_logged_in = False
@@ -129,6 +133,7 @@ class Connection:
             self._renew()
             self._began_s = self._ground.clock.monotonic_s()
             self._peer = address
+            self._note(f"connecting to {address} port {options.port}")
             try:
                 await open_session(
                     self._client,
@@ -143,6 +148,7 @@ class Connection:
                 )
             except OSError as error:
                 last = error
+                self._note(f"{address} port {options.port}: {_words(error)}")
                 continue
             self._mark("connect_s")
             try:
@@ -173,6 +179,7 @@ class Connection:
         options = self._options
         self._phases = {}
         self._ready = asyncio.get_running_loop().create_future()
+        self._dialogue = Dialogue(options.watch) if options.watch is not None else None
         self._client = SmtpClient(
             name=self._ground.hello_name,
             timeouts=_timeouts(options),
@@ -180,6 +187,7 @@ class Connection:
             on_event=self._on_event,
             is_tls=options.tls is TlsUse.IMPLICIT,
             is_lmtp=options.kind is Kind.LMTP,
+            watch=self._dialogue,
         )
 
     def _tls_start(self) -> TlsStart | None:
@@ -437,6 +445,10 @@ class Connection:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _note(self, words: str) -> None:
+        if self._dialogue is not None:
+            self._dialogue.note(words)
+
     def _mark(self, phase: str) -> None:
         """The time since the last mark was spent in that phase."""
         now = self._ground.clock.monotonic_s()
@@ -470,6 +482,12 @@ def _usual(is_verifying: bool) -> ssl.SSLContext:
 @lru_cache(maxsize=1)
 def _unchecked() -> ssl.SSLContext:
     return unchecked_context()
+
+
+def _words(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _timeouts(options: Options) -> Timeouts:

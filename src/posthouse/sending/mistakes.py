@@ -367,6 +367,7 @@ def rejected(ended: MessageEnded) -> tuple[Rejected, ...]:
             status=outcome.status,
             text=outcome.reply.text if outcome.reply is not None else outcome.detail,
             is_transient=outcome.result is not Result.PERMANENT,
+            response=str(outcome.reply) if outcome.reply is not None else "",
         )
         for path, outcome in zip(ended.message.envelope.recipients, ended.outcomes, strict=True)
         if outcome.result is not Result.ACCEPTED

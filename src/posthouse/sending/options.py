@@ -13,11 +13,15 @@ import msgspec
 from posthouse.kernel.secret import HIDDEN, Secret
 from posthouse.sending.notice_box import NoticeBox
 
-__all__ = ["Dkim", "Keywords", "Kind", "Login", "Options", "Proxy", "TlsUse", "Token"]
+__all__ = ["Dkim", "Keywords", "Kind", "Login", "Options", "Proxy", "TlsUse", "Token", "Watch"]
 
 Token = str | Callable[[], str | Awaitable[str]]
 """An OAuth 2 access token, or a callable that gives one that is valid now. It is called for each
 login, and once more when a login with what it gave before was refused."""
+
+
+Watch = Callable[[str], None]
+"""Called with each line that either side of a session says."""
 
 
 class Kind(Enum):
@@ -130,6 +134,9 @@ class Keywords(TypedDict, total=False):
     command: str
     """Of `sendmail`: the program."""
     folder: str | Path
+    watch: Watch
+    """Sees the dialogue with the server: "-> EHLO …" and "<- 250 …", logins as `***`, messages as
+    their size. Called on the transport's loop."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,6 +170,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     command: str = "/usr/sbin/sendmail"
     folder: Path | None = None
     notice_box: NoticeBox | None = None
+    watch: Watch | None = None
 
     @property
     def place(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from posthouse.kernel.secret import Secret
@@ -17,7 +17,7 @@ from posthouse.sending import services
 from posthouse.sending.errors import OptionError
 from posthouse.sending.login import KNOWN
 from posthouse.sending.notice_box import read_notice_box
-from posthouse.sending.options import Dkim, Keywords, Kind, Login, Options, Proxy, TlsUse
+from posthouse.sending.options import Dkim, Keywords, Kind, Login, Options, Proxy, TlsUse, Watch
 from posthouse.sending.tls import client_context
 
 __all__ = ["read_options"]
@@ -211,6 +211,7 @@ def _checked(kind: Kind, told: dict[str, Any]) -> Options:
         notice_box=read_notice_box(told["outcome_mailbox"])
         if told.get("outcome_mailbox")
         else None,
+        watch=_watch(told.get("watch")),
     )
 
 
@@ -346,6 +347,12 @@ def _dkim(value: Any) -> tuple[Dkim, ...]:
     if isinstance(value, (tuple, list)) and all(isinstance(one, Dkim) for one in value):
         return tuple(value)
     raise OptionError("dkim", "has to be a Dkim, or a list of them")
+
+
+def _watch(value: Any) -> Watch | None:
+    if value is not None and not callable(value):
+        raise OptionError("watch", "has to be something that can be called with a line")
+    return cast("Watch | None", value)
 
 
 def _folder(kind: Kind, told: Mapping[str, Any]) -> Path | None:

@@ -21,6 +21,8 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True):
     """The enhanced code (RFC 3463); always there."""
     text: str
     is_transient: bool
+    response: str = ""
+    """The reply as the server wrote it; "" when it said nothing."""
 
 
 class Phases(msgspec.Struct, frozen=True, kw_only=True):
