@@ -1,0 +1,266 @@
+"""OpenPGP keys: certificates and private keys, read from what people and programs keep them in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from posthouse.kernel.secret import Secret
+from posthouse.message.address import (
+    LOCAL_PART_REMOTE_OCTETS_MAX,
+    AddressError,
+    format_address,
+    parse_mailbox,
+)
+from posthouse.mimesec.pgp import armour, locking, sequoia
+from posthouse.mimesec.pgp.armour import BadArmour, Kind
+from posthouse.mimesec.pgp.packets import BadPackets, Packet, Tag, walk
+from posthouse.mimesec.pgp.structure import ALGORITHMS
+from posthouse.mimesec.ports import ProtectionError
+
+if TYPE_CHECKING:
+    from pysequoia import Cert, Tsk
+
+OCTETS_MAX: Final = 8 * 1024 * 1024
+"""Of a file of keys."""
+KEY_OCTETS_MAX: Final = 1024 * 1024
+"""Of one key: those with thousands of foreign signatures are made to annoy."""
+KEYS_MAX: Final = 1_000
+"""Of one file."""
+_USER_ID_OCTETS_MAX: Final = 1_000
+_BEGINS: Final = frozenset({Tag.PUBLIC_KEY, Tag.SECRET_KEY})
+_SECRET: Final = {Tag.SECRET_KEY: Tag.PUBLIC_KEY, Tag.SECRET_SUBKEY: Tag.PUBLIC_SUBKEY}
+
+
+class PublicKey:
+    """A certificate: public keys, user ids and the signatures that bind them. Nothing on it counts
+    but by a good signature of its own."""
+
+    def __init__(self, octets: bytes) -> None:
+        """
+        Args:
+            octets: one certificate, binary.
+
+        Raises:
+            ProtectionError: it cannot be read.
+        """
+        self.octets = octets
+        self._cert = _read_certificate(octets)
+        self.fingerprint: str = self._cert.fingerprint.upper()
+        self.is_revoked = bool(self._cert.is_revoked)
+        expires = self._cert.expiration
+        self.expires_at: datetime | None = expires.astimezone(UTC) if expires else None
+        keys = [one for one in walk(octets) if one.tag in (Tag.PUBLIC_KEY, Tag.PUBLIC_SUBKEY)]
+        primary = keys[0].body
+        self.created_at = datetime.fromtimestamp(int.from_bytes(primary[1:5], "big"), UTC)
+        self.algorithm = ALGORITHMS.get(primary[5], f"algorithm {primary[5]}")
+        self.key_ids = tuple(locking.key_id(one.body) for one in keys)
+        self.user_ids = tuple(str(one) for one in self._cert.user_ids)
+        self.addresses = tuple(dict.fromkeys(_addresses(self.user_ids)))
+
+    def __repr__(self) -> str:
+        return f"PublicKey({self.fingerprint})"
+
+    @property
+    def cert(self) -> Cert:
+        return self._cert
+
+    def why_unusable(self, at: datetime) -> str:
+        """Why nothing can be encrypted to it, in words; "" when it can."""
+        if self.is_revoked:
+            return "the key was revoked"
+        if self.expires_at is not None and self.expires_at <= at:
+            return f"the key ended on {self.expires_at:%Y-%m-%d}"
+        if self.created_at > at:
+            return f"the key is not valid before {self.created_at:%Y-%m-%d %H:%M}"
+        if not sequoia.can_encrypt(self._cert):
+            return "the key has no part to encrypt to"
+        return ""
+
+    def armored(self) -> bytes:
+        return armour.write(self.octets, Kind.PUBLIC_KEY)
+
+
+class PrivateKey:
+    """A key with its secret parts, unlocked."""
+
+    def __init__(self, octets: bytes, password: Secret | str | None = None) -> None:
+        """
+        Args:
+            octets: one private key, binary, locked by a password or not.
+
+        Raises:
+            ProtectionError: it cannot be read, or the password is wrong or missing.
+        """
+        word = Secret(password) if isinstance(password, str) else password
+        try:
+            self.octets = locking.unlocked(octets, word)
+            public = b"".join(_public_packets(self.octets))
+        except BadPackets as error:
+            raise ProtectionError(
+                f"the private key cannot be read: {error}", hint="give an OpenPGP private key"
+            ) from None
+        self.public = PublicKey(public)
+        try:
+            self._tsk = sequoia.private(self.octets)
+        except sequoia.Failed:
+            raise ProtectionError(
+                "the private key cannot be read", hint="give an OpenPGP private key"
+            ) from None
+
+    def __repr__(self) -> str:
+        return f"PrivateKey({self.public.fingerprint})"
+
+    @property
+    def tsk(self) -> Tsk:
+        return self._tsk
+
+    def armored(self, password: Secret | str | None, *, salt: bytes = b"") -> bytes:
+        """The key for a file.
+
+        Args:
+            password: to lock it; None leaves it open.
+            salt: 24 octets by chance, where there is a password.
+        """
+        word = Secret(password) if isinstance(password, str) else password
+        octets = locking.locked(self.octets, word, salt) if word else self.octets
+        return armour.write(octets, Kind.PRIVATE_KEY)
+
+
+def read_public(octets: bytes) -> tuple[PublicKey, ...]:
+    """All certificates of a file, armoured or binary; secret parts are left out.
+
+    Raises:
+        ProtectionError: there is none, or one of them cannot be read.
+    """
+    return tuple(PublicKey(b"".join(_public_packets(one))) for one in _keys(octets, "a public key"))
+
+
+def read_private(octets: bytes, password: Secret | str | None = None) -> tuple[PrivateKey, ...]:
+    """All private keys of a file, armoured or binary.
+
+    Raises:
+        ProtectionError: there is none, or the password is wrong or missing.
+    """
+    found = [one for one in _keys(octets, "a private key") if _is_private(one)]
+    if not found:
+        raise ProtectionError(
+            "there is no private key in it", hint="export it with: gpg --export-secret-keys"
+        )
+    return tuple(PrivateKey(one, password) for one in found)
+
+
+def merged(old: PublicKey, new: PublicKey) -> PublicKey:
+    """Two states of one key as one: a revocation is never lost by a refresh.
+
+    Raises:
+        ProtectionError: they are two keys.
+    """
+    if old.fingerprint != new.fingerprint:
+        raise ProtectionError(f"{old.fingerprint} and {new.fingerprint} are two keys")
+    try:
+        return PublicKey(sequoia.merged(old.octets, new.octets))
+    except sequoia.Failed:
+        raise ProtectionError("the two states of the key do not fit together") from None
+
+
+def has_private(octets: bytes) -> bool:
+    """Whether a file holds a private key."""
+    try:
+        return any(map(_is_private, _keys(octets, "a key")))
+    except ProtectionError:
+        return False
+
+
+def is_openpgp(octets: bytes) -> bool:
+    """Whether a file is meant to be one of OpenPGP keys."""
+    if armour.is_armoured(octets):
+        return True
+    try:
+        return next(walk(octets)).tag in _BEGINS
+    except (BadPackets, StopIteration):
+        return False
+
+
+def _keys(octets: bytes, what: str) -> Sequence[bytes]:
+    """Each key by itself, binary."""
+    hint = f"give {what} of OpenPGP, armoured or binary"
+    if len(octets) > OCTETS_MAX:
+        raise ProtectionError(f"it has more than {OCTETS_MAX >> 20} MiB", hint=hint)
+    try:
+        if armour.is_armoured(octets):
+            octets = b"".join(
+                one.octets for one in armour.blocks(octets) if one.kind.endswith("KEY BLOCK")
+            )
+        found = list(_divided(octets))
+    except (BadArmour, BadPackets) as error:
+        raise ProtectionError(f"it cannot be read: {error}", hint=hint) from None
+    if not found:
+        raise ProtectionError("there is no key in it", hint=hint)
+    return found
+
+
+def _divided(octets: bytes) -> Iterator[bytes]:
+    parts: list[bytes] = []
+    size = count = 0
+    for packet in walk(octets):
+        if packet.tag in _BEGINS:
+            if parts:
+                yield b"".join(parts)
+            count += 1
+            if count > KEYS_MAX:
+                raise BadPackets(f"it has more than {KEYS_MAX} keys")
+            parts, size = [], 0
+        elif not parts:
+            raise BadPackets("it does not begin with a key")
+        size += len(packet.octets)
+        if size > KEY_OCTETS_MAX:
+            raise BadPackets(f"a key of it has more than {KEY_OCTETS_MAX >> 10} KiB")
+        parts.append(packet.octets)
+    if parts:
+        yield b"".join(parts)
+
+
+def _is_private(octets: bytes) -> bool:
+    return next(walk(octets)).tag == Tag.SECRET_KEY
+
+
+def _public_packets(octets: bytes) -> Iterator[bytes]:
+    for packet in walk(octets):
+        yield _public(packet)
+
+
+def _public(packet: Packet) -> bytes:
+    if packet.tag not in _SECRET:
+        return b"" if packet.tag == Tag.TRUST else packet.octets
+    return locking.public_packet(packet)
+
+
+def _read_certificate(octets: bytes) -> Cert:
+    hint = "give an OpenPGP public key"
+    if len(octets) > KEY_OCTETS_MAX:
+        raise ProtectionError(f"the key has more than {KEY_OCTETS_MAX >> 10} KiB", hint=hint)
+    try:
+        first = next(walk(octets), None)
+        if first is None or first.tag != Tag.PUBLIC_KEY or len(first.body) < 6:
+            raise BadPackets("it does not begin with a public key")
+        return sequoia.certificate(octets)
+    except BadPackets as error:
+        raise ProtectionError(f"the key cannot be read: {error}", hint=hint) from None
+    except sequoia.Failed:
+        raise ProtectionError("the key cannot be read", hint=hint) from None
+
+
+def _addresses(user_ids: Sequence[str]) -> Iterator[str]:
+    """Of user ids in the forms "Ada <ada@example.org>" and "ada@example.org" (RFC 9580 §5.11)."""
+    for text in user_ids:
+        if len(text) > _USER_ID_OCTETS_MAX:
+            continue
+        begin, end = text.rfind("<"), text.rfind(">")
+        address = text[begin + 1 : end] if 0 <= begin < end else text.strip()
+        try:
+            parsed = parse_mailbox(address, local_part_octets_max=LOCAL_PART_REMOTE_OCTETS_MAX)
+        except AddressError:
+            continue
+        yield format_address(parsed)

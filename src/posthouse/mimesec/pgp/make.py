@@ -1,0 +1,144 @@
+"""OpenPGP keys made, given another end, and revoked. What the library does (another end, a later
+revocation, version 6) happens now: it asks the system's clock for the time of its signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final
+
+from posthouse.kernel.envelope import Address
+from posthouse.message.address import AddressError, format_address, parse_mailbox
+from posthouse.mimesec.pgp import armour, selfmade, sequoia
+from posthouse.mimesec.pgp.armour import BadArmour, Kind
+from posthouse.mimesec.pgp.keys import PrivateKey, PublicKey
+from posthouse.mimesec.pgp.packets import BadPackets
+from posthouse.mimesec.pgp.structure import signature_packets
+from posthouse.mimesec.ports import ProtectionError
+
+DAYS_MAX: Final = 3_650
+_REVOKES_KEY: Final = 0x20
+_REVOCATION_OCTETS_MAX: Final = 64 * 1024
+
+
+class KeyForm(Enum):
+    CURVE25519 = "cv25519"  # version 4, read by every program since 2015
+    RSA3072 = "rsa3072"  # for the few that do not
+    VERSION6 = "v6"  # RFC 9580's own, not read by GnuPG
+
+
+def make_key(
+    addresses: Sequence[str],
+    *,
+    at: datetime,
+    days: int | None,
+    name: str = "",
+    form: KeyForm = KeyForm.CURVE25519,
+) -> tuple[PrivateKey, bytes]:
+    """A new key, and its revocation to be put away: armoured, as `revoked_by` takes it. RSA takes
+    up to seconds.
+
+    Args:
+        at: when it is made; of version 6 always now.
+        days: how long it is good; None for ever.
+        name: of the person, for all addresses.
+
+    Raises:
+        ProtectionError: an address or the name cannot be in a user id.
+    """
+    if days is not None and not 1 <= days <= DAYS_MAX:
+        raise ProtectionError(f"a key is good for 1 to {DAYS_MAX} days, not {days}")
+    if not addresses:
+        raise ProtectionError("a key needs an address", hint="name at least one")
+    ids = [_user_id(each, name) for each in addresses]
+    if form is KeyForm.VERSION6:
+        return _version6(ids, days)
+    seconds = None if days is None else days * 86_400
+    octets, revocation = selfmade.build(ids, at=at, seconds=seconds, is_rsa=form is KeyForm.RSA3072)
+    # The kind of armour that GnuPG imports revocations by.
+    return PrivateKey(octets), armour.write(revocation, Kind.PUBLIC_KEY)
+
+
+def _version6(ids: Sequence[str], days: int | None) -> tuple[PrivateKey, bytes]:
+    pgp = sequoia.library()
+    options: dict[str, Any] = {} if days is None else {"validity_seconds": days * 86_400}
+    try:
+        made = sequoia.tried(
+            pgp.Tsk.generate,
+            user_ids=ids,
+            profile=pgp.Profile.RFC9580,
+            cipher_suite=pgp.CipherSuite.Cv25519,
+            **options,
+        )
+        revocation = sequoia.tried(made.extract_certificate().revoke, sequoia.tried(made.certifier))
+    except sequoia.Failed:
+        raise ProtectionError("the key could not be made") from None
+    return PrivateKey(bytes(made)), armour.write(bytes(revocation), Kind.PUBLIC_KEY)
+
+
+def with_end(private: PrivateKey, *, at: datetime) -> PrivateKey:
+    """The same key with another end. Raises ProtectionError for a moment that is over."""
+    if at <= private.public.created_at:
+        raise ProtectionError("a key cannot end before it was made")
+    try:
+        changed = sequoia.tried(
+            private.public.cert.set_expiration, at, sequoia.tried(private.tsk.certifier)
+        )
+        return _with_public(private, PublicKey(bytes(changed)))
+    except sequoia.Failed:
+        raise ProtectionError("the end of the key could not be changed") from None
+
+
+def revoked(private: PrivateKey) -> PublicKey:
+    """Its certificate, revoked for good, to be shown to others."""
+    try:
+        revocation = sequoia.tried(private.public.cert.revoke, sequoia.tried(private.tsk.certifier))
+    except sequoia.Failed:
+        raise ProtectionError("the key could not be revoked") from None
+    return revoked_by(private.public, bytes(revocation))
+
+
+def revoked_by(public: PublicKey, revocation: bytes) -> PublicKey:
+    """A certificate revoked by what `make_key` gave, or what another program wrote.
+
+    Raises:
+        ProtectionError: it is no revocation, or that of another key.
+    """
+    hint = "give the revocation certificate of this very key"
+    try:
+        if len(revocation) > _REVOCATION_OCTETS_MAX:
+            raise BadPackets("it is too large")
+        if armour.is_armoured(revocation):
+            revocation = b"".join(one.octets for one in armour.blocks(revocation))
+        if not any(one.kind == _REVOKES_KEY for one in signature_packets(revocation)):
+            raise BadPackets("it is a signature of another kind")
+        found = PublicKey(bytes(sequoia.certificate(public.octets + revocation)))
+    except (BadArmour, BadPackets) as error:
+        raise ProtectionError(f"the revocation cannot be read: {error}", hint=hint) from None
+    except sequoia.Failed:
+        raise ProtectionError("the revocation cannot be read", hint=hint) from None
+    if not found.is_revoked:
+        raise ProtectionError("the revocation is not of this key", hint=hint)
+    return found
+
+
+def _with_public(private: PrivateKey, public: PublicKey) -> PrivateKey:
+    both = sequoia.tried(sequoia.certificate(private.octets).merge, public.cert)
+    tsk = both.secrets
+    if tsk is None:
+        raise ProtectionError("the key could not be changed")
+    return PrivateKey(bytes(tsk))
+
+
+def _user_id(text: str, name: str) -> str:
+    try:
+        address: Address = parse_mailbox(text)
+    except AddressError as error:
+        raise ProtectionError(f"{text!r} is no address: {error}") from None
+    if any(c in name for c in "<>()@") or not name.isprintable():
+        raise ProtectionError(
+            f"the name {name!r} cannot be in a key", hint='leave out "<", ">", "(", ")" and "@"'
+        )
+    shown = format_address(address)
+    return f"{name} <{shown}>" if name else f"<{shown}>"
