@@ -6,14 +6,26 @@ import asyncio
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
+from cryptography.x509 import load_pem_x509_certificate
 
 from posthouse.message import read
+from posthouse.mimesec import Summary, lines, open_message
+from posthouse.mimesec.smime import SmimeOpener, Trust, make_identity
+from posthouse.testing import MailServer
 from tests.sending.bad_server import USUAL, BadServer
 from tests.sending.conftest import Certificates, certificates
 
@@ -179,3 +191,36 @@ def test_each_program_is_named_in_the_readme_and_run_here() -> None:
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_each_program_says_how_it_is_run(path: Path) -> None:
     assert path.name in path.read_text().split('"""')[1]
+
+
+async def test_signed_and_encrypted(tmp_path: Path) -> None:
+    at = datetime.now(UTC) - timedelta(minutes=1)
+    ada = make_identity(["ada@example.org"], at=at, days=2)
+    bob = make_identity(["bob@example.net"], at=at, days=2)
+    files = {name: tmp_path / name for name in ("ada.p12", "bob.pem")}
+    files["ada.p12"].write_bytes(
+        serialize_key_and_certificates(
+            b"ada",
+            load_pem_private_key(ada.key_pem(), None),  # type: ignore[arg-type]  # an EC key
+            load_pem_x509_certificate(ada.certificates_pem()),
+            None,
+            BestAvailableEncryption(b"sesame"),
+        )
+    )
+    files["bob.pem"].write_bytes(bob.certificates_pem())
+    arguments = ("ada@example.org", files["ada.p12"], "bob@example.net", files["bob.pem"])
+    with MailServer.ephemeral() as server:
+        done = await run(
+            "signed_and_encrypted.py", server.plain_url, *arguments, KEY_PASSWORD="sesame"
+        )
+        assert done.returncode == 0, done.stderr
+        arrived = (await server.arrival("bob@example.net"))[0].octets
+        wrong = await run(
+            "signed_and_encrypted.py", server.plain_url, *arguments, KEY_PASSWORD="guess"
+        )
+    assert b"We take it." not in arrived and b"The offer" not in arrived
+    opener = SmimeOpener(identities=[bob], trust=Trust(roots=[ada.certificate]))
+    opened = open_message(arrived, [opener], at=datetime.now(UTC))
+    assert opened.summary is Summary.SIGNED_AND_ENCRYPTED, lines(opened)
+    assert read(opened.octets).subject == "The offer" and "We take it." in read(opened.octets).text
+    assert wrong.returncode == 1 and "password" in wrong.stderr and "guess" not in wrong.stderr

@@ -183,7 +183,7 @@ def test_a_valid_signature_teaches_the_key_to_answer_with(house: House, eve: Key
     house.arrive(octets, [ADA])
     assert "smime=pass" in results(house.stored(ADA))
     learnt = house.keys_of(EVE)
-    assert [(one.source, one.is_trusted) for one in learnt] == [(Source.LEARNT, True)]
+    assert [(one.source, one.is_trusted) for one in learnt] == [(Source.LEARNT, False)]
     # and now it can be answered
     house.give_key(ADA)
     house.say(ADA, encrypt=Mode.ALWAYS)

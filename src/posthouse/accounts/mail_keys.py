@@ -178,9 +178,11 @@ def add_found(
     """Keep the public key of somebody else; None where there is no room for more of them.
 
     What an own key of ours shows of itself elsewhere changes nothing here, and trust that was
-    given is not taken away.
+    given is not taken away. It is given for the addresses of the material only, whatever the key
+    names: a domain that vouches for an address of its own could show a key that names others'.
     """
     known = rows.by_fingerprint(tx, NAMES[material.scheme], material.fingerprint)
+    named = _addresses(material)
     if known is None:
         if rows.count_strangers(tx) >= STRANGERS_MAX:
             return None
@@ -196,16 +198,18 @@ def add_found(
             private=None,
             revocation=None,
             expires_at=material.expires_at,
-            addresses=_addresses(material),
+            addresses=named,
         )
     else:
         key = known.id
         if known.account is None and known.domain is None:
             rows.set_public(tx, key, material.public, expires_at=material.expires_at)
-            rows.set_addresses(tx, key, _addresses(material))
             if is_trusted and not known.is_trusted:
+                rows.set_addresses(tx, key, named)
                 rows.set_trusted(tx, key, is_trusted=True)
-    for address in _addresses(material):
+            elif is_trusted is known.is_trusted:
+                rows.set_addresses(tx, key, (*known.addresses, *named)[:ADDRESSES_MAX])
+    for address in named:
         rows.forget_miss(tx, address)
     return _known(tx, key)
 

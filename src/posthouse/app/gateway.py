@@ -9,6 +9,7 @@ from posthouse.config import build_mimesec
 from posthouse.config.schema import Config
 from posthouse.gateway.at_rest import AtRest
 from posthouse.gateway.incoming import Incoming
+from posthouse.gateway.key_places import KeyPlaces
 from posthouse.gateway.key_search import KeySearch
 from posthouse.gateway.options import Options
 from posthouse.gateway.outgoing import Outgoing
@@ -40,8 +41,7 @@ class Gateway:
         self.key_search = KeySearch(
             build_mimesec.key_search_options(config),
             store=store,
-            resolver=resolver,
-            fetch=fetch,
+            places=KeyPlaces(resolver=resolver, fetch=fetch),
             clock=world.clock,
         )
         self.outgoing = Outgoing(

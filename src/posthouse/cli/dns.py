@@ -17,15 +17,19 @@ from posthouse.accounts.domain_keys import DomainKey
 from posthouse.cli.config import config_option, load_config
 from posthouse.cli.data import open_store
 from posthouse.cli.output import ExitCode, json_option, say, show_json, show_text
-from posthouse.cli.resolver import caching_resolver, dns_options, resolver_option
+from posthouse.cli.resolver import (
+    caching_resolver,
+    dns_options,
+    https_fetch,
+    port_of,
+    resolver_option,
+)
 from posthouse.config import build, build_keys
-from posthouse.config.schema import STANDARD_PORTS, Config, Service
+from posthouse.config.schema import Config, Service
 from posthouse.dns.options import Options as DnsOptions
 from posthouse.kernel.envelope import Address
 from posthouse.net.deadlines import Deadlines
-from posthouse.net.fetch import HttpsFetch
 from posthouse.net.world import SystemClock, SystemNetwork
-from posthouse.tls.contexts import verifying_client_context
 from posthouse.tls.peers import Verifier, system_roots
 from posthouse.zone.check import check_domain
 from posthouse.zone.checked import Checked, Report, State
@@ -219,12 +223,7 @@ async def _check(
             network=SystemNetwork(),
             clock=clock,
             deadlines=deadlines,
-            fetch=HttpsFetch(
-                resolver,
-                context=verifying_client_context(),
-                port=port_of(config, Service.HTTPS),
-                allow_private_addresses=config.relay.allow_private_addresses,
-            ),
+            fetch=https_fetch(config, resolver),
             verifier=Verifier(system_roots()),
             port_of=lambda service: port_of(config, service),
             is_unknown=lambda address: _is_unknown(config, address),
@@ -241,16 +240,6 @@ def _is_unknown(config: Config, address: Address) -> bool:
     with open_store(config) as store:
         found = store.read_now(lambda tx: directory.look_up(tx, address, options))
     return found.standing is directory.Standing.UNKNOWN
-
-
-def port_of(config: Config, service: Service) -> int:
-    """Where others come to: the standard port, whatever this server listens on. In a laboratory
-    (`relay.allow_private_addresses`) nobody forwards, and it is the server's own."""
-    if config.relay.allow_private_addresses:
-        for listener in config.listeners():
-            if listener.service is service and listener.port:
-                return listener.port
-    return STANDARD_PORTS[service]
 
 
 # --- for people ---

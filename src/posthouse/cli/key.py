@@ -1,5 +1,5 @@
-"""`posthouse key list|make|import|export|policy|revoke|remove`: S/MIME keys of accounts, and what
-is done with them."""
+"""`posthouse key list|make|import|export|policy|publish|find|revoke|remove`: keys of accounts and of
+whom they write to, and what is done with them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import click
 import msgspec
 
 from posthouse.accounts import key_material, mail_keys, mail_policy
-from posthouse.accounts.mail_keys import MailKey, Source
+from posthouse.accounts.mail_keys import KeyMaterial, MailKey, Source, fold_address
 from posthouse.accounts.mail_policy import SCHEMES, Mode, parse_mode
 from posthouse.accounts.sealing import NodeKey
+from posthouse.cli import key_sharing
 from posthouse.cli.config import config_option, load_config
 from posthouse.cli.data import open_store
 from posthouse.cli.output import (
@@ -30,6 +31,7 @@ from posthouse.cli.output import (
 from posthouse.config import build_keys
 from posthouse.mimesec.smime.make import KeyKind
 from posthouse.net.world import SystemChance, SystemClock
+from posthouse.store import accounts
 from posthouse.store.mail_keys import PolicyRow
 from posthouse.store.transaction import Transaction
 
@@ -128,7 +130,8 @@ def make_(address: str, algorithm: str, days: int, config_path: str | None) -> N
 def import_(whom: str, file: Path, password_stdin: bool, config_path: str | None) -> None:
     """Take a certificate, or a key with its certificate, from FILE: PKCS #12 (.p12) or PEM.
 
-    A certificate alone will do to keep mail encrypted: then nobody on this machine can read it.
+    A certificate alone will do to keep mail encrypted: then nobody on this machine can read it. One
+    of somebody elsewhere is believed from then on, for that ADDRESS.
     """
     config = load_config(config_path).config
     octets = _read(file)
@@ -146,15 +149,7 @@ def import_(whom: str, file: Path, password_stdin: bool, config_path: str | None
     node_key = NodeKey(build_keys.node_key_path(config), SystemChance())
     with open_store(config) as store:
         for material in materials:
-            kept = store.write_now(
-                partial(
-                    mail_keys.add_own,
-                    whom=whom,
-                    material=material,
-                    node_key=node_key,
-                    source=Source.IMPORTED,
-                )
-            )
+            kept = store.write_now(partial(_take, whom=whom, material=material, node_key=node_key))
             half = "with its private half" if kept.has_private else "the certificate"
             say(f"imported {kept.fingerprint} ({half}), good until {mail_keys.expires_text(kept)}")
 
@@ -279,6 +274,36 @@ def remove(whom: str, yes: bool, config_path: str | None) -> None:
             )
         store.write_now(lambda tx: mail_keys.remove(tx, found))
     say(f"removed {found.fingerprint}")
+
+
+key.add_command(key_sharing.find)
+key.add_command(key_sharing.publish)
+
+
+def _take(tx: Transaction, *, whom: str, material: KeyMaterial, node_key: NodeKey) -> MailKey:
+    """As somebody's own key, or as that of a correspondent elsewhere."""
+    address = fold_address(whom)
+    if "@" in whom and accounts.domain_by_name(tx, address.rpartition("@")[2]) is None:
+        return _of_correspondent(tx, address, material)
+    return mail_keys.add_own(tx, whom, material, node_key, source=Source.IMPORTED)
+
+
+def _of_correspondent(tx: Transaction, address: str, material: KeyMaterial) -> MailKey:
+    if material.private is not None:
+        raise CommandError(
+            f"{address} is no account here, and the file holds a private key",
+            hint="of somebody elsewhere only the certificate is wanted",
+        )
+    if address not in map(fold_address, material.addresses):
+        raise CommandError(
+            f"the key names {', '.join(material.addresses[:5]) or 'no address'}, and not {address}",
+            hint="import it for the address that it names",
+        )
+    public = msgspec.structs.replace(material, addresses=(address,))
+    kept = mail_keys.add_found(tx, public, source=Source.IMPORTED, is_trusted=True)
+    if kept is None:
+        raise CommandError("there is no room for more keys of others")
+    return kept
 
 
 def _found(tx: Transaction, whom: str | None) -> list[Shown]:

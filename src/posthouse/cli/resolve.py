@@ -18,12 +18,12 @@ import msgspec
 from posthouse.accounts import admin
 from posthouse.cli.config import config_option, load_config
 from posthouse.cli.data import open_store
-from posthouse.cli.dns import port_of
 from posthouse.cli.output import ExitCode, json_option, say, show_json, show_table, show_text
 from posthouse.cli.queue import span
 from posthouse.cli.resolver import (
     caching_resolver,
     dns_options,
+    https_fetch,
     resolver_option,
     shown_place,
 )
@@ -36,13 +36,11 @@ from posthouse.kernel.ports import (
     RecordType,
     Resolver,
 )
-from posthouse.net.fetch import HttpsFetch
 from posthouse.net.world import SystemChance, SystemClock
 from posthouse.relay.mta_sts import StsPolicies
 from posthouse.relay.plan import HostPolicy, RoutePlan
 from posthouse.relay.route import explain_route
 from posthouse.store import accounts as rows
-from posthouse.tls.contexts import verifying_client_context
 from posthouse.tls.dane import shown as shown_tlsa
 from posthouse.zone.checked import record_text
 
@@ -200,12 +198,7 @@ async def _resolve(
 
 def _policies(config: Config, resolver: Resolver) -> StsPolicies:
     """MTA-STS policies fetched anew: a running server may have an older one that still counts."""
-    fetch = HttpsFetch(
-        resolver,
-        context=verifying_client_context(),
-        port=port_of(config, Service.HTTPS),
-        allow_private_addresses=config.relay.allow_private_addresses,
-    )
+    fetch = https_fetch(config, resolver)
     options = build.mta_sts_options(config)
     return StsPolicies(options, resolver=resolver, fetch=fetch, clock=SystemClock())
 

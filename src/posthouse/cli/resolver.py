@@ -1,5 +1,5 @@
-"""The resolver that commands ask with: the servers that the config or the system names, or the one
-that `--resolver HOST:PORT` does."""
+"""What commands ask others with: the resolver, over the servers that the config or the system names
+or the one that `--resolver HOST:PORT` does, and HTTPS to where its answers lead."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import msgspec
 
 from posthouse.cli.output import Command
 from posthouse.config import build
-from posthouse.config.schema import Config
+from posthouse.config.schema import STANDARD_PORTS, Config, Service
 from posthouse.dns import options as dns
 from posthouse.dns.resolver import CachingResolver
+from posthouse.kernel.ports import Resolver
+from posthouse.net.fetch import HttpsFetch
 from posthouse.net.world import SystemChance, SystemClock, SystemNetwork
 from posthouse.relay.plan import parse_place
+from posthouse.tls.contexts import verifying_client_context
 
 RESOLV_CONF: Final = Path("/etc/resolv.conf")
 
@@ -52,6 +55,26 @@ def system_servers() -> str:
         return RESOLV_CONF.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def https_fetch(config: Config, resolver: Resolver) -> HttpsFetch:
+    """As a server fetches what others publish."""
+    return HttpsFetch(
+        resolver,
+        context=verifying_client_context(),
+        port=port_of(config, Service.HTTPS),
+        allow_private_addresses=config.relay.allow_private_addresses,
+    )
+
+
+def port_of(config: Config, service: Service) -> int:
+    """Where others come to: the standard port, whatever this server listens on. In a laboratory
+    (`relay.allow_private_addresses`) nobody forwards, and it is the server's own."""
+    if config.relay.allow_private_addresses:
+        for listener in config.listeners():
+            if listener.service is service and listener.port:
+                return listener.port
+    return STANDARD_PORTS[service]
 
 
 def shown_place(host: str, port: int) -> str:

@@ -28,29 +28,29 @@ CERTIFICATES_MAX = 10
 class Learnt(msgspec.Struct, frozen=True):
     """A unit of work that keeps keys; false where there is none."""
 
-    materials: tuple[tuple[KeyMaterial, Source, bool], ...]
-    """With whether somebody vouches for it."""
+    materials: tuple[tuple[KeyMaterial, Source], ...]
 
     def __bool__(self) -> bool:
         return bool(self.materials)
 
     def __call__(self, tx: Transaction) -> None:
-        for material, source, is_trusted in self.materials:
-            mail_keys.add_found(tx, material, source=source, is_trusted=is_trusted)
+        for material, source in self.materials:
+            # Whoever vouched for it has to do so again with the next signature: it may be revoked.
+            mail_keys.add_found(tx, material, source=source, is_trusted=False)
 
 
 def learn(opened: Opened, *, roots: tuple[bytes, ...], at: datetime) -> Learnt:
     """The certificates of valid signatures on a whole message (RFC 8551 §2.5.3, RFC 8550 §2.3): the
     signer's own, and where it is for signatures only, another that came with it, names the same
     address and leads to an authority. For a worker."""
-    found: list[tuple[KeyMaterial, Source, bool]] = []
+    found: list[tuple[KeyMaterial, Source]] = []
     whole = opened.whole
     for signature in whole.signatures if whole is not None else ():
         is_ours = signature.scheme is Scheme.SMIME and signature.certificates
         if is_ours and signature.result is SignatureResult.VALID:
             certificates = _certificates(signature.certificates)
             if (material := _to_encrypt(certificates, signature.addresses, roots, at)) is not None:
-                found.append((material, Source.LEARNT, True))
+                found.append((material, Source.LEARNT))
     return Learnt(tuple(found))
 
 

@@ -42,7 +42,9 @@ def opening_keys(
             own.append((key, private_half(tx, key, node_key)))
         except UserError:  # `posthouse key list` and the log of its making tell of it
             continue
-    known = [key for author in authors for key in by_address(tx, author)[:KNOWN_MAX]]
+    # A key is believed for the addresses that somebody vouched for; with several authors nobody
+    # could say any more whose it is.
+    known = by_address(tx, authors[0])[:KNOWN_MAX] if len(authors) == 1 else ()
     smime = [key for key in known if key.scheme is Scheme.SMIME]
     return OpeningKeys(
         own_ids=tuple(key.id for key, _ in own),
@@ -51,7 +53,7 @@ def opening_keys(
                 SmimeKey(private, key.public) for key, private in own if key.scheme is Scheme.SMIME
             ),
             known=tuple(key.public for key in smime),
-            pins=tuple(Pin(key.fingerprint) for key in smime if _counts(key)),
+            pins=tuple(Pin(key.fingerprint, authors[0]) for key in smime if _counts(key)),
         ),
     )
 
@@ -66,5 +68,5 @@ def _own(tx: Transaction, account: AccountId) -> list[MailKey]:
 
 
 def _counts(key: MailKey) -> bool:
-    """Whether it is believed for the addresses it names, without an authority."""
+    """Whether it is believed without an authority."""
     return (key.is_own or key.is_trusted) and key.revoked_at is None

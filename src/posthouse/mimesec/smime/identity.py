@@ -100,13 +100,13 @@ def _accepted(key: Any) -> PrivateKey:
     return key
 
 
-def private_key(octets: bytes, password: Secret | None = None) -> PrivateKey:
+def private_key(octets: bytes, password: Secret | str | None = None) -> PrivateKey:
     """A private key in PEM or DER.
 
     Raises:
         ProtectionError: it is none, or the password is wrong or missing.
     """
-    word = password.reveal().encode() if password else None
+    word = _word(password)
     load = load_pem_private_key if b"-----BEGIN" in octets else load_der_private_key
     try:
         return _accepted(load(octets, word))
@@ -125,7 +125,12 @@ def private_key(octets: bytes, password: Secret | None = None) -> PrivateKey:
         ) from None
 
 
-def from_pem(key: bytes, certificates: bytes, password: Secret | None = None) -> Identity:
+def _word(password: Secret | str | None) -> bytes | None:
+    text = password.reveal() if isinstance(password, Secret) else password
+    return text.encode() if text else None
+
+
+def from_pem(key: bytes, certificates: bytes, password: Secret | str | None = None) -> Identity:
     """Of a private key and its certificate with the chain, in any order.
 
     Raises:
@@ -150,14 +155,15 @@ def read_certificates(octets: bytes) -> list[Certificate]:
         ) from None
 
 
-def from_pkcs12(octets: bytes, password: Secret | None = None) -> tuple[Identity, ...]:
+def from_pkcs12(octets: bytes, password: Secret | str | None = None) -> tuple[Identity, ...]:
     """All of a PKCS #12 file (.p12, .pfx): one identity for each private key, those that sign
     first.
 
     Raises:
         ProtectionError: it cannot be read, the password is wrong, or no key has its certificate.
     """
-    keys, found = pkcs12.read(octets, password)
+    secret = Secret(password) if isinstance(password, str) else password
+    keys, found = pkcs12.read(octets, secret)
     certificates = _readable(found)
     identities = [_with_chain(private_key(key), certificates) for key in keys]
     return tuple(sorted(identities, key=lambda one: not one.can_sign))

@@ -6,7 +6,7 @@ CREATE TABLE mail_key (
     account_id  INTEGER REFERENCES account(id), -- whose own it is
     domain_id   INTEGER REFERENCES domain(id),  -- or the gateway key of a whole domain; else a stranger's
     source      TEXT NOT NULL,                  -- accounts.mail_keys.Source
-    is_trusted  INTEGER NOT NULL DEFAULT 0,     -- a person or a chain of certificates vouches for it
+    is_trusted  INTEGER NOT NULL DEFAULT 0,     -- a person or the domain vouches for it, for its addresses here
     is_published INTEGER NOT NULL DEFAULT 0,    -- others may look it up here (WKD)
     public      BLOB NOT NULL,                  -- OpenPGP: the certificate; S/MIME: PEM, its issuers behind it
     private     BLOB,                           -- sealed; null where it is not ours to have

@@ -1,0 +1,156 @@
+"""`posthouse key find|publish`: keys of others, and ours for others."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+import click
+import msgspec
+
+from posthouse.accounts import mail_keys
+from posthouse.accounts.admin import parse_typed
+from posthouse.accounts.mail_keys import MailKey, fold_address
+from posthouse.cli.config import config_option, load_config
+from posthouse.cli.data import open_store
+from posthouse.cli.output import (
+    CommandError,
+    ExitCode,
+    json_option,
+    say,
+    say_hint,
+    show_json,
+    show_text,
+)
+from posthouse.cli.resolver import (
+    caching_resolver,
+    dns_options,
+    https_fetch,
+    resolver_option,
+)
+from posthouse.config import build, build_mimesec
+from posthouse.config.schema import Config
+from posthouse.gateway import key_search
+from posthouse.gateway.key_places import KeyPlaces, Told
+from posthouse.kernel.ports import TlsaRecord
+from posthouse.message.address import format_address
+from posthouse.mimesec.findings import Scheme
+from posthouse.mimesec.smime import read_certificates, smimea
+from posthouse.store.transaction import Transaction
+
+
+class FoundKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as `--json` shows it."""
+
+    where: str
+    scheme: str
+    fingerprint: str
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    where: str
+    words: str
+    """Why there is none; "" where there is."""
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    keys: tuple[FoundKey, ...]
+    asked: tuple[Place, ...]
+
+
+@click.command("find")
+@click.argument("address")
+@resolver_option
+@json_option
+@config_option
+def find(address: str, resolver: str | None, as_json: bool, config_path: str | None) -> int:
+    """Ask the domain of ADDRESS for its key, as is done before mail is encrypted, and keep it.
+
+    Ends with 0 when there is one, with 1 when there is none, and with 75 when a place gave no
+    answer.
+    """
+    config = load_config(config_path).config
+    wanted = fold_address(format_address(parse_typed(address)))
+    told = asyncio.run(_ask(config, resolver, wanted))
+    _keep(config, wanted, told)
+    shown = Shown(
+        keys=tuple(
+            FoundKey(
+                where=one.where, scheme=each.scheme.value, fingerprint=each.fingerprint
+            )
+            for one in told
+            for each in one.keys
+        ),
+        asked=tuple(Place(where=one.where, words=one.words) for one in told),
+    )
+    if as_json:
+        show_json(shown)
+    else:
+        _show(told)
+    if shown.keys:
+        return ExitCode.OK
+    return ExitCode.TEMPORARY if any(one.is_for_now for one in told) else ExitCode.FAILED
+
+
+@click.command("publish")
+@click.argument("whom", metavar="ADDRESS|FINGERPRINT")
+@click.option("--stop", is_flag=True, help="Show it no more.")
+@config_option
+def publish(whom: str, stop: bool, config_path: str | None) -> None:
+    """Let others find a key of ours: prints the DNS record that shows it."""
+    config = load_config(config_path).config
+
+    def unit(tx: Transaction) -> MailKey:
+        found = mail_keys.by_name(tx, whom)
+        if found.revoked_at is not None and not stop:
+            raise CommandError(f"the key {found.fingerprint} is revoked")
+        mail_keys.publish(tx, found, is_published=not stop)
+        return found
+
+    with open_store(config) as store:
+        found = store.write_now(unit)
+    if stop:
+        say(f"{found.fingerprint} is not shown any more")
+        say_hint("take its records out of the DNS, too")
+        return
+    say(f"{found.fingerprint} may be shown to others")
+    for line in _records(found):
+        show_text(line)
+    say_hint("records count only in a zone that is signed (DNSSEC)")
+
+
+async def _ask(config: Config, resolver: str | None, address: str) -> tuple[Told, ...]:
+    asked = caching_resolver(dns_options(config, resolver))
+    places = KeyPlaces(resolver=asked, fetch=https_fetch(config, asked))
+    return await places.ask(address, deadline_s=config.mimesec.lookup_s)
+
+
+def _keep(config: Config, address: str, told: tuple[Told, ...]) -> None:
+    """As the server would; where there is no server nothing is kept."""
+    if not Path(build.store_options(config).folder, "posthouse.db").exists():
+        return
+    missed_us = int(build_mimesec.key_search_options(config).missed_s * 1e6)
+    unit = partial(key_search.keep, address=address, told=told, missed_us=missed_us)
+    with open_store(config) as store:
+        store.write_now(unit)
+
+
+def _show(told: tuple[Told, ...]) -> None:
+    for one in told:
+        if not one.keys:
+            show_text(f"{one.where}: {one.words}")
+        for each in one.keys:
+            show_text(f"{one.where}: {each.scheme.value} {each.fingerprint}")
+
+
+def _records(found: MailKey) -> list[str]:
+    """In the form of a zone file, for each address of the key."""
+    if found.scheme is not Scheme.SMIME:
+        return []
+    record = smimea.record(read_certificates(found.public)[0])
+    return [f"{smimea.name(address)}. IN SMIMEA {_text(record)}" for address in found.addresses]
+
+
+def _text(record: TlsaRecord) -> str:
+    return f"{record.usage} {record.selector} {record.matching} {record.data.hex()}"
