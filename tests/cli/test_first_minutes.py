@@ -134,7 +134,7 @@ def test_a_wrong_password_is_said_to_be_one(server: Server, cli: Cli) -> None:
     assert (code, out) == (ExitCode.FAILED, "")
     assert err.splitlines()[-2:] == [
         (
-            f"error: 127.0.0.1:{server.base + 587} refused the login of you@example.org:"
+            f"error: 127.0.0.1:{server.base + 587} refused the login of you@example.org by PLAIN:"
             " 535 5.7.8 Name or password is wrong"
         ),
         "hint: the user name or the password is wrong",
@@ -169,19 +169,22 @@ def test_a_wrong_recipient_is_said_to_be_one(server: Server, cli: Cli) -> None:
         (
             587,
             ("--tls", "implicit"),
-            "does not speak TLS from the start: the peer spoke plain text where TLS begins",
-            "add --tls starttls, as for port 587; TLS from the start is for port 465",
+            "the peer spoke plain text where TLS begins",
+            "the server begins in plain text: use --tls starttls, as is usual at port 587",
         ),
         (
             465,
             ("--tls", "none", "--timeout", "1"),
-            "said nothing: no answer in time (greeting)",
-            "if it speaks TLS from the start, as port 465 does, add --tls implicit",
+            "did not answer in time (greeting)",
+            (
+                "if the server speaks TLS from the start, use --tls implicit; else the port may be"
+                " another program's"
+            ),
         ),
         (
             587,
             ("--insecure",),
-            "did not take the message: 530 5.7.0 Authentication required",
+            "takes nothing from a@example.net: 530 5.7.0 Authentication required",
             "log in with --user, at port 587 or 465",
         ),
     ],
@@ -195,7 +198,8 @@ def test_the_usual_mistakes_are_named(
         *arguments,
     )
     assert code == ExitCode.FAILED
-    assert err.splitlines()[-2:] == [f"error: {place} {error}", f"hint: {hint}"]
+    joint = ":" if error.startswith("the peer") else ""
+    assert err.splitlines()[-2:] == [f"error: {place}{joint} {error}", f"hint: {hint}"]
 
 
 def test_a_self_signed_certificate_is_refused_with_the_ways_to_trust_it(
@@ -205,12 +209,14 @@ def test_a_self_signed_certificate_is_refused_with_the_ways_to_trust_it(
     send = ("send", "--server", place, "--from", "you@example.org", "--to", "me@example.org")
     code, _, err = cli(*send)
     assert code == ExitCode.FAILED
-    assert err.splitlines()[-2:] == [
+    assert err.splitlines()[-3:] == [
         f"error: {place}: the peer's certificate does not verify: self-signed certificate",
         (
-            "hint: to trust it, add --ca FILE with the certificate (a Posthouse node keeps its own"
-            " as tls/self-signed.pem in its data folder), or --insecure to take any"
+            "hint: if you trust this server, name its certificate: --ca certificate.pem (openssl"
+            f" s_client -starttls smtp -connect {place} -showcerts prints it); --insecure takes"
+            " any, for tests only"
         ),
+        "hint: a Posthouse node keeps its own as tls/self-signed.pem in its data folder",
     ]
     _, _, err = cli(*send, "--ca", str(server.config.parent / "tls/self-signed.pem"))
     assert "Hostname mismatch" in err  # trusted now, but it is not for localhost
@@ -237,7 +243,7 @@ def test_a_password_is_never_sent_over_a_plain_port_that_does_not_ask_for_it(
     )
     assert code == ExitCode.FAILED
     assert "AUTH" not in err
-    assert "offers no login that we know" in err
+    assert "offers no login" in err
 
 
 def test_nothing_listening_is_told_so(cli: Cli) -> None:
@@ -247,7 +253,10 @@ def test_nothing_listening_is_told_so(cli: Cli) -> None:
     assert code == ExitCode.TEMPORARY
     assert err.splitlines()[-2:] == [
         "error: 127.0.0.1:1 cannot be reached: Connection refused",
-        "hint: is the server running, and the port right?",
+        (
+            "hint: nothing listens at port 1: mail programs use 465 (smtps://) or 587"
+            " (smtp+starttls://)"
+        ),
     ]
 
 

@@ -29,8 +29,13 @@ from posthouse.cli.output import (
     show_json,
     show_text,
 )
+from posthouse.cli.send_keys import check_readers
+from posthouse.cli.send_letter import variables
+from posthouse.cli.send_options import LetterWish
+from posthouse.cli.send_server import Way
+from posthouse.cli.send_words import command_error, in_options
 from posthouse.message.address import AddressError, parse_mailbox
-from posthouse.sending import Dkim, Message, OptionError, SendingError, Sent, Transport
+from posthouse.sending import Dkim, Message, SendingError, Sent, Transport
 from posthouse.sending.options import Keywords
 from posthouse.sending.templates import Templates
 
@@ -48,17 +53,17 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """What the options of one run say."""
 
     recipients: Path
-    sender: str
-    subject: str
-    body: str
-    html: str
+    message: Message
+    """What each letter is made from."""
     template: str
     template_folder: Path
-    data: tuple[str, ...]
-    attached: tuple[str, ...]
-    dry_run: Path | None
+    data: Mapping[str, str]
+    attached: int
+    """How many of the attachments are of --attach."""
     journal: Path | None
     repeats_unknown: bool
+    rate: int | None
+    connections: int
     as_json: bool
 
 
@@ -97,32 +102,6 @@ def many_options(command: Command) -> Command:
                 help="A letter for each row of a CSV file with a column email.",
             ),
             click.option(
-                "--template",
-                metavar="NAME",
-                help="Text from NAME.subject.txt, NAME.txt, NAME.html; columns are variables.",
-            ),
-            click.option(
-                "--template-folder",
-                type=click.Path(exists=True, file_okay=False, path_type=Path),
-                default=Path(),
-                metavar="FOLDER",
-                help="Where the templates are.",
-            ),
-            click.option(
-                "--data",
-                multiple=True,
-                metavar="NAME=VALUE",
-                help="A variable of the templates that is the same for all.",
-            ),
-            click.option("--html", type=click.File("r"), metavar="FILE", help="The body as HTML."),
-            click.option("--service", metavar="NAME", help="A well-known server, like gmail."),
-            click.option(
-                "--dry-run",
-                type=click.Path(file_okay=False, path_type=Path),
-                metavar="FOLDER",
-                help="Write the letters there as .eml files, and send none.",
-            ),
-            click.option(
                 "--resume",
                 "journal",
                 type=click.Path(dir_okay=False, path_type=Path),
@@ -148,12 +127,6 @@ def many_options(command: Command) -> Command:
                 metavar="N",
                 help="Sessions at once at most.",
             ),
-            click.option(
-                "--dkim",
-                multiple=True,
-                metavar="DOMAIN:SELECTOR:FILE",
-                help="Sign with the key in FILE.",
-            ),
         )
     ):
         command = option(command)
@@ -161,42 +134,30 @@ def many_options(command: Command) -> Command:
 
 
 def wish_of(
-    many: Mapping[str, Any],
-    *,
-    sender: str,
-    subject: str | None,
-    body: str | None,
-    attached: tuple[str, ...],
-    as_json: bool,
+    given: Mapping[str, Any], letter: LetterWish, message: Message, *, as_json: bool
 ) -> Wish:
-    """Args: many: what `many_options` gave. Raises click.UsageError."""
-    html = many["html"].read() if many["html"] is not None else ""
-    if many["template"] and (body or html):
-        raise click.UsageError("--template makes the text: leave out --body and --html")
-    if not (many["template"] or body or html):
-        raise click.UsageError("say what to send: --template, --body, --body-file or --html")
+    """Args: given: what `many_options` gave."""
     return Wish(
-        recipients=many["recipients_file"],
-        sender=sender,
-        subject=subject or "",
-        body=body or "",
-        html=html,
-        template=many["template"] or "",
-        template_folder=many["template_folder"],
-        data=many["data"],
-        attached=attached,
-        dry_run=many["dry_run"],
-        journal=many["journal"],
-        repeats_unknown=many["repeat_unknown"],
+        recipients=given["recipients_file"],
+        message=message,
+        template=letter.template or "",
+        template_folder=letter.template_folder,
+        data=variables(letter.data),
+        attached=len(letter.attached),
+        journal=given["journal"],
+        repeats_unknown=given["repeat_unknown"],
+        rate=given["rate"],
+        connections=given["connections"],
         as_json=as_json,
     )
 
 
-def run(wish: Wish, keywords: Keywords, *, service: str | None) -> int:
+def run(wish: Wish, way: Way) -> int:
     """Send to all rows; the exit code.
 
     Raises:
-        CommandError: the table, a template or an option is wrong; nothing was sent.
+        CommandError: the table or a letter is wrong; nothing was sent.
+        OptionError: an option is.
     """
     rows = list(_rows(wish.recipients))
     compose = _composer(wish)
@@ -207,27 +168,14 @@ def run(wish: Wish, keywords: Keywords, *, service: str | None) -> int:
             say(f"line {row.line}: {row.address} may have got it in an earlier run: left out")
         left_out = {row.key for row in unknown}
         todo = [r for r in rows if not journal.is_accepted(r) and r.key not in left_out]
-        _try_all(compose, todo)
-        url = f"folder:{wish.dry_run}" if wish.dry_run is not None else None
-        try:
-            transport = Transport(url, service=service, **keywords)
-        except OptionError as error:
-            raise CommandError(error.text, hint=error.hint) from None
+        keywords: Keywords = {**way.keywords, "connections_max": wish.connections}
+        if wish.rate is not None:
+            keywords["rate"] = wish.rate
+        transport = Transport(way.url, service=way.service, **keywords)
+        _try_all(wish, compose, todo, transport.options.dkim)
         with transport:
             summary = _send(transport, journal, todo, compose, skipped=skipped, unknown=unknown)
     return _tell(summary, as_json=wish.as_json)
-
-
-def dkim_keys(texts: Iterable[str]) -> list[Dkim]:
-    """Of `--dkim`. Raises click.UsageError."""
-    keys = []
-    for text in texts:
-        domain, _, rest = text.partition(":")
-        selector, _, file = rest.partition(":")
-        if not (domain and selector and file):
-            raise click.UsageError(f"--dkim takes DOMAIN:SELECTOR:FILE, and {text!r} is none")
-        keys.append(Dkim(domain=domain, selector=selector, key=Path(file)))
-    return keys
 
 
 def _send(
@@ -367,58 +315,54 @@ def _address_trouble(text: str) -> str:
 
 
 def _composer(wish: Wish) -> Callable[[Row], Message]:
-    shared = dict(_pair(text) for text in wish.data)
     try:
         templates = Templates(wish.template_folder) if wish.template else None
     except SendingError as error:
-        raise CommandError(error.text, hint=error.hint) from None
+        raise command_error(error) from None
 
     def compose(row: Row) -> Message:
-        message = Message(
-            sender=wish.sender,
-            to=row.address,
-            subject=wish.subject,
-            text=wish.body or None,
-            html=wish.html or None,
-            attachments=[Path(path) for path in wish.attached],
-            tag=row.key,
-        )
+        message = msgspec.structs.replace(wish.message, to=row.address, tag=row.key)
         if templates is None:
             return message
         values = {name.strip(): value for name, value in row.values.items()}
-        return templates.render(wish.template, **{**values, **shared}).into(message)
+        return templates.render(wish.template, **{**values, **wish.data}).into(message)
 
     return compose
 
 
-def _try_all(compose: Callable[[Row], Message], rows: list[Row]) -> None:
-    """A letter that cannot be made is told before any is sent: of all their templates, of the
-    first one everything else."""
+def _try_all(
+    wish: Wish, compose: Callable[[Row], Message], rows: list[Row], keys: tuple[Dkim, ...]
+) -> None:
+    """A letter that cannot be made is told before any is sent: of all their templates and whether
+    all can read it, of the first one everything else."""
     mistakes: list[str] = []
     hint = ""
-    with Transport("memory:") as transport:
+    protection = wish.message.protection
+    with Transport("memory:", dkim=keys) as transport:
         for at, row in enumerate(rows):
             try:
                 message = compose(row)
-                if not at:
-                    transport.prepare(message)
+                if not at or (protection is not None and protection.is_encrypting):
+                    letter = transport.prepare(_bare(message) if at else message)
+                    if protection is not None:
+                        check_readers(protection, letter.envelope)
             except SendingError as error:
-                hint = hint or error.hint
-                mistakes.append(f"line {row.line}: {error.text}")
-                if len(mistakes) >= MISTAKES_SHOWN:
-                    break
+                text, said = in_options(error, attached=wish.attached)
+            except CommandError as error:
+                text, said = str(error), error.hint
+            else:
+                continue
+            hint = hint or said
+            mistakes.append(f"line {row.line}: {text}")
+            if len(mistakes) >= MISTAKES_SHOWN:
+                break
     if mistakes:
         raise CommandError("\n".join(("nothing was sent:", *mistakes)), hint=hint)
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise click.UsageError(f"--data takes NAME=VALUE, and {text!r} is none")
-    return name, value
-
-
-# --- the journal ---
+def _bare(message: Message) -> Message:
+    """Enough of it to know who gets it."""
+    return msgspec.structs.replace(message, protection=None, attachments=())
 
 
 class Journal:

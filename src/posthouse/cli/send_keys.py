@@ -1,0 +1,181 @@
+"""S/MIME for `posthouse send`: a key of ours from a file, and the certificates of the recipients.
+
+Which scheme a file is for shows in the file, so OpenPGP can come without options of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import click
+
+from posthouse.cli.output import CommandError, read_password, say
+from posthouse.cli.send_options import KeysWish
+from posthouse.cli.send_secrets import KEY_VARIABLE, secret_of
+from posthouse.kernel.envelope import Address, Envelope
+from posthouse.kernel.secret import Secret
+from posthouse.message.address import (
+    LOCAL_PART_REMOTE_OCTETS_MAX,
+    AddressError,
+    format_address,
+    parse_mailbox,
+)
+from posthouse.mimesec.header_protection import AddressKey, address_key
+from posthouse.mimesec.ports import ProtectionError, Recipient
+from posthouse.mimesec.protection import Protection
+from posthouse.mimesec.smime.identity import (
+    Identity,
+    from_pem,
+    from_pkcs12,
+    read_certificates,
+)
+from posthouse.mimesec.smime.recipient import SmimeRecipient
+from posthouse.mimesec.smime.sealer import SmimeSealer
+from posthouse.mimesec.smime.signer import SmimeSigner
+from posthouse.sending import Mailbox
+from posthouse.sending.addresses import one_mailbox
+
+__all__ = ["check_readers", "protection_of", "warn_of_author"]
+
+FILE_OCTETS_MAX: Final = 8 << 20
+_PEM: Final = b"-----BEGIN "
+_OPENPGP: Final = b"-----BEGIN PGP"
+
+
+def protection_of(wish: KeysWish) -> Protection | None:
+    """
+    Raises:
+        click.UsageError: options that do not go together.
+        CommandError: a file holds no key, or its password is wrong.
+    """
+    if wish.sign is None:
+        for option, value in (
+            ("--sign-key", wish.sign_key),
+            ("--key-password-file", wish.key_password_file),
+        ):
+            if value is not None:
+                raise click.UsageError(f"{option} needs --sign")
+    if wish.sign is None and not wish.encrypt_to:
+        return None
+    signer = None
+    if wish.sign is not None:
+        identity = _identity(wish, wish.sign)
+        try:
+            signer = SmimeSigner(identity)
+        except ProtectionError as error:
+            raise CommandError(f"--sign: {error.text}", hint=error.hint) from None
+    recipients = tuple(_recipient(path) for path in wish.encrypt_to)
+    return Protection(
+        signer=signer, recipients=recipients, sealer=SmimeSealer() if recipients else None
+    )
+
+
+def check_readers(protection: Protection, envelope: Envelope) -> None:
+    """Raises CommandError where somebody gets the message who could not read it."""
+    if protection.sealer is None:
+        return
+    readers = _named_by(protection.recipients)
+    for path in envelope.recipients:
+        if address_key(path.address) not in readers:
+            name = format_address(path.address, unicode=True)
+            raise CommandError(
+                f"--encrypt-to: no certificate is for {name}, who could not read the message",
+                hint=f"give the certificate of {name}, or send them a message of their own",
+            )
+
+
+def warn_of_author(protection: Protection, sender: str | Mailbox) -> None:
+    """Readers compare the certificate with From (RFC 8550 §3); say so when they will complain."""
+    if protection.signer is None or sender == "":
+        return
+    author = one_mailbox("sender", sender).address
+    names = protection.signer.addresses
+    if address_key(author) not in _keys(names):
+        shown = ", ".join(names) or "nobody's address"
+        say(f"the certificate of --sign is for {shown}: readers will say so of this From")
+
+
+def _named_by(recipients: Iterable[Recipient]) -> frozenset[AddressKey]:
+    return _keys(text for one in recipients for text in one.addresses)
+
+
+def _keys(addresses: Iterable[str]) -> frozenset[AddressKey]:
+    return frozenset(
+        address_key(address) for text in addresses if (address := _parsed(text)) is not None
+    )
+
+
+def _parsed(text: str) -> Address | None:
+    try:
+        return parse_mailbox(text, local_part_octets_max=LOCAL_PART_REMOTE_OCTETS_MAX)
+    except AddressError:
+        return None
+
+
+# --- files ---
+
+
+def _identity(wish: KeysWish, path: Path) -> Identity:
+    octets = _read("--sign", path)
+    key = _read("--sign-key", wish.sign_key) if wish.sign_key is not None else octets
+    password = secret_of("--key-password-file", wish.key_password_file, KEY_VARIABLE)
+    try:
+        return _opened(octets, key, password)
+    except ProtectionError as error:
+        if password is None and "password" in error.text and sys.stdin.isatty():
+            password = read_password(password_stdin=False, prompt=f"Password of {path.name}")
+            return _reopened(octets, key, password)
+        hint = error.hint
+        if password is None and "password" in error.text:
+            hint = f"give it with --key-password-file or in ${KEY_VARIABLE}"
+        raise CommandError(f"--sign: {error.text}", hint=hint) from None
+
+
+def _reopened(octets: bytes, key: bytes, password: Secret) -> Identity:
+    try:
+        return _opened(octets, key, password)
+    except ProtectionError as error:
+        raise CommandError(f"--sign: {error.text}", hint=error.hint) from None
+
+
+def _opened(octets: bytes, key: bytes, password: Secret | None) -> Identity:
+    if key is not octets or _PEM in octets:
+        return from_pem(key, octets, password)
+    found = from_pkcs12(octets, password)
+    if not found:
+        raise ProtectionError(
+            "there is no private key in the file", hint="export the certificate with its key"
+        )
+    return found[0]
+
+
+def _recipient(path: Path) -> SmimeRecipient:
+    octets = _read("--encrypt-to", path)
+    try:
+        found = read_certificates(octets)
+    except ProtectionError as error:
+        raise CommandError(f"--encrypt-to: {path}: {error.text}", hint=error.hint) from None
+    if not found:
+        raise CommandError(f"--encrypt-to: {path} holds no certificate")
+    return SmimeRecipient(found[0])
+
+
+def _read(option: str, path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            octets = file.read(FILE_OCTETS_MAX + 1)
+    except FileNotFoundError:
+        raise CommandError(f"{option}: there is no file {str(path)!r}") from None
+    except OSError as error:
+        raise CommandError(f"{option}: {str(path)!r} cannot be read: {error.strerror}") from None
+    if len(octets) > FILE_OCTETS_MAX:
+        raise CommandError(f"{option}: {str(path)!r} is over {FILE_OCTETS_MAX >> 20} MiB")
+    if _OPENPGP in octets:
+        raise CommandError(
+            f"{option}: {str(path)!r} is a key of OpenPGP, and this command knows S/MIME alone",
+            hint="give a certificate of S/MIME (PEM, DER or PKCS #12)",
+        )
+    return octets
