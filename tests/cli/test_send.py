@@ -663,6 +663,26 @@ def test_a_service_is_known_by_its_name(cli: Cli) -> None:
     ]
 
 
+async def test_lmtp_and_a_command_are_ways_too(cli: Cli, tmp_path: Path) -> None:
+    rest = ("--from", ADA, "--to", BOB, "--cc", "eve@example.test")
+    replies = {"DOT": ["250 2.1.5 kept", "452 4.2.2 full"]}
+    async with BadServer(is_lmtp=True, replies=replies) as server:
+        url = f"lmtp://127.0.0.1:{server.port}"
+        code, out, err = await asyncio.to_thread(cli, "send", "--url", url, *rest)
+    assert code == ExitCode.TEMPORARY and "-> LHLO " in err
+    assert out.splitlines() == [
+        f"{BOB}: accepted: 250 2.1.5 kept",
+        "eve@example.test: refused: 452 4.2.2 full",
+    ]
+    program = tmp_path / "sendmail"
+    program.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/told; cat >{tmp_path}/taken\n')
+    program.chmod(0o755)
+    code, out, err = await asyncio.to_thread(cli, "send", "--url", f"sendmail://{program}", *rest)
+    assert code == ExitCode.OK, err
+    assert BOB in (tmp_path / "told").read_text()
+    assert "Subject: A message" in (tmp_path / "taken").read_text()
+
+
 # --- keys ---
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from posthouse.cli.output import ExitCode
 from posthouse.message import read
+from posthouse.mimesec.smime.make import make_identity
 from posthouse.testing import MailServer
 
 from .conftest import Cli
@@ -190,3 +196,77 @@ def test_options_for_many_need_a_table(cli: Cli) -> None:
     assert code == ExitCode.USAGE and "needs --recipients FILE" in err
     code, _, err = cli("send", "--from", "a@b.test", "--server", "127.0.0.1:1")
     assert code == ExitCode.USAGE and "--recipients" in err
+
+
+def test_what_a_single_message_may_have_each_letter_may(
+    folder: Path, mail_server: MailServer, cli: Cli
+) -> None:
+    (folder / "menu.txt").write_text("tea")
+    code, _, err = cli(
+        *arguments(folder, mail_server, "--html-body", "<p>x</p>", "--header", "X-Try: 1"),
+        *("--bcc", "archive@example.test", "--attach", str(folder / "menu.txt"), "--quiet"),
+        *("--return-path", "bounces@example.test"),
+    )
+    assert code == ExitCode.OK, err
+    for address in ("bob@example.test", "eve@example.test"):
+        (letter,) = mail_server.inbox(address)
+        assert letter.sender == "bounces@example.test"
+        assert letter.message.header("X-Try") == "1" and letter.message.header("To") == address
+        assert [one.name for one in letter.message.attachments] == ["menu.txt"]
+    assert len(mail_server.inbox("archive@example.test")) == 2
+
+
+def test_a_wrong_password_is_explained_once(folder: Path, cli: Cli) -> None:
+    with MailServer.ephemeral({"ada@example.test": "open-sesame-7"}) as server:
+        code, out, err = cli(
+            *("send", "--from", "ada@example.test", "--recipients", str(folder / "people.csv")),
+            *("--server", f"localhost:{server.address('submission')[1]}", "--ca", server.ca),
+            *("--user", "ada@example.test", "--password-stdin", "--body", "x"),
+            stdin="wrong-sesame-7\n",
+        )
+    assert code == ExitCode.FAILED and "0 accepted, 2 failed" in out
+    assert err.count("hint: the user name or the password is wrong") == 1
+    assert "wrong-sesame" not in out + err
+
+
+def test_the_table_is_looked_at_before_a_password_is_asked_for(
+    folder: Path, mail_server: MailServer, cli: Cli
+) -> None:
+    (folder / "people.csv").write_text("email\nnobody\n")
+    code, _, err = cli(*arguments(folder, mail_server, "--body", "x", "--user", "ada"))
+    assert code == ExitCode.FAILED and "'nobody' is no address" in err
+
+
+def test_nobody_in_the_table_gets_what_they_cannot_read(
+    folder: Path, mail_server: MailServer, cli: Cli
+) -> None:
+    identity = make_identity(["bob@example.test"], at=datetime.now(UTC) - timedelta(days=1))
+    (folder / "bob.crt").write_bytes(identity.certificates_pem())
+    code, _, err = cli(
+        *arguments(folder, mail_server, "--body", "x", "--encrypt-to", str(folder / "bob.crt"))
+    )
+    assert code == ExitCode.FAILED
+    assert "line 3: --encrypt-to: no certificate is for eve@example.test" in err
+    assert mail_server.inbox("bob@example.test") == []
+
+
+def test_a_progress_bar_shows_on_a_terminal(folder: Path, mail_server: MailServer) -> None:
+    """In a process whose stderr is a terminal; elsewhere nothing is drawn."""
+    leader, follower = os.openpty()
+    with subprocess.Popen(
+        [*(sys.executable, "-m", "posthouse"), *arguments(folder, mail_server, "--body", "x")],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=follower,
+        env={**os.environ, "TERM": "xterm"},
+    ) as process:
+        os.close(follower)
+        shown = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while octets := os.read(leader, 65_536):
+                shown += octets
+        os.close(leader)
+        assert process.stdout is not None
+        out = process.stdout.read()
+    assert (process.returncode, out) == (ExitCode.OK, b"2 accepted, 0 failed\n"), shown
+    assert b"sending" in shown and b"-> MAIL" not in shown

@@ -107,7 +107,7 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
 @notice_options
 @keys_options
 @many_options
-@click.option("--quiet", is_flag=True, help="Leave the dialogue out.")
+@click.option("--quiet", is_flag=True, help="Leave the dialogue, or the progress bar, out.")
 @json_option
 @config_option
 def send(
@@ -144,8 +144,8 @@ def send(
         message = letter_of(letter, notices, is_many=is_many, is_stdin_begun=login.password_stdin)
         message = msgspec.structs.replace(message, protection=protection_of(keys))
         if is_many:
-            wish = send_many.wish_of(given, letter, message, as_json=as_json)
-            return send_many.run(wish, begun or way())
+            wish = send_many.wish_of(given, letter, message, is_quiet=quiet, as_json=as_json)
+            return send_many.run(wish, lambda: begun or way(), dkim_keys(keys))
         message = filled(message, letter)
         asyncio.run(_look_at(message, keys))
         chosen = begun or way()

@@ -12,6 +12,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TextIO, TypeVar
@@ -45,6 +46,7 @@ ROWS_MAX: Final = 1_000_000
 COLUMNS_MAX: Final = 200
 CELL_CHARACTERS_MAX: Final = 100_000
 MISTAKES_SHOWN: Final = 20
+HINTS_SHOWN: Final = 3
 ADDRESS_COLUMNS: Final = ("email", "to", "address", "e-mail")
 NAME_COLUMN: Final = "name"
 
@@ -64,6 +66,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     repeats_unknown: bool
     rate: int | None
     connections: int
+    is_quiet: bool
     as_json: bool
 
 
@@ -134,7 +137,12 @@ def many_options(command: Command) -> Command:
 
 
 def wish_of(
-    given: Mapping[str, Any], letter: LetterWish, message: Message, *, as_json: bool
+    given: Mapping[str, Any],
+    letter: LetterWish,
+    message: Message,
+    *,
+    is_quiet: bool,
+    as_json: bool,
 ) -> Wish:
     """Args: given: what `many_options` gave."""
     return Wish(
@@ -148,12 +156,16 @@ def wish_of(
         repeats_unknown=given["repeat_unknown"],
         rate=given["rate"],
         connections=given["connections"],
+        is_quiet=is_quiet,
         as_json=as_json,
     )
 
 
-def run(wish: Wish, way: Way) -> int:
+def run(wish: Wish, way: Callable[[], Way], keys: list[Dkim]) -> int:
     """Send to all rows; the exit code.
+
+    Args:
+        way: asked when all else is known to be right, as it may ask a person for a password.
 
     Raises:
         CommandError: the table or a letter is wrong; nothing was sent.
@@ -168,14 +180,23 @@ def run(wish: Wish, way: Way) -> int:
             say(f"line {row.line}: {row.address} may have got it in an earlier run: left out")
         left_out = {row.key for row in unknown}
         todo = [r for r in rows if not journal.is_accepted(r) and r.key not in left_out]
-        keywords: Keywords = {**way.keywords, "connections_max": wish.connections}
-        if wish.rate is not None:
-            keywords["rate"] = wish.rate
-        transport = Transport(way.url, service=way.service, **keywords)
-        _try_all(wish, compose, todo, transport.options.dkim)
-        with transport:
-            summary = _send(transport, journal, todo, compose, skipped=skipped, unknown=unknown)
+        _try_all(wish, compose, todo, keys)
+        with _transport(wish, way()) as transport, _progress(wish, len(todo)) as step:
+            summary = _send(
+                transport, journal, todo, compose, step, skipped=skipped, unknown=unknown
+            )
     return _tell(summary, as_json=wish.as_json)
+
+
+def _transport(wish: Wish, way: Way) -> Transport:
+    keywords: Keywords = {**way.keywords, "connections_max": wish.connections}
+    if wish.rate is not None:
+        keywords["rate"] = wish.rate
+    return Transport(way.url, service=way.service, **keywords)
+
+
+def _progress(wish: Wish, total: int) -> AbstractContextManager[Callable[[int], None]]:
+    return nullcontext(lambda done: None) if wish.is_quiet else progress("sending", total)
 
 
 def _send(
@@ -183,6 +204,7 @@ def _send(
     journal: Journal,
     rows: list[Row],
     compose: Callable[[Row], Message],
+    step: Callable[[int], None],
     *,
     skipped: int,
     unknown: list[Row],
@@ -196,24 +218,25 @@ def _send(
             journal.begin(row)
             yield compose(row)
 
-    with progress("sending", len(rows)) as step:
-        for sent in transport.send_all(letters()):
-            row = rows[sent.index]
-            journal.end(row, sent)
-            step(1)
-            if sent.error is None:
-                accepted += 1
-                continue
-            if sent.error.may_have_been_sent:
-                unsure.append(row.address)
-            failures.append(
-                {
-                    "line": str(row.line),
-                    "recipient": row.address,
-                    "error": sent.error.text,
-                    "is_transient": str(sent.error.is_transient).lower(),
-                }
-            )
+    for sent in transport.send_all(letters()):
+        row = rows[sent.index]
+        journal.end(row, sent)
+        step(1)
+        if sent.error is None:
+            accepted += 1
+            continue
+        if sent.error.may_have_been_sent:
+            unsure.append(row.address)
+        text, hint = in_options(sent.error)
+        failures.append(
+            {
+                "line": str(row.line),
+                "recipient": row.address,
+                "error": text,
+                "hint": hint,
+                "is_transient": str(sent.error.is_transient).lower(),
+            }
+        )
     return Summary(
         accepted=accepted,
         failed=len(failures),
@@ -233,6 +256,8 @@ def _tell(summary: Summary, *, as_json: bool) -> int:
         if summary.skipped:
             words += f", {summary.skipped} were accepted before"
         show_text(words)
+    for hint in list(dict.fromkeys(each["hint"] for each in summary.failures))[:HINTS_SHOWN]:
+        say_hint(hint)
     if summary.unknown:
         say_error(f"{len(summary.unknown)} may have been sent or not")
         say_hint("look whether they came; --repeat-unknown sends them once more")
@@ -331,7 +356,7 @@ def _composer(wish: Wish) -> Callable[[Row], Message]:
 
 
 def _try_all(
-    wish: Wish, compose: Callable[[Row], Message], rows: list[Row], keys: tuple[Dkim, ...]
+    wish: Wish, compose: Callable[[Row], Message], rows: list[Row], keys: list[Dkim]
 ) -> None:
     """A letter that cannot be made is told before any is sent: of all their templates and whether
     all can read it, of the first one everything else."""
