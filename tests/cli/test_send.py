@@ -914,8 +914,13 @@ def test_a_mailbox_that_cannot_be_read_does_not_undo_the_sending(
         (("--certificate-key", "gone.pem"), "--certificate-key is of no use without the option"),
         (("--tls", "none", "--ca", "gone.pem"), "--ca is of no use with"),
         (("--proxy", "ftp://x"), "--proxy is no URL of a proxy that is known"),
+        (("--proxy", "http://[x"), "--proxy cannot be read"),
+        (("--body", "\udcff"), "--body: this is not UTF-8 text"),
+        (("--html-body", "\udcff"), "--html-body: this is not UTF-8 text"),
+        (("--outcome-mailbox", "pop://x@y.test"), "--outcome-mailbox is no URL of a mailbox"),
         (("--proxy-password-file", "x"), "--proxy-password-file needs --proxy"),
         (("--hello-name", "a b"), "--hello-name is 'a b', which is no host name"),
+        (("--local-address", "nope"), "--local-address is 'nope', which is no address"),
         (("--wait", "1"), "--wait needs --outcome-mailbox"),
         (("--outcome-mailbox", "imaps://x.test"), "--outcome-mailbox needs a user and a"),
         (("--resume", "journal"), "--resume needs --recipients FILE"),
@@ -933,6 +938,47 @@ def test_mistakes_are_told_before_anybody_is_called(
     assert code in (ExitCode.USAGE, ExitCode.FAILED)
     assert error in err.splitlines()[0]
     assert "Traceback" not in err and "this is a bug" not in err
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("smtp://", "--url: the option host is missing in the URL"),
+        ("smtp://h?port=x", "--url: the option port is 'x', and has to be a number"),
+        ("smtp://h?watch=x", "--url: the option watch has to be"),
+        ("smtp://h?frobnicate=1", "--url: the option frobnicate is not known"),
+        ("folder:", "--url: the option folder is missing"),
+        ("smtp://h?hello_name=a%20b", "--hello-name is 'a b', which is no host name"),
+        ("gopher://x", "the URL begins with no scheme that is known"),
+        ("smtp://[x", "the URL cannot be read"),
+    ],
+)
+def test_a_url_that_cannot_be_is_told(url: str, error: str, cli: Cli) -> None:
+    code, err = refused(cli, "--url", url, "--from", ADA, "--to", BOB)
+    assert code == ExitCode.USAGE
+    assert err.splitlines()[0].startswith(f"error: {error}")
+
+
+def test_an_address_that_is_not_ours_is_told(cli: Cli) -> None:
+    code, _, err = cli(
+        *("send", "--server", "127.0.0.1:1", "--from", ADA, "--to", BOB),
+        *("--local-address", "192.0.2.1"),
+    )
+    assert code == ExitCode.TEMPORARY
+    assert err.splitlines()[-2:] == [
+        "error: 127.0.0.1:1 cannot be reached: Cannot assign requested address",
+        "hint: --local-address has to be an address of this machine",
+    ]
+
+
+@pytest.mark.parametrize("name", ["ä.example.test", "a..b", ".", "x" * 300])
+async def test_a_name_no_certificate_can_have_is_no_bug(
+    name: str, certificates: Certificates, cli: Cli
+) -> None:
+    async with BadServer(context=certificates.good) as server:
+        code, _, err = await to(server, cli, "--ca", certificates.ca, "--server-name", name)
+    assert code in (ExitCode.FAILED, ExitCode.USAGE), err
+    assert "this is a bug" not in err and "error: " in err
 
 
 def test_who_sends_and_to_whom_has_to_be_said(cli: Cli) -> None:
@@ -991,7 +1037,7 @@ def test_interrupting_ends_at_once_and_says_so(cli: Cli) -> None:
 NAMES = {*Keywords.__annotations__, *Message.__struct_fields__}
 PYTHON = re.compile(r"\b([a-z_]+)=(?=[\"'A-Z\[(])|`([a-z_.]+)`")
 FOR_PROGRAMS = re.compile(
-    "Mailbox|datetime|gather|may_|host=|Priority|content_type|"
+    "datetime|gather|may_|host=|Priority|content_type|"
     "`(method|filename|encoding|text_encoding|cid|is_inline|content|alternatives|render)`"
 )
 """Nothing that this command asks of the library leads to these."""
@@ -1008,7 +1054,7 @@ def hints() -> set[str]:
             if isinstance(node, ast.Call):
                 values = [one.value for one in node.keywords if one.arg == "hint"]
             elif isinstance(node, ast.Assign) and any(
-                isinstance(one, ast.Name) and one.id == "hint" for one in node.targets
+                isinstance(one, ast.Name) and "hint" in one.id.lower() for one in node.targets
             ):
                 values = [node.value]
             elif isinstance(node, ast.FunctionDef) and node.name.endswith("_hint"):

@@ -15,6 +15,7 @@ import msgspec
 from posthouse.cli import send_many
 from posthouse.cli.config import config_option
 from posthouse.cli.output import (
+    CommandError,
     ExitCode,
     json_option,
     progress,
@@ -151,7 +152,9 @@ def send(
         chosen = begun or way()
         wait_s = WAIT_S if notices.wait_s is None else notices.wait_s
         sending = asyncio.run(_send(chosen, message, wait_s=wait_s, is_quiet=quiet))
-    except (OptionError, MessageError) as error:
+    except OptionError as error:
+        raise _of_url(error, server.url) or command_error(error) from None
+    except MessageError as error:
         raise command_error(error, attached=len(letter.attached)) from None
     return _tell(sending, chosen, as_json=as_json)
 
@@ -164,6 +167,15 @@ def _check_kind(letter: LetterWish, given: dict[str, Any], *, is_many: bool) -> 
         if given[name]:
             words = "is for a single message" if is_many else "needs --recipients FILE"
             raise click.UsageError(f"{_OPTIONS.get(name) or option_of(name)} {words}")
+
+
+def _of_url(error: OptionError, url: str | None) -> CommandError | None:
+    """A mistake in the URL, which names things that are no options."""
+    options = {name for param in send.params for name in param.opts}
+    is_option = option_of(error.option) in options and error.option not in ("host", "port")
+    if url is None or not error.option or (is_option and error.option != "folder"):
+        return None
+    return CommandError(f"--url: {error.text}", hint=in_options(error)[1], code=ExitCode.USAGE)
 
 
 async def _look_at(message: Message, keys: KeysWish) -> None:

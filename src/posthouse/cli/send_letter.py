@@ -151,12 +151,21 @@ def _whole(wish: LetterWish, notices: NoticeWish, *, is_stdin_begun: bool) -> Me
 
 
 def _texts(wish: LetterWish, *, is_stdin_begun: bool) -> tuple[str | None, str | None]:
-    text, html = wish.body, wish.html_body
+    text, html = _typed("--body", wish.body), _typed("--html-body", wish.html_body)
     if wish.body_file is not None:
         text = _text("--body-file", wish.body_file, is_stdin_begun=is_stdin_begun)
     if wish.html is not None:
         html = _text("--html", wish.html, is_stdin_begun=is_stdin_begun)
     return text, html
+
+
+def _typed(option: str, text: str | None) -> str | None:
+    """Of the arguments, where octets that are no text come as halves of surrogate pairs."""
+    try:
+        (text or "").encode("utf-8")
+    except UnicodeEncodeError:
+        raise CommandError(f"{option}: this is not UTF-8 text") from None
+    return text
 
 
 def _text(option: str, name: str, *, is_stdin_begun: bool) -> str:

@@ -248,6 +248,8 @@ def _notices(notices: NoticeWish, keywords: Keywords) -> Keywords:
                 raise click.UsageError(f"{option} needs --outcome-mailbox")
         return {}
     check_url("--outcome-mailbox", url, "--outcome-password-file")
+    if not url.startswith(("imaps://", "imap://")):
+        raise click.UsageError("--outcome-mailbox is no URL of a mailbox: write imaps://USER@HOST")
     user = _user_of(url) or keywords.get("user")
     password = secret_of("--outcome-password-file", notices.outcome_password_file)
     if password is None and user == keywords.get("user"):

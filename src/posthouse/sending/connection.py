@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -148,7 +147,7 @@ class Connection:
                 )
             except OSError as error:
                 last = error
-                self._note(f"{address} port {options.port}: {_words(error)}")
+                self._note(f"{address} port {options.port}: {mistakes.error_words(error)}")
                 continue
             self._mark("connect_s")
             try:
@@ -482,12 +481,6 @@ def _usual(is_verifying: bool) -> ssl.SSLContext:
 @lru_cache(maxsize=1)
 def _unchecked() -> ssl.SSLContext:
     return unchecked_context()
-
-
-def _words(error: OSError) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _timeouts(options: Options) -> Timeouts:

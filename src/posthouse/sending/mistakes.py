@@ -38,6 +38,7 @@ from posthouse.sending.receipt import Rejected
 
 __all__ = [
     "connect_failed",
+    "error_words",
     "login_impossible",
     "login_refused",
     "login_unsafe",
@@ -108,7 +109,7 @@ def connect_failed(options: Options, error: OSError) -> SendingError:
             server=options.place,
             is_transient=True,
         )
-    words = os.strerror(error.errno) if error.errno else str(error)
+    words = error_words(error)
     hint = "is the server running, and the host right?"
     if error.errno == errno.ECONNREFUSED:
         hint = (
@@ -125,6 +126,13 @@ def connect_failed(options: Options, error: OSError) -> SendingError:
         server=options.place,
         is_transient=True,
     )
+
+
+def error_words(error: OSError) -> str:
+    """What the system calls it."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _silence_hint(options: Options) -> str:

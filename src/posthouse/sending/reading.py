@@ -6,6 +6,7 @@ URL that cannot be read is not repeated.
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -189,7 +190,7 @@ def _checked(kind: Kind, told: dict[str, Any]) -> Options:
         server_name=_text(told, "server_name"),
         context=_context(told, tls, is_verifying=is_verifying),
         is_verifying=is_verifying,
-        local_address=_text(told, "local_address") or None,
+        local_address=_local_address(told),
         hello_name=_hello_name(told),
         proxy=_proxy(told.get("proxy")),
         connect_timeout_s=_seconds(told, "connect_timeout_s", 30.0),
@@ -282,6 +283,18 @@ def _context(told: Mapping[str, Any], tls: TlsUse, *, is_verifying: bool) -> ssl
         certificate_key=told.get("certificate_key"),
         is_verifying=is_verifying,
     )
+
+
+def _local_address(told: Mapping[str, Any]) -> str | None:
+    text = _text(told, "local_address")
+    if not text:
+        return None
+    try:
+        ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        hint = "write one of this machine's, like 192.0.2.1"
+        raise OptionError("local_address", f"is {text!r}, which is no address", hint=hint) from None
+    return text
 
 
 def _hello_name(told: Mapping[str, Any]) -> str:
