@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from posthouse.accounts.mail_policy import owner
 from posthouse.accounts.sealing import NodeKey, SealBroken
 from posthouse.kernel.errors import DataUnusable, NotKnown, UserError
 from posthouse.mimesec.findings import Scheme
+from posthouse.mimesec.pgp.keys import PublicKey
+from posthouse.mimesec.pgp.make import make_key, revoked_by, with_end
 from posthouse.net.world import SystemChance
 from posthouse.store import mail_keys as rows
 from posthouse.store.transaction import Transaction
@@ -110,10 +113,65 @@ def test_a_key_that_names_somebody_else_is_refused(store: Any, node_key: NodeKey
 
 
 def test_the_same_key_again_adds_what_is_new_of_it(store: Any, node_key: NodeKey) -> None:
-    first = add(store, node_key)
-    again = add(store, node_key, public=b"more", private=None, expires_at=None)
-    assert (again.id, again.public, again.expires_at) == (first.id, b"more", None)
-    assert again.has_private
+    made, revocation = make_key(["ada@example.org"], at=datetime.now(UTC), days=30)
+    first, public = of(made.public, made.octets), made.public
+    key = add_material(store, node_key, first)
+    later = with_end(made, at=public.created_at + timedelta(days=90)).public
+    again = add_material(store, node_key, of(later))
+    assert again.id == key.id and again.has_private
+    assert again.expires_at == int(later.expires_at.timestamp() * 1e6)  # type: ignore[union-attr]
+    revoked = add_material(store, node_key, of(revoked_by(public, revocation)))
+    assert revoked.revoked_at is not None
+
+
+def test_whoever_shows_an_older_state_of_a_key_takes_nothing_away(
+    store: Any, node_key: NodeKey
+) -> None:
+    made, revocation = make_key(["eve@x.example"], at=datetime.now(UTC), days=30)
+
+    def found(tx: Transaction) -> MailKey | None:
+        revoked = of(revoked_by(made.public, revocation))
+        mail_keys.add_found(tx, revoked, source=Source.WKD, is_trusted=True)
+        return mail_keys.add_found(tx, of(made.public), source=Source.WKD, is_trusted=True)
+
+    key = store.write_now(found)
+    assert key.revoked_at is not None and PublicKey(key.public).is_revoked
+
+
+def test_trust_is_given_for_the_address_that_was_asked_for(store: Any) -> None:
+    """A key that a domain shows for an address of its own may name anybody's."""
+    broad = msgspec.structs.replace(BOB, addresses=("bob@example.net", "ceo@bank.example"))
+    narrow = msgspec.structs.replace(BOB, addresses=("bob@example.net",))
+
+    def found(tx: Transaction) -> tuple[MailKey, ...]:
+        mail_keys.add_found(tx, broad, source=Source.LEARNT, is_trusted=False)
+        mail_keys.add_found(tx, narrow, source=Source.DNS, is_trusted=True)
+        mail_keys.add_found(tx, broad, source=Source.LEARNT, is_trusted=False)
+        return mail_keys.by_address(tx, "ceo@bank.example")
+
+    assert store.write_now(found) == ()
+
+
+def of(public: PublicKey, private: bytes | None = None) -> KeyMaterial:
+    expires = public.expires_at
+    return KeyMaterial(
+        scheme=Scheme.OPENPGP,
+        fingerprint=public.fingerprint,
+        addresses=public.addresses,
+        public=public.octets,
+        private=private,
+        expires_at=int(expires.timestamp() * 1e6) if expires else None,
+        is_revoked=public.is_revoked,
+    )
+
+
+def add_material(store: Any, node_key: NodeKey, material: KeyMaterial) -> MailKey:
+    key: MailKey = store.write_now(
+        lambda tx: mail_keys.add_own(
+            tx, "ada@example.org", material, node_key, source=Source.IMPORTED
+        )
+    )
+    return key
 
 
 def test_what_is_found_elsewhere_neither_takes_trust_nor_touches_own_keys(
@@ -177,8 +235,13 @@ def test_revoked_published_and_removed(store: Any, node_key: NodeKey) -> None:
 def test_keys_that_end_soon_are_found_while_they_are_ours(store: Any, node_key: NodeKey) -> None:
     key = add(store, node_key)
     soon = 2_000_000_000_000_001
-    assert store.write_now(lambda tx: mail_keys.expiring(tx, since_us=0, before_us=soon, limit=5)) == (key,)
-    assert store.write_now(lambda tx: mail_keys.expiring(tx, since_us=0, before_us=soon - 2, limit=5)) == ()
+    assert store.write_now(
+        lambda tx: mail_keys.expiring(tx, since_us=0, before_us=soon, limit=5)
+    ) == (key,)
+    assert (
+        store.write_now(lambda tx: mail_keys.expiring(tx, since_us=0, before_us=soon - 2, limit=5))
+        == ()
+    )
     assert mail_keys.expires_text(key) == "2033-05-18"
 
 

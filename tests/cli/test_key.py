@@ -1,14 +1,17 @@
-"""`posthouse key`: S/MIME keys of accounts, and what is done with their mail."""
+"""`posthouse key`: keys of accounts, and what is done with their mail."""
 
 from __future__ import annotations
 
 import json
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from posthouse.cli.output import ExitCode
+from posthouse.mimesec.pgp.keys import read_public
+from posthouse.mimesec.pgp.make import make_key
 
 from .conftest import PASSWORD, Cli
 
@@ -68,7 +71,7 @@ def test_a_certificate_alone_will_do(house: Cli, tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_text(house("key", "export", ADA)[1])
     house("key", "remove", ADA, "--yes")
     code, _, err = house("key", "import", ADA, str(tmp_path / "cert.pem"))
-    assert code == ExitCode.OK and "the certificate" in err
+    assert code == ExitCode.OK and "the public half" in err
     assert json.loads(house("key", "list", "--json")[1])[0]["state"] == "certificate only"
     code, _, err = house("key", "export", ADA, "--private")
     assert code == ExitCode.FAILED and "is not here" in err
@@ -129,3 +132,44 @@ def test_a_file_that_is_no_key_is_told(house: Cli, tmp_path: Path) -> None:
     (tmp_path / "x").write_text("nonsense")
     code, _, err = house("key", "import", ADA, str(tmp_path / "x"), "--password-stdin", stdin="a\n")
     assert code == ExitCode.FAILED and "no whole PKCS #12 file" in err
+
+
+def test_an_openpgp_key_is_made_exported_revoked_and_shown(house: Cli, tmp_path: Path) -> None:
+    code, _, err = house("key", "make", ADA, "--scheme", "openpgp")
+    assert code == ExitCode.OK and "--private" in err
+    public = house("key", "export", ADA)[1]
+    assert public.startswith("-----BEGIN PGP PUBLIC KEY BLOCK-----")
+    private = house("key", "export", ADA, "--private", "--password-stdin", stdin="s3same-7\n")[1]
+    assert "PRIVATE KEY BLOCK" in private
+    (tmp_path / "key.asc").write_text(private)
+    house("key", "remove", ADA, "--yes")
+    file = str(tmp_path / "key.asc")
+    code, _, err = house("key", "import", ADA, file, "--password-stdin", stdin="wrong\n")
+    assert code == ExitCode.FAILED and "password is wrong" in err
+    code, _, err = house("key", "import", ADA, file, "--password-stdin", stdin="s3same-7\n")
+    assert code == ExitCode.OK and "with its private half" in err
+    assert house("key", "revoke", ADA)[0] == ExitCode.OK
+    assert "revoked" in house("key", "list")[1]
+    revoked = read_public(house("key", "export", ADA)[1].encode())
+    assert revoked[0].is_revoked  # what others get says so
+
+
+def test_a_scheme_has_its_own_algorithms(house: Cli) -> None:
+    code, _, err = house("key", "make", ADA, "--scheme", "openpgp", "--algorithm", "p256")
+    assert code == ExitCode.FAILED and "cv25519" in err
+
+
+def test_the_key_of_somebody_elsewhere_is_believed_for_that_address(
+    house: Cli, tmp_path: Path
+) -> None:
+    eve, _ = make_key(["eve@far.example", "ceo@bank.example"], at=datetime.now(UTC), days=9)
+    file = tmp_path / "eve.asc"
+    file.write_bytes(eve.public.armored())
+    code, _, err = house("key", "import", "eve@far.example", str(file))
+    assert code == ExitCode.OK and "the public half" in err
+    assert "ceo@bank.example" not in house("key", "list")[1]
+    code, _, err = house("key", "import", "bob@far.example", str(file))
+    assert code == ExitCode.FAILED and "not bob@far.example" in err
+    file.write_bytes(eve.armored(None))
+    code, _, err = house("key", "import", "eve@far.example", str(file))
+    assert code == ExitCode.FAILED and "private key" in err

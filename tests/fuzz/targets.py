@@ -29,7 +29,7 @@ from posthouse.protocol.sasl.server import MECHANISMS, server_mechanism
 from posthouse.protocol.smtp.client import ClientSession
 from posthouse.protocol.smtp.client_events import Ready
 from posthouse.protocol.smtp.reply_reader import Nonsense, ReplyReader
-from tests.fuzz import authentication, mimesec_smime, reports, samples
+from tests.fuzz import authentication, mimesec_pgp, mimesec_smime, reports, samples
 from tests.fuzz.target import Target
 from tests.protocol.imap.runs import machine, run
 from tests.protocol.pop3.test_server import DIALOGUE, Client
@@ -233,4 +233,5 @@ TARGETS = (
     *authentication.TARGETS,
     *reports.TARGETS,
     *mimesec_smime.TARGETS,
+    *mimesec_pgp.TARGETS,
 )

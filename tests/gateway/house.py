@@ -48,7 +48,7 @@ class House:
 
     def meet(self, material: KeyMaterial, *, is_trusted: bool = True) -> None:
         """The key of somebody elsewhere is known."""
-        public = key_material.read_public(material.public)
+        public = key_material.read_public(material.public)[0]
         self.write(
             lambda tx: mail_keys.add_found(
                 tx, public, source=Source.IMPORTED, is_trusted=is_trusted

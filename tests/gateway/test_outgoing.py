@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.accounts import key_material
+from posthouse.accounts import key_material, mail_policy
 from posthouse.accounts.mail_policy import Mode
 from posthouse.kernel.finding import Finding
 from posthouse.message import mime, read
+from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.protection import Protection, protect
 from posthouse.mimesec.smime.identity import read_certificates
 from posthouse.mimesec.smime.recipient import SmimeRecipient
@@ -28,6 +29,8 @@ from tests.gateway.house import (
     pem_files,
     queue_id_of,
 )
+
+NOW = SystemClock().now()
 
 
 def the_finding(house: House, queue_id: str) -> Finding:
@@ -164,3 +167,57 @@ def test_mail_from_elsewhere_is_never_signed_as_ours(house: House) -> None:
     octets = f"From: {ADA}\r\nTo: {BOB}\r\nSubject: x\r\n\r\nhello\r\n".encode()
     house.arrive(octets, [BOB])
     assert read(house.stored(BOB)).root.subtype == b"plain"
+
+
+# --- OpenPGP ---
+
+
+@pytest.fixture
+def pgp(house: House) -> House:
+    """Ada and Bob have OpenPGP keys, and Ada signs and encrypts by them."""
+    for whom in (ADA, BOB):
+        house.give_key(whom, key_material.make([whom], at=NOW, days=30, scheme=Scheme.OPENPGP))
+    house.say(ADA, sign=Mode.ALWAYS, encrypt=Mode.WHEN_POSSIBLE)
+    return house
+
+
+def test_openpgp_signs_and_encrypts_the_same_way(pgp: House) -> None:
+    receipt = pgp.send(ADA, [BOB])
+    octets = pgp.stored(BOB)
+    letter = read(octets)
+    assert (letter.root.maintype, letter.root.subtype) == (b"multipart", b"encrypted")
+    assert SECRET.encode() not in octets and letter.subject == "[...]"
+    finding = the_finding(pgp, queue_id_of(receipt))
+    assert (finding.result, finding.reason) == ("signed and encrypted", "OpenPGP")
+    pgp.say(BOB, open=Mode.ALWAYS)
+    pgp.send(ADA, [BOB])
+    opened = pgp.stored(BOB, count=2)
+    assert SECRET in read(opened).text and read(opened).subject == "Map"
+    [result] = [one for one in read(opened).headers("Authentication-Results") if "openpgp" in one]
+    assert "x-openpgp=pass" in result and ADA in result
+
+
+def test_without_everybodys_openpgp_key_it_is_signed_only(pgp: House) -> None:
+    pgp.send(ADA, [BOB, CAT])
+    root = read(pgp.stored(CAT)).root
+    assert root.subtype == b"signed"
+    assert root.children[1].subtype == b"pgp-signature"
+
+
+def test_the_scheme_is_that_for_which_all_have_keys(pgp: House) -> None:
+    """Bob and Ada have both; Cat has a certificate only."""
+    for whom in (ADA, BOB, CAT):
+        pgp.give_key(whom)
+    pgp.write(lambda tx: mail_policy.set_policy(tx, ADA, scheme="openpgp"))
+    pgp.send(ADA, [BOB, CAT])
+    assert read(pgp.stored(CAT)).root.subtype == b"pkcs7-mime"
+    pgp.send(ADA, [BOB])
+    assert read(pgp.stored(BOB, count=2)).root.subtype == b"encrypted"
+
+
+def test_mail_is_kept_encrypted_to_an_openpgp_key(pgp: House) -> None:
+    pgp.say(BOB, at_rest=Mode.ALWAYS)
+    pgp.arrive(f"From: {EVE}\r\nTo: {BOB}\r\nSubject: Map\r\n\r\n{SECRET}\r\n".encode(), [BOB])
+    kept = pgp.stored(BOB)
+    assert SECRET.encode() not in kept and read(kept).root.subtype == b"encrypted"
+    assert read(kept).subject == "Map"

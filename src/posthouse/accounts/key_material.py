@@ -1,106 +1,180 @@
-"""What keys of the store are made of: read from files, made anew, and turned into what signs and
-encrypts. S/MIME only: nothing here reads OpenPGP yet."""
+"""What keys of the store are made of, whichever scheme they are of: read from files, made anew, and
+turned into what signs and encrypts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import lru_cache
+from enum import Enum
+from functools import partial
+from typing import Final, TypeVar
 
+from posthouse.accounts import pgp_material, smime_material
 from posthouse.accounts.mail_keys import KeyMaterial, MailKey
 from posthouse.kernel.errors import UserError
 from posthouse.kernel.secret import Secret
 from posthouse.mimesec.findings import Scheme
+from posthouse.mimesec.pgp import keys as pgp_keys
+from posthouse.mimesec.pgp import locking
+from posthouse.mimesec.pgp.make import KeyForm
+from posthouse.mimesec.pgp.sealer import PgpSealer
 from posthouse.mimesec.ports import ProtectionError, Recipient, Sealer, Signer
-from posthouse.mimesec.smime import pem
-from posthouse.mimesec.smime.certificates import Certificate
-from posthouse.mimesec.smime.identity import Identity, from_pem, from_pkcs12, read_certificates
-from posthouse.mimesec.smime.make import KeyKind, make_identity
-from posthouse.mimesec.smime.recipient import SmimeRecipient
+from posthouse.mimesec.smime.make import KeyKind
 from posthouse.mimesec.smime.sealer import SmimeSealer
-from posthouse.mimesec.smime.signer import SmimeSigner
 
-FILE_OCTETS_MAX = 1 << 20
-DAYS_MAX = 3_650
-_PEM = b"-----BEGIN"
+T = TypeVar("T")
+
+FILE_OCTETS_MAX: Final = 1 << 20
+DAYS_MAX: Final = 3_650
+SALT_OCTETS: Final = locking.SALT_OCTETS
+
+
+class Algorithm(Enum):
+    """Of a key that is made; the words are typed."""
+
+    P256 = "p256"
+    P384 = "p384"
+    CURVE25519 = "cv25519"
+    RSA3072 = "rsa3072"
+    RSA4096 = "rsa4096"
+    VERSION6 = "v6"
+
+
+_SMIME: Final = {
+    Algorithm.P256: KeyKind.P256,
+    Algorithm.P384: KeyKind.P384,
+    Algorithm.RSA3072: KeyKind.RSA3072,
+    Algorithm.RSA4096: KeyKind.RSA4096,
+}
+_OPENPGP: Final = {
+    Algorithm.CURVE25519: KeyForm.CURVE25519,
+    Algorithm.RSA3072: KeyForm.RSA3072,
+    Algorithm.VERSION6: KeyForm.VERSION6,
+}
+USUAL: Final = {Scheme.SMIME: Algorithm.P256, Scheme.OPENPGP: Algorithm.CURVE25519}
+
+
+# --- from outside; these raise UserError ---
 
 
 def make(
-    addresses: Sequence[str], *, at: datetime, days: int, kind: KeyKind = KeyKind.P256
+    addresses: Sequence[str],
+    *,
+    at: datetime,
+    days: int,
+    scheme: Scheme = Scheme.SMIME,
+    algorithm: Algorithm | None = None,
 ) -> KeyMaterial:
-    """A new key with a certificate that vouches for itself. RSA takes up to seconds.
+    """A new key: of S/MIME with a certificate that vouches for itself, of OpenPGP with its
+    revocation. RSA takes up to seconds.
 
     Raises:
-        UserError: an address cannot be in a certificate.
+        UserError: an address cannot be in a key, or the scheme has no such algorithm.
     """
-    try:
-        return _material(make_identity(addresses, at=at, days=days, kind=kind))
-    except ProtectionError as error:
-        raise UserError(error.text, hint=error.hint) from None
+    wanted = algorithm or USUAL[scheme]
+    known = _SMIME if scheme is Scheme.SMIME else _OPENPGP
+    if wanted not in known:
+        names = ", ".join(one.value for one in known)
+        raise UserError(
+            f"{scheme.value} has no keys of {wanted.value} here", hint=f"there is {names}"
+        )
+    if scheme is Scheme.SMIME:
+        return _said(partial(smime_material.make, addresses, at=at, days=days, kind=_SMIME[wanted]))
+    return _said(partial(pgp_material.make, addresses, at=at, days=days, form=_OPENPGP[wanted]))
 
 
 def read_private(octets: bytes, password: Secret | None) -> tuple[KeyMaterial, ...]:
-    """Private keys with their certificates: PKCS #12, or PEM with both in it.
+    """Private keys: PKCS #12, PEM with key and certificate, or OpenPGP.
 
     Raises:
         UserError: it cannot be read, the password is wrong, or a half is missing.
     """
-    try:
-        if _PEM in octets:
-            return (_material(from_pem(octets, octets, password)),)
-        return tuple(map(_material, from_pkcs12(octets, password)))
-    except ProtectionError as error:
-        raise UserError(error.text, hint=error.hint) from None
+    read = pgp_material if pgp_keys.is_openpgp(octets) else smime_material
+    return _said(partial(read.read_private, octets, password))
 
 
-def read_public(octets: bytes) -> KeyMaterial:
-    """Somebody's certificate, its issuers behind it, in PEM or DER. Raises UserError."""
-    try:
-        certificates = read_certificates(octets)
-    except ProtectionError as error:
-        raise UserError(error.text, hint=error.hint) from None
-    return of_certificates(certificates)
+def read_public(octets: bytes) -> tuple[KeyMaterial, ...]:
+    """Somebody's certificate with its issuers behind it (PEM or DER), or OpenPGP keys. Raises
+    UserError."""
+    scheme = Scheme.OPENPGP if pgp_keys.is_openpgp(octets) else Scheme.SMIME
+    return read_found(scheme, octets)
 
 
 def read_found(scheme: Scheme, octets: bytes) -> tuple[KeyMaterial, ...]:
-    """What a stranger shows as somebody's: a certificate in DER. Raises UserError."""
+    """What a stranger shows as somebody's, of that scheme and no other. Raises UserError."""
     if scheme is Scheme.SMIME:
-        return (read_public(octets),)
-    raise UserError("OpenPGP keys are not read yet")
+        return (_said(partial(smime_material.read_public, octets)),)
+    return _said(partial(pgp_material.read_public, octets))
 
 
 def has_private(octets: bytes) -> bool:
-    """Whether a file holds more than certificates: PKCS #12 does, or PEM that says so."""
-    if _PEM in octets:
-        return b"PRIVATE KEY-----" in octets
+    """Whether a file holds more than certificates."""
+    if pgp_keys.is_openpgp(octets):
+        return pgp_keys.has_private(octets)
+    return smime_material.has_private(octets)
+
+
+def is_locked(octets: bytes) -> bool:
+    """Whether a file with a private key needs a password to be read."""
+    if pgp_keys.is_openpgp(octets):
+        return pgp_keys.is_locked(octets)
+    return b"-----BEGIN" not in octets or b"ENCRYPTED" in octets
+
+
+def export_public(key: MailKey) -> bytes:
+    """As text: PEM or armour."""
+    return key.public if key.scheme is Scheme.SMIME else pgp_material.export_public(key)
+
+
+def export_private(
+    key: MailKey, private: bytes, password: Secret | None, *, salt: bytes = b""
+) -> bytes:
+    """As text: PEM of key and certificates, or armour, locked where there is a password.
+
+    Args:
+        salt: SALT_OCTETS by chance, where there is a password.
+    """
+    if key.scheme is Scheme.SMIME:
+        return smime_material.export_private(key, private, password)
+    return _said(partial(pgp_material.export_private, private, password, salt))
+
+
+def make_revocation(private: bytes) -> bytes:
+    """Of an OpenPGP key that came without one. Raises UserError."""
+    return _said(lambda: pgp_material.make_revocation(private))
+
+
+def revoked(key: MailKey, revocation: bytes) -> bytes:
+    """The OpenPGP certificate with its revocation on it. Raises UserError."""
+    return _said(partial(pgp_material.revoked, key, revocation))
+
+
+def _said(action: Callable[[], T]) -> T:
     try:
-        read_certificates(octets)
-    except ProtectionError:
-        return True
-    return False
+        return action()
+    except ProtectionError as error:
+        raise UserError(error.text, hint=error.hint) from None
 
 
-def export_private(key: MailKey, private: bytes, password: Secret | None) -> bytes:
-    """Key and certificates as PEM, the key encrypted where there is a password."""
-    identity = _identity(key, private)
-    return identity.key_pem(password) + identity.certificates_pem()
+# --- in use; these raise ProtectionError ---
 
 
 def recipient(key: MailKey) -> Recipient:
     """To encrypt to. Raises ProtectionError for a key that cannot be read any more."""
-    return SmimeRecipient(_certificates(key.public)[0])
+    if key.scheme is Scheme.SMIME:
+        return smime_material.recipient(key)
+    return pgp_material.recipient(key)
 
 
 def signer(key: MailKey, private: bytes) -> Signer:
     """Raises ProtectionError for a key that is not for signatures, or cannot be read any more."""
-    return SmimeSigner(_identity(key, private))
+    if key.scheme is Scheme.SMIME:
+        return smime_material.signer(key, private)
+    return pgp_material.signer(private)
 
 
 def sealer(scheme: Scheme) -> Sealer:
-    """Raises ProtectionError for a scheme that is not there."""
-    if scheme is not Scheme.SMIME:
-        raise ProtectionError("nothing is encrypted by OpenPGP yet", hint="use an S/MIME key")
-    return SmimeSealer()
+    return SmimeSealer() if scheme is Scheme.SMIME else PgpSealer()
 
 
 def why_unusable(key: MailKey, at: datetime) -> str:
@@ -109,43 +183,3 @@ def why_unusable(key: MailKey, at: datetime) -> str:
         return recipient(key).why_unusable(at)
     except ProtectionError as error:
         return error.text
-
-
-@lru_cache(maxsize=1_000)
-def _certificates(public: bytes) -> tuple[Certificate, ...]:
-    return tuple(read_certificates(public))
-
-
-def _identity(key: MailKey, private: bytes) -> Identity:
-    from posthouse.mimesec.smime.identity import private_key
-
-    certificates = _certificates(key.public)
-    return Identity(private_key(private), certificates[0], certificates[1:])
-
-
-def _material(identity: Identity) -> KeyMaterial:
-    certificate = identity.certificate
-    return KeyMaterial(
-        scheme=Scheme.SMIME,
-        fingerprint=certificate.fingerprint,
-        addresses=certificate.addresses,
-        public=identity.certificates_pem(),
-        private=identity.key_octets(),
-        expires_at=_expiry(certificate),
-    )
-
-
-def of_certificates(certificates: Sequence[Certificate]) -> KeyMaterial:
-    """Somebody's certificate first, its issuers behind it."""
-    own = certificates[0]
-    return KeyMaterial(
-        scheme=Scheme.SMIME,
-        fingerprint=own.fingerprint,
-        addresses=own.addresses,
-        public=pem.certificates_pem(one.octets for one in certificates),
-        expires_at=_expiry(own),
-    )
-
-
-def _expiry(certificate: Certificate) -> int:
-    return int(certificate.not_after.timestamp() * 1e6)

@@ -26,6 +26,7 @@ from posthouse.message.address import (
     parse_mailbox,
 )
 from posthouse.mimesec.findings import Scheme
+from posthouse.mimesec.ports import ProtectionError
 from posthouse.store import accounts
 from posthouse.store import mail_keys as rows
 from posthouse.store.sealed import count_sealed
@@ -65,6 +66,8 @@ class KeyMaterial(msgspec.Struct, frozen=True, kw_only=True):
     private: bytes | None = None
     revocation: bytes | None = None
     """Of an OpenPGP key, made beforehand, to be used when it is lost."""
+    is_revoked: bool = False
+    """It says so itself (OpenPGP)."""
 
     def __repr__(self) -> str:
         return f"KeyMaterial({NAMES[self.scheme]}, {self.fingerprint})"
@@ -161,11 +164,13 @@ def add_own(
     else:
         key = known.id
         rows.set_owner(tx, key, account=account, domain=domain)
+        material = _renewed(known, material)
         rows.set_public(tx, key, material.public, expires_at=material.expires_at)
         rows.set_addresses(tx, key, named)
         rows.set_trusted(tx, key, is_trusted=True)
         if private is not None:
             rows.set_private(tx, key, private, revocation)
+    _note_revocation(tx, key, material)
     for address in named:
         rows.forget_miss(tx, address)
     tx.changed(DirectoryChanged())
@@ -203,12 +208,14 @@ def add_found(
     else:
         key = known.id
         if known.account is None and known.domain is None:
+            material = _renewed(known, material)
             rows.set_public(tx, key, material.public, expires_at=material.expires_at)
             if is_trusted and not known.is_trusted:
                 rows.set_addresses(tx, key, named)
                 rows.set_trusted(tx, key, is_trusted=True)
             elif is_trusted is known.is_trusted:
                 rows.set_addresses(tx, key, (*known.addresses, *named)[:ADDRESSES_MAX])
+    _note_revocation(tx, key, material)
     for address in named:
         rows.forget_miss(tx, address)
     return _known(tx, key)
@@ -327,6 +334,31 @@ def owner_name(tx: Transaction, key: MailKey) -> str:
 
 
 # --- inside ---
+
+
+def _renewed(known: rows.MailKeyRow, material: KeyMaterial) -> KeyMaterial:
+    """What is there and what came, as one: who shows an OpenPGP key without its revocation cannot
+    take that away. Of S/MIME the key is the certificate, and nothing of it changes."""
+    if material.scheme is not Scheme.OPENPGP or known.public == material.public:
+        return material
+    from posthouse.mimesec.pgp.keys import PublicKey, merged
+
+    try:
+        both = merged(PublicKey(known.public), PublicKey(material.public))
+    except ProtectionError:
+        return msgspec.structs.replace(material, public=known.public, expires_at=known.expires_at)
+    expires = both.expires_at
+    return msgspec.structs.replace(
+        material,
+        public=both.octets,
+        expires_at=int(expires.timestamp() * 1e6) if expires is not None else None,
+        is_revoked=both.is_revoked,
+    )
+
+
+def _note_revocation(tx: Transaction, key: int, material: KeyMaterial) -> None:
+    if material.is_revoked:
+        rows.set_revoked(tx, key)
 
 
 def _addresses(material: KeyMaterial) -> Sequence[str]:

@@ -29,7 +29,7 @@ COMMANDS: Final = {
     "domain": "Domains that mail is taken for, and their DKIM keys.",
     "dns": "What a domain should publish, and whether the world sees it.",
     "account": "People and programs that own mailboxes: passwords, quotas.",
-    "key": "S/MIME keys of accounts, and keeping their mail encrypted.",
+    "key": "S/MIME and OpenPGP keys, and what is signed and encrypted with them.",
     "alias": "Addresses that stand for others.",
     "certificate": "Certificates of this server: list, obtain, renew.",
     "queue": "Mail that is not settled yet: list, show, retry, hold, release, drop, reroute.",

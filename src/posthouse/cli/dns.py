@@ -25,7 +25,7 @@ from posthouse.cli.resolver import (
     resolver_option,
 )
 from posthouse.config import build, build_keys
-from posthouse.config.schema import Config, Service
+from posthouse.config.schema import Config
 from posthouse.dns.options import Options as DnsOptions
 from posthouse.kernel.envelope import Address
 from posthouse.net.deadlines import Deadlines

@@ -1,5 +1,5 @@
-"""`posthouse key list|make|import|export|policy|publish|find|revoke|remove`: keys of accounts and of
-whom they write to, and what is done with them."""
+"""`posthouse key list|make|import|export|policy|publish|find|revoke|remove`: keys of accounts and
+of whom they write to, and what is done with them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from posthouse.accounts import key_material, mail_keys, mail_policy
+from posthouse.accounts.key_material import Algorithm
 from posthouse.accounts.mail_keys import KeyMaterial, MailKey, Source, fold_address
 from posthouse.accounts.mail_policy import SCHEMES, Mode, parse_mode
 from posthouse.accounts.sealing import NodeKey
@@ -29,7 +30,7 @@ from posthouse.cli.output import (
     show_text,
 )
 from posthouse.config import build_keys
-from posthouse.mimesec.smime.make import KeyKind
+from posthouse.mimesec.findings import Scheme
 from posthouse.net.world import SystemChance, SystemClock
 from posthouse.store import accounts
 from posthouse.store.mail_keys import PolicyRow
@@ -37,12 +38,7 @@ from posthouse.store.transaction import Transaction
 
 DAYS: Final = 730
 PAGE: Final = 500
-ALGORITHMS: Final = {
-    "p256": KeyKind.P256,
-    "p384": KeyKind.P384,
-    "rsa3072": KeyKind.RSA3072,
-    "rsa4096": KeyKind.RSA4096,
-}
+_ENDINGS: Final = {"smime": "pem", "openpgp": "asc"}
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +66,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
 
 @click.group()
 def key() -> None:
-    """S/MIME keys of accounts, and what is done with them."""
+    """S/MIME and OpenPGP keys of accounts, and what is done with them."""
 
 
 @key.command("list")
@@ -94,7 +90,12 @@ def list_(whom: str | None, as_json: bool, config_path: str | None) -> None:
 
 @key.command("make")
 @click.argument("address")
-@click.option("--algorithm", type=click.Choice(list(ALGORITHMS)), default="p256", show_default=True)
+@click.option("--scheme", type=click.Choice(list(SCHEMES)), default="smime", show_default=True)
+@click.option(
+    "--algorithm",
+    type=click.Choice([one.value for one in Algorithm]),
+    help="By default p256 for S/MIME and cv25519 for OpenPGP.",
+)
 @click.option(
     "--days",
     type=click.IntRange(1, key_material.DAYS_MAX),
@@ -103,13 +104,23 @@ def list_(whom: str | None, as_json: bool, config_path: str | None) -> None:
     help="How long it is good.",
 )
 @config_option
-def make_(address: str, algorithm: str, days: int, config_path: str | None) -> None:
-    """Make an S/MIME key for the account ADDRESS. Its certificate vouches for itself."""
+def make_(
+    address: str, scheme: str, algorithm: str | None, days: int, config_path: str | None
+) -> None:
+    """Make a key for the account ADDRESS.
+
+    An S/MIME key comes with a certificate that vouches for itself, an OpenPGP key with a revocation
+    that is kept with it.
+    """
     config = load_config(config_path).config
     with open_store(config) as store:
         store.read_now(lambda tx: mail_policy.owner(tx, address))
         material = key_material.make(
-            [address], at=SystemClock().now(), days=days, kind=ALGORITHMS[algorithm]
+            [address],
+            at=SystemClock().now(),
+            days=days,
+            scheme=SCHEMES[scheme],
+            algorithm=Algorithm(algorithm) if algorithm is not None else None,
         )
         node_key = NodeKey(build_keys.node_key_path(config), SystemChance())
         made = store.write_now(
@@ -118,7 +129,7 @@ def make_(address: str, algorithm: str, days: int, config_path: str | None) -> N
     say(f"made {made.fingerprint}, good until {mail_keys.expires_text(made)}")
     say_hint(
         f"to read mail that is encrypted to it, put it into a mail client: posthouse key export"
-        f" {address} --private > key.pem"
+        f" {made.fingerprint} --private --password-stdin > key.{_ENDINGS[scheme]}"
     )
 
 
@@ -128,7 +139,7 @@ def make_(address: str, algorithm: str, days: int, config_path: str | None) -> N
 @password_option
 @config_option
 def import_(whom: str, file: Path, password_stdin: bool, config_path: str | None) -> None:
-    """Take a certificate, or a key with its certificate, from FILE: PKCS #12 (.p12) or PEM.
+    """Take a key or a certificate from FILE: PKCS #12 (.p12), PEM, or OpenPGP (.asc).
 
     A certificate alone will do to keep mail encrypted: then nobody on this machine can read it. One
     of somebody elsewhere is believed from then on, for that ADDRESS.
@@ -136,8 +147,7 @@ def import_(whom: str, file: Path, password_stdin: bool, config_path: str | None
     config = load_config(config_path).config
     octets = _read(file)
     if key_material.has_private(octets):
-        is_pkcs12 = b"-----BEGIN" not in octets
-        needs_word = password_stdin or is_pkcs12 or b"ENCRYPTED" in octets
+        needs_word = password_stdin or key_material.is_locked(octets)
         word = (
             read_password(password_stdin=password_stdin, prompt=f"Password of {file.name}")
             if needs_word
@@ -145,12 +155,12 @@ def import_(whom: str, file: Path, password_stdin: bool, config_path: str | None
         )
         materials = key_material.read_private(octets, word)
     else:
-        materials = (key_material.read_public(octets),)
+        materials = key_material.read_public(octets)
     node_key = NodeKey(build_keys.node_key_path(config), SystemChance())
     with open_store(config) as store:
         for material in materials:
             kept = store.write_now(partial(_take, whom=whom, material=material, node_key=node_key))
-            half = "with its private half" if kept.has_private else "the certificate"
+            half = "with its private half" if kept.has_private else "the public half"
             say(f"imported {kept.fingerprint} ({half}), good until {mail_keys.expires_text(kept)}")
 
 
@@ -160,17 +170,18 @@ def import_(whom: str, file: Path, password_stdin: bool, config_path: str | None
 @password_option
 @config_option
 def export(whom: str, is_private: bool, password_stdin: bool, config_path: str | None) -> None:
-    """Print a key as PEM: the certificate, or with --private the key, too."""
+    """Print a key as text (PEM or armour): its public half, or with --private all of it."""
     config = load_config(config_path).config
     word = read_password(password_stdin=True) if password_stdin else None
     node_key = NodeKey(build_keys.node_key_path(config), SystemChance())
+    salt = SystemChance().token(key_material.SALT_OCTETS)
 
     def unit(tx: Transaction) -> bytes:
         found = mail_keys.by_name(tx, whom)
         if not is_private:
-            return found.public
+            return key_material.export_public(found)
         private = mail_keys.private_half(tx, found, node_key)
-        return key_material.export_private(found, private, word)
+        return key_material.export_private(found, private, word, salt=salt)
 
     with open_store(config) as store:
         octets = store.read_now(unit)
@@ -245,16 +256,31 @@ def policy(
 @config_option
 def revoke(whom: str, config_path: str | None) -> None:
     """Use a key no more. Mail that is encrypted to it can still be read with it."""
-    with open_store(load_config(config_path).config) as store:
+    config = load_config(config_path).config
+    node_key = NodeKey(build_keys.node_key_path(config), SystemChance())
 
-        def unit(tx: Transaction) -> MailKey:
-            found = mail_keys.by_name(tx, whom)
-            mail_keys.revoke(tx, found)
-            return found
+    def unit(tx: Transaction) -> MailKey:
+        found = mail_keys.by_name(tx, whom)
+        public = None
+        if found.scheme is Scheme.OPENPGP and found.has_private:
+            made = mail_keys.revocation(tx, found, node_key)
+            if made is None:
+                private = mail_keys.private_half(tx, found, node_key)
+                made = key_material.make_revocation(private)
+            public = key_material.revoked(found, made)
+        mail_keys.revoke(tx, found, public)
+        return found
 
+    with open_store(config) as store:
         found = store.write_now(unit)
     say(f"{found.fingerprint} is used no more")
-    say_hint("whoever issued the certificate has to be told, too, so that others hear of it")
+    if found.scheme is Scheme.SMIME:
+        say_hint("whoever issued the certificate has to be told, too, so that others hear of it")
+    elif found.has_private:
+        say_hint(
+            f"others hear of it where it is published; hand out: posthouse key export"
+            f" {found.fingerprint}"
+        )
 
 
 @key.command("remove")

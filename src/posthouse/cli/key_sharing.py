@@ -76,9 +76,7 @@ def find(address: str, resolver: str | None, as_json: bool, config_path: str | N
     _keep(config, wanted, told)
     shown = Shown(
         keys=tuple(
-            FoundKey(
-                where=one.where, scheme=each.scheme.value, fingerprint=each.fingerprint
-            )
+            FoundKey(where=one.where, scheme=each.scheme.value, fingerprint=each.fingerprint)
             for one in told
             for each in one.keys
         ),

@@ -28,7 +28,7 @@ from posthouse.cli.resolver import (
     shown_place,
 )
 from posthouse.config import build
-from posthouse.config.schema import Config, Service
+from posthouse.config.schema import Config
 from posthouse.dns import options as dns
 from posthouse.kernel.ports import (
     DnsAnswer,

@@ -173,7 +173,10 @@ async def open_with(
 ) -> Opened:
     """Verify and decrypt a message in a process of its own. Raises IsolationFailed."""
     request = OpenRequest(
-        message=octets, at=at, smime=msgspec.structs.replace(keys.smime, roots=options.roots)
+        message=octets,
+        at=at,
+        smime=msgspec.structs.replace(keys.smime, roots=options.roots),
+        pgp=keys.pgp,
     )
     return await open_isolated(
         isolated,

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import msgspec
 
-from posthouse.accounts import key_material, mail_keys
+from posthouse.accounts import mail_keys, smime_material
 from posthouse.accounts.mail_keys import KeyMaterial, Source, fold_address
 from posthouse.kernel.errors import UserError
 from posthouse.mimesec.findings import Scheme, SignatureResult
@@ -69,7 +69,7 @@ def _to_encrypt(
         if not SmimeRecipient(one, trust=trust, offered=tuple(certificates)).why_unusable(at):
             issuers = [each for each in certificates if each is not one]
             try:
-                return key_material.of_certificates([one, *issuers])
+                return smime_material.of_certificates([one, *issuers])
             except UserError:
                 return None
     return None

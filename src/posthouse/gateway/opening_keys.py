@@ -10,7 +10,7 @@ from posthouse.accounts.mail_keys import MailKey, by_address, of_owner, private_
 from posthouse.accounts.sealing import NodeKey
 from posthouse.kernel.errors import UserError
 from posthouse.kernel.ids import AccountId
-from posthouse.mimesec.child import SmimeKey, SmimeKeys
+from posthouse.mimesec.child import PgpKeys, SmimeKey, SmimeKeys
 from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.smime.chain import Pin
 from posthouse.store import accounts
@@ -26,6 +26,7 @@ class OpeningKeys(msgspec.Struct, frozen=True, kw_only=True):
     own_ids: tuple[int, ...]
     """Of the private keys among them: the same ones open the same."""
     smime: SmimeKeys = SmimeKeys()
+    pgp: PgpKeys = PgpKeys()
 
     def __repr__(self) -> str:
         return f"OpeningKeys({len(self.own_ids)} of our own)"
@@ -46,6 +47,7 @@ def opening_keys(
     # could say any more whose it is.
     known = by_address(tx, authors[0])[:KNOWN_MAX] if len(authors) == 1 else ()
     smime = [key for key in known if key.scheme is Scheme.SMIME]
+    pgp = [key for key in known if key.scheme is Scheme.OPENPGP]
     return OpeningKeys(
         own_ids=tuple(key.id for key, _ in own),
         smime=SmimeKeys(
@@ -54,6 +56,11 @@ def opening_keys(
             ),
             known=tuple(key.public for key in smime),
             pins=tuple(Pin(key.fingerprint, authors[0]) for key in smime if _counts(key)),
+        ),
+        pgp=PgpKeys(
+            own=tuple(private for key, private in own if key.scheme is Scheme.OPENPGP),
+            known=tuple(key.public for key in pgp),
+            trusted=tuple(key.fingerprint for key in pgp if _counts(key)),
         ),
     )
 

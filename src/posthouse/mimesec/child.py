@@ -14,6 +14,8 @@ import msgspec
 
 from posthouse.kernel.ports import Isolated, IsolationFailed
 from posthouse.mimesec.opening import Opened, open_message
+from posthouse.mimesec.pgp.keys import PrivateKey, PublicKey
+from posthouse.mimesec.pgp.opener import PgpOpener
 from posthouse.mimesec.ports import Opener, ProtectionError
 from posthouse.mimesec.smime.certificates import Certificate
 from posthouse.mimesec.smime.chain import Pin, Trust
@@ -52,6 +54,20 @@ class SmimeKeys(msgspec.Struct, frozen=True, kw_only=True):
     ocsp: tuple[bytes, ...] = ()
 
 
+class PgpKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """What OpenPGP needs, binary."""
+
+    own: tuple[bytes, ...] = ()
+    """Private keys, without a password."""
+    known: tuple[bytes, ...] = ()
+    """Certificates of others."""
+    trusted: tuple[str, ...] = ()
+    """Fingerprints of those that somebody vouches for."""
+
+    def __repr__(self) -> str:
+        return f"PgpKeys({len(self.own)} of our own, {len(self.known)} known)"
+
+
 class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`open_message`, as octets."""
 
@@ -59,6 +75,7 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     """Aware."""
     smime: SmimeKeys = SmimeKeys()
+    pgp: PgpKeys = PgpKeys()
     from_addresses: tuple[str, ...] | None = None
     allow_unauthenticated: bool = False
 
@@ -128,7 +145,13 @@ def openers(request: OpenRequest) -> list[Opener]:
         ],
     )
     # `open_message` compares with From itself, so nothing is to be expected here.
-    return [SmimeOpener(identities=identities, trust=trust)]
+    return [SmimeOpener(identities=identities, trust=trust), _pgp_opener(request.pgp)]
+
+
+def _pgp_opener(keys: PgpKeys) -> Opener:
+    own = [found for octets in keys.own if (found := _made(PrivateKey, octets))]
+    known = [one for octets in keys.known if (one := _made(PublicKey, octets))]
+    return PgpOpener(own=own, known=known, trusted=keys.trusted)
 
 
 def _certificates(octets: bytes) -> list[Certificate]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from posthouse.kernel.secret import Secret
@@ -13,9 +14,10 @@ from posthouse.message.address import (
     format_address,
     parse_mailbox,
 )
-from posthouse.mimesec.pgp import armour, locking, sequoia
+from posthouse.mimesec.pgp import armour, locking, sequoia, session
 from posthouse.mimesec.pgp.armour import BadArmour, Kind
 from posthouse.mimesec.pgp.packets import BadPackets, Packet, Tag, walk
+from posthouse.mimesec.pgp.session import Subkey
 from posthouse.mimesec.pgp.structure import ALGORITHMS
 from posthouse.mimesec.ports import ProtectionError
 
@@ -46,17 +48,17 @@ class PublicKey:
             ProtectionError: it cannot be read.
         """
         self.octets = octets
-        self._cert = _read_certificate(octets)
-        self.fingerprint: str = self._cert.fingerprint.upper()
-        self.is_revoked = bool(self._cert.is_revoked)
-        expires = self._cert.expiration
+        self._cert, facts = _read_certificate(octets)
+        self.fingerprint = facts.fingerprint
+        self.is_revoked = facts.is_revoked
+        expires = facts.expires_at
         self.expires_at: datetime | None = expires.astimezone(UTC) if expires else None
         keys = [one for one in walk(octets) if one.tag in (Tag.PUBLIC_KEY, Tag.PUBLIC_SUBKEY)]
         primary = keys[0].body
         self.created_at = datetime.fromtimestamp(int.from_bytes(primary[1:5], "big"), UTC)
         self.algorithm = ALGORITHMS.get(primary[5], f"algorithm {primary[5]}")
         self.key_ids = tuple(locking.key_id(one.body) for one in keys)
-        self.user_ids = tuple(str(one) for one in self._cert.user_ids)
+        self.user_ids = facts.user_ids
         self.addresses = tuple(dict.fromkeys(_addresses(self.user_ids)))
 
     def __repr__(self) -> str:
@@ -96,7 +98,7 @@ class PrivateKey:
         word = Secret(password) if isinstance(password, str) else password
         try:
             self.octets = locking.unlocked(octets, word)
-            public = b"".join(_public_packets(self.octets))
+            public = _public_half(self.octets)
         except BadPackets as error:
             raise ProtectionError(
                 f"the private key cannot be read: {error}", hint="give an OpenPGP private key"
@@ -111,6 +113,14 @@ class PrivateKey:
 
     def __repr__(self) -> str:
         return f"PrivateKey({self.public.fingerprint})"
+
+    @cached_property
+    def subkeys(self) -> tuple[Subkey, ...]:
+        """Those that may decrypt."""
+        try:
+            return tuple(session.subkeys(self.octets))
+        except BadPackets:
+            return ()
 
     @property
     def tsk(self) -> Tsk:
@@ -134,7 +144,7 @@ def read_public(octets: bytes) -> tuple[PublicKey, ...]:
     Raises:
         ProtectionError: there is none, or one of them cannot be read.
     """
-    return tuple(PublicKey(b"".join(_public_packets(one))) for one in _keys(octets, "a public key"))
+    return tuple(PublicKey(_public_half(one)) for one in _keys(octets, "a public key"))
 
 
 def read_private(octets: bytes, password: Secret | str | None = None) -> tuple[PrivateKey, ...]:
@@ -170,6 +180,15 @@ def has_private(octets: bytes) -> bool:
     try:
         return any(map(_is_private, _keys(octets, "a key")))
     except ProtectionError:
+        return False
+
+
+def is_locked(octets: bytes) -> bool:
+    """Whether a file has a private key with a password."""
+    try:
+        found = _keys(octets, "a key")
+        return any(locking.is_locked(packet) for one in found for packet in walk(one))
+    except (BadPackets, ProtectionError):
         return False
 
 
@@ -226,9 +245,13 @@ def _is_private(octets: bytes) -> bool:
     return next(walk(octets)).tag == Tag.SECRET_KEY
 
 
-def _public_packets(octets: bytes) -> Iterator[bytes]:
-    for packet in walk(octets):
-        yield _public(packet)
+def _public_half(octets: bytes) -> bytes:
+    try:
+        return b"".join(map(_public, walk(octets)))
+    except BadPackets as error:
+        raise ProtectionError(
+            f"the key cannot be read: {error}", hint="give an OpenPGP key"
+        ) from None
 
 
 def _public(packet: Packet) -> bytes:
@@ -237,7 +260,7 @@ def _public(packet: Packet) -> bytes:
     return locking.public_packet(packet)
 
 
-def _read_certificate(octets: bytes) -> Cert:
+def _read_certificate(octets: bytes) -> tuple[Cert, sequoia.Facts]:
     hint = "give an OpenPGP public key"
     if len(octets) > KEY_OCTETS_MAX:
         raise ProtectionError(f"the key has more than {KEY_OCTETS_MAX >> 10} KiB", hint=hint)
@@ -245,11 +268,17 @@ def _read_certificate(octets: bytes) -> Cert:
         first = next(walk(octets), None)
         if first is None or first.tag != Tag.PUBLIC_KEY or len(first.body) < 6:
             raise BadPackets("it does not begin with a public key")
-        return sequoia.certificate(octets)
+        cert = sequoia.certificate(octets)
     except BadPackets as error:
         raise ProtectionError(f"the key cannot be read: {error}", hint=hint) from None
     except sequoia.Failed:
         raise ProtectionError("the key cannot be read", hint=hint) from None
+    try:
+        return cert, sequoia.Facts(cert)
+    except sequoia.Failed:
+        raise ProtectionError(
+            "nothing in the key is bound to it by a good signature", hint="get it anew"
+        ) from None
 
 
 def _addresses(user_ids: Sequence[str]) -> Iterator[str]:

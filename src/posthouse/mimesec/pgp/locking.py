@@ -71,6 +71,23 @@ def public_packet(packet: Packet) -> bytes:
     return encoded(tag, _apart(packet).public)
 
 
+def halves(packet: Packet) -> tuple[bytes, bytes]:
+    """Of a secret-key packet in the open: the body of its public half, and its secret numbers.
+
+    Raises:
+        BadPackets: it is malformed, or locked.
+    """
+    apart = _apart(packet)
+    if apart.usage != _OPEN:
+        raise BadPackets("the private key is locked")
+    return apart.public, apart.rest if apart.public[0] == 6 else apart.rest[:-2]
+
+
+def is_locked(packet: Packet) -> bool:
+    """Raises BadPackets."""
+    return packet.tag in _SECRET and _apart(packet).usage != _OPEN
+
+
 def unlocked(octets: bytes, password: Secret | None) -> bytes:
     """A private key with its secret parts in the open.
 

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from posthouse.kernel.envelope import Address
 from posthouse.message.address import AddressError, format_address, parse_mailbox
-from posthouse.mimesec.pgp import armour, selfmade, sequoia
+from posthouse.mimesec.pgp import armour, locking, selfmade, sequoia
 from posthouse.mimesec.pgp.armour import BadArmour, Kind
 from posthouse.mimesec.pgp.keys import PrivateKey, PublicKey
-from posthouse.mimesec.pgp.packets import BadPackets
+from posthouse.mimesec.pgp.packets import BadPackets, Tag, encoded, walk
 from posthouse.mimesec.pgp.structure import signature_packets
 from posthouse.mimesec.ports import ProtectionError
 
@@ -90,13 +90,13 @@ def with_end(private: PrivateKey, *, at: datetime) -> PrivateKey:
         raise ProtectionError("the end of the key could not be changed") from None
 
 
-def revoked(private: PrivateKey) -> PublicKey:
-    """Its certificate, revoked for good, to be shown to others."""
+def make_revocation(private: PrivateKey) -> bytes:
+    """As `make_key` gives it, of a key that came without one."""
     try:
-        revocation = sequoia.tried(private.public.cert.revoke, sequoia.tried(private.tsk.certifier))
+        made = sequoia.tried(private.public.cert.revoke, sequoia.tried(private.tsk.certifier))
     except sequoia.Failed:
         raise ProtectionError("the key could not be revoked") from None
-    return revoked_by(private.public, bytes(revocation))
+    return armour.write(bytes(made), Kind.PUBLIC_KEY)
 
 
 def revoked_by(public: PublicKey, revocation: bytes) -> PublicKey:
@@ -124,11 +124,15 @@ def revoked_by(public: PublicKey, revocation: bytes) -> PublicKey:
 
 
 def _with_public(private: PrivateKey, public: PublicKey) -> PrivateKey:
-    both = sequoia.tried(sequoia.certificate(private.octets).merge, public.cert)
-    tsk = both.secrets
-    if tsk is None:
-        raise ProtectionError("the key could not be changed")
-    return PrivateKey(bytes(tsk))
+    """The certificate's packets with each of its keys in the place of its public half."""
+    secrets = {
+        locking.public_packet(one): one.octets
+        for one in walk(private.octets)
+        if one.tag in (Tag.SECRET_KEY, Tag.SECRET_SUBKEY)
+    }
+    return PrivateKey(
+        b"".join(secrets.get(encoded(one.tag, one.body), one.octets) for one in walk(public.octets))
+    )
 
 
 def _user_id(text: str, name: str) -> str:

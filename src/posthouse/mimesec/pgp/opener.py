@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from posthouse.mimesec.findings import Encryption, Scheme, Signature, SignatureResult
-from posthouse.mimesec.pgp import armour, sequoia, structure
+from posthouse.mimesec.pgp import armour, content, sequoia, structure
 from posthouse.mimesec.pgp.armour import BadArmour, Kind
 from posthouse.mimesec.pgp.keys import PrivateKey, PublicKey
 from posthouse.mimesec.pgp.packets import BadPackets
-from posthouse.mimesec.pgp.structure import ANONYMOUS, WEAK_HASHES, SignaturePacket
+from posthouse.mimesec.pgp.session import NotForUs, Subkey, session_key
+from posthouse.mimesec.pgp.structure import ANONYMOUS, WEAK_HASHES, SealedMessage, SignaturePacket
 from posthouse.mimesec.ports import ProtectionError, Unsealed
 
 if TYPE_CHECKING:
     from pysequoia import Cert
 
-TRIES_MAX: Final = 5
+TRIES_MAX: Final = 20
 """Private keys that are tried on a message."""
 CLOCK_SKEW: Final = timedelta(minutes=10)
 """How far in the future a signature may have been made."""
@@ -61,23 +63,20 @@ class PgpOpener:
             return (_signature(SignatureResult.UNSUPPORTED, error.text),)
 
     def unseal(self, sealed: bytes, *, at: datetime) -> Unsealed:
+        """Open a message. One that is only signed or packed (RFC 9580 §10.3) is no encryption: then
+        `encryption.algorithm` is "" and `is_authenticated` False, however `signatures` turned out.
+        """
         try:
             octets = armour.one(sealed, Kind.MESSAGE)
+            if structure.is_in_the_open(octets):
+                return self._in_the_open(octets, at)
             message = structure.sealed_message(octets)
         except (BadArmour, BadPackets) as error:
             return _closed(str(error))
-        found = self._decrypted(octets, message.recipients)
-        if isinstance(found, str):
-            return _closed(found, message)
-        encryption = Encryption(
-            scheme=Scheme.OPENPGP,
-            is_opened=True,
-            is_authenticated=True,
-            algorithm=message.algorithm,
-            recipients=_named(message.recipients),
-        )
-        signatures = tuple(self._inner(found, at))
-        return Unsealed(encryption=encryption, entity=found.content, signatures=signatures)
+        try:
+            return self._opened(octets, message, at)
+        except (BadPackets, ProtectionError) as error:
+            return _closed(str(error), message)
 
     # --- verifying ---
 
@@ -105,33 +104,6 @@ class PgpOpener:
             return _of(packet, SignatureResult.INVALID, reason, signer)
         return _of(packet, result, reason, signer)
 
-    def _inner(self, found: sequoia.Decrypted, at: datetime) -> Iterator[Signature]:
-        """Of the signatures inside an encryption nothing is seen but who made them, and whether
-        that is proven."""
-        good = frozenset(found.signed_by)
-        told: set[str] = set()
-        for issuer in found.issuers[: structure.SIGNATURES_MAX]:
-            signer = self._key_of((issuer,))
-            if signer is None:
-                yield _signature(SignatureResult.NO_KEY, f"the key {issuer} is not at hand")
-            elif signer.fingerprint not in told:
-                told.add(signer.fingerprint)
-                result, reason = self._state(signer, at)
-                if signer.fingerprint in good and result is SignatureResult.EXPIRED:
-                    # The library holds a signature to the time it was made at.
-                    result, reason = self._trust(signer)
-                elif signer.fingerprint not in good and result is not SignatureResult.REVOKED:
-                    result = SignatureResult.INVALID
-                    reason = "the text was changed, or its key was not in force"
-                yield Signature(
-                    scheme=Scheme.OPENPGP,
-                    result=result,
-                    reason=reason,
-                    addresses=signer.addresses,
-                    key=signer.fingerprint,
-                    algorithm=signer.algorithm,
-                )
-
     def _state(self, signer: PublicKey, at: datetime) -> tuple[SignatureResult, str]:
         """What a good signature of that time is worth."""
         if signer.is_revoked:
@@ -154,29 +126,72 @@ class PgpOpener:
                     return one
         return None
 
+    def _in_the_open(self, octets: bytes, at: datetime) -> Unsealed:
+        """Raises BadPackets."""
+        found = content.content(octets)
+        return Unsealed(
+            encryption=Encryption(scheme=Scheme.OPENPGP, is_opened=True),
+            entity=found.octets,
+            signatures=tuple(self._verified(found.octets, one, at) for one in found.signatures),
+        )
+
     # --- decrypting ---
 
-    def _decrypted(self, octets: bytes, recipients: Sequence[str]) -> sequoia.Decrypted | str:
-        """The content, or why there is none."""
-        hidden = ANONYMOUS in recipients
-        fitting = [
-            one
-            for one in self._own
-            if hidden
-            or any(_fits(named, each) for named in recipients for each in one.public.key_ids)
-        ]
-        if not fitting:
-            return "it is for other keys: none of its recipients is here"
-        for key in fitting[:TRIES_MAX]:
+    def _opened(self, octets: bytes, message: SealedMessage, at: datetime) -> Unsealed:
+        """Raises BadPackets, ProtectionError: it stays closed."""
+        is_known_here = True
+        for session, subkey in islice(self._fitting(message), TRIES_MAX):
             try:
-                return sequoia.decrypt(octets, key.tsk, self._certs)
+                key = session_key(session, subkey)
+                packets = content.decrypted(message.container, key)
+            except NotForUs:
+                is_known_here = False
+                continue
+            found = content.content(packets)
+            signatures = tuple(self._verified(found.octets, one, at) for one in found.signatures)
+            return _unsealed(message, found.octets, signatures, cipher=key.cipher)
+        if is_known_here:
+            raise BadPackets("it is for other keys: none of its recipients is here")
+        return self._opened_by_library(octets, message, at)
+
+    def _fitting(self, message: SealedMessage) -> Iterator[tuple[bytes, Subkey]]:
+        """Session keys with the private keys that may get them out."""
+        for named, body in zip(message.recipients, message.session_keys, strict=True):
+            for own in self._own:
+                for subkey in own.subkeys:
+                    if named in (ANONYMOUS, subkey.key_id):
+                        yield body, subkey
+
+    def _opened_by_library(self, octets: bytes, message: SealedMessage, at: datetime) -> Unsealed:
+        """Of algorithms that are not known here. Of its signatures nothing is told but who is
+        named and who is proven."""
+        for own in self._own[:TRIES_MAX]:
+            try:
+                found = sequoia.decrypt(octets, own.tsk, self._certs)
             except sequoia.Failed:
                 continue
-            except ProtectionError as error:
-                return error.text
-        if hidden:
-            return "none of the keys here opens it"
-        return "it cannot be decrypted: it was changed, or is damaged"
+            return _unsealed(message, found.content, tuple(self._told(found, at)), cipher=None)
+        raise BadPackets("none of the keys here opens it, or it was changed on its way")
+
+    def _told(self, found: sequoia.Decrypted, at: datetime) -> Iterator[Signature]:
+        good = frozenset(found.signed_by)
+        for issuer in found.issuers[: structure.SIGNATURES_MAX]:
+            signer = self._key_of((issuer,))
+            if signer is None:
+                yield _signature(SignatureResult.NO_KEY, f"the key {issuer} is not at hand")
+                continue
+            result, reason = self._state(signer, at)
+            if signer.fingerprint not in good and result is not SignatureResult.REVOKED:
+                result = SignatureResult.INVALID
+                reason = "the text was changed, or its key was not in force"
+            yield Signature(
+                scheme=Scheme.OPENPGP,
+                result=result,
+                reason=reason,
+                addresses=signer.addresses,
+                key=signer.fingerprint,
+                algorithm=signer.algorithm,
+            )
 
     def _certs(self, issuers: Sequence[str]) -> list[Cert]:
         found = [self._key_of((one,)) for one in issuers]
@@ -212,7 +227,23 @@ def _of(
     )
 
 
-def _closed(reason: str, message: structure.SealedMessage | None = None) -> Unsealed:
+def _unsealed(
+    message: SealedMessage, octets: bytes, signatures: tuple[Signature, ...], *, cipher: int | None
+) -> Unsealed:
+    algorithm = message.algorithm
+    if cipher is not None:
+        algorithm = f"{structure.CIPHERS[cipher]} with MDC"
+    encryption = Encryption(
+        scheme=Scheme.OPENPGP,
+        is_opened=True,
+        is_authenticated=True,
+        algorithm=algorithm,
+        recipients=_named(message.recipients),
+    )
+    return Unsealed(encryption=encryption, entity=octets, signatures=signatures)
+
+
+def _closed(reason: str, message: SealedMessage | None = None) -> Unsealed:
     encryption = Encryption(
         scheme=Scheme.OPENPGP,
         is_opened=False,

@@ -7,6 +7,7 @@ of that is shown: who calls knows what was tried, and says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from posthouse.mimesec.ports import ProtectionError
@@ -70,6 +71,17 @@ def armoured(octets: bytes, kind: str) -> bytes:
 def certificate(octets: bytes) -> Cert:
     found: Cert = tried(library().Cert.from_bytes, octets)
     return found
+
+
+class Facts:
+    """What a certificate says of itself by good signatures, as of now."""
+
+    def __init__(self, cert: Cert) -> None:
+        """Raises Failed: nothing on it is in force, or it is by weak algorithms."""
+        self.fingerprint: str = tried(lambda: cert.fingerprint).upper()
+        self.is_revoked: bool = tried(lambda: cert.is_revoked)
+        self.expires_at: datetime | None = tried(lambda: cert.expiration)
+        self.user_ids: tuple[str, ...] = tuple(tried(lambda: list(map(str, cert.user_ids))))
 
 
 def private(octets: bytes) -> Tsk:

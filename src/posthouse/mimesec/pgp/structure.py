@@ -15,7 +15,8 @@ SIGNATURES_MAX: Final = 20
 ANONYMOUS: Final = "0" * 16
 """The key id of a recipient who is not named (§5.1)."""
 _IGNORED: Final = frozenset({Tag.MARKER, Tag.PADDING})
-_CIPHERS: Final = {7: "AES-128", 8: "AES-192", 9: "AES-256", 10: "Twofish", 13: "Camellia-256"}
+_OPEN: Final = frozenset({Tag.ONE_PASS, Tag.SIGNATURE, Tag.LITERAL, Tag.COMPRESSED})
+CIPHERS: Final = {7: "AES-128", 8: "AES-192", 9: "AES-256", 10: "Twofish", 13: "Camellia-256"}
 _AEADS: Final = {1: "EAX", 2: "OCB", 3: "GCM"}
 HASHES: Final = {
     1: "MD5", 2: "SHA-1", 3: "RIPEMD-160", 8: "SHA-256", 9: "SHA-384", 10: "SHA-512",
@@ -36,6 +37,9 @@ class SealedMessage(msgspec.Struct, frozen=True, kw_only=True):
     """Key ids of subkeys, upper-case hexadecimal; `ANONYMOUS` for who is not named."""
     algorithm: str
     """ "AES-256-OCB", or "CFB with MDC" where only the key tells the cipher."""
+    session_keys: tuple[bytes, ...]
+    """The bodies of the packets that hold it, one for each recipient."""
+    container: Packet
 
 
 class SignaturePacket(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +56,12 @@ class SignaturePacket(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
 
 
+def is_in_the_open(octets: bytes) -> bool:
+    """Whether a message begins with what only signs or packs. Raises BadPackets."""
+    first = next((one for one in walk(octets) if one.tag not in _IGNORED), None)
+    return first is not None and first.tag in _OPEN
+
+
 def sealed_message(octets: bytes) -> SealedMessage:
     """
     Raises:
@@ -59,6 +69,7 @@ def sealed_message(octets: bytes) -> SealedMessage:
             encryption, something behind it, several messages.
     """
     recipients: list[str] = []
+    session_keys: list[bytes] = []
     has_password = False
     container: Packet | None = None
     for packet in walk(octets):
@@ -68,6 +79,7 @@ def sealed_message(octets: bytes) -> SealedMessage:
             raise BadPackets("something stands behind the encrypted message")
         if packet.tag == Tag.PKESK:
             recipients.append(_recipient(packet.body))
+            session_keys.append(packet.body)
             if len(recipients) > RECIPIENTS_MAX:
                 raise BadPackets(f"it has more than {RECIPIENTS_MAX} recipients")
         elif packet.tag == Tag.SKESK:
@@ -83,7 +95,12 @@ def sealed_message(octets: bytes) -> SealedMessage:
         raise BadPackets(
             "it is encrypted with a password" if has_password else "it names no recipient"
         )
-    return SealedMessage(recipients=tuple(recipients), algorithm=algorithm)
+    return SealedMessage(
+        recipients=tuple(recipients),
+        algorithm=algorithm,
+        session_keys=tuple(session_keys),
+        container=container,
+    )
 
 
 def _container(packet: Packet) -> str:
@@ -95,7 +112,7 @@ def _container(packet: Packet) -> str:
     if packet.tag == Tag.SEIPD and version == 1:
         return "CFB with MDC"
     if packet.tag == Tag.SEIPD and version == 2 and len(packet.body) > 3:
-        cipher, mode = _CIPHERS.get(packet.body[1]), _AEADS.get(packet.body[2])
+        cipher, mode = CIPHERS.get(packet.body[1]), _AEADS.get(packet.body[2])
         if cipher is not None and mode is not None:
             return f"{cipher}-{mode}"
     raise BadPackets("its form of encryption is not known here")

@@ -1,0 +1,185 @@
+"""OpenPGP keys: made, read from files, locked by passwords, merged, revoked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from posthouse.mimesec.pgp import armour, locking
+from posthouse.mimesec.pgp.armour import Kind
+from posthouse.mimesec.pgp.keys import (
+    KEYS_MAX,
+    OCTETS_MAX,
+    PublicKey,
+    has_private,
+    is_locked,
+    is_openpgp,
+    merged,
+    read_private,
+    read_public,
+)
+from posthouse.mimesec.pgp.make import (
+    KeyForm,
+    make_key,
+    make_revocation,
+    revoked_by,
+    with_end,
+)
+from posthouse.mimesec.pgp.packets import walk
+from posthouse.mimesec.ports import ProtectionError
+from tests.mimesec.pgp.people import ADA, BOB, MADE, NOW, person, with_revocation
+
+FORMS = list(KeyForm)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_key_tells_what_it_is(form: KeyForm) -> None:
+    public = person(form=form).public
+    assert public.addresses == (ADA,) and public.user_ids == (f"Ada Lovelace <{ADA}>",)
+    assert public.expires_at is not None
+    assert abs(public.expires_at - public.created_at - timedelta(days=30)) < timedelta(seconds=2)
+    assert public.why_unusable(NOW) == "" and not public.is_revoked
+    assert len(public.key_ids) >= 2
+
+
+def test_a_key_may_name_several_addresses_and_last_for_ever() -> None:
+    key, _ = make_key([ADA, "ada@bücher.example", BOB], at=MADE, days=None)
+    assert set(key.public.addresses) == {ADA, "ada@xn--bcher-kva.example", BOB}
+    assert key.public.expires_at is None
+
+
+@pytest.mark.parametrize(
+    ("addresses", "name", "days", "words"),
+    [
+        ((), "", 9, "needs an address"),
+        (("nonsense",), "", 9, "no address"),
+        ((ADA,), "Eve <eve@x.example>", 9, "cannot be in a key"),
+        ((ADA,), "a\nb", 9, "cannot be in a key"),
+        ((ADA,), "", 0, "good for 1 to"),
+    ],
+)
+def test_what_cannot_be_a_key_is_told(
+    addresses: tuple[str, ...], name: str, days: int, words: str
+) -> None:
+    with pytest.raises(ProtectionError, match=words):
+        make_key(addresses, at=MADE, days=days, name=name)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_password_locks_and_unlocks(form: KeyForm) -> None:
+    key = person(form=form)
+    text = key.armored("sesame 7 ü", salt=os.urandom(locking.SALT_OCTETS))
+    assert is_locked(text) and has_private(text) and is_openpgp(text)
+    [again] = read_private(text, "sesame 7 ü")
+    assert again.octets == key.octets
+    with pytest.raises(ProtectionError, match="password is wrong") as caught:
+        read_private(text, "guess-me")
+    assert "guess-me" not in str(caught.value) + caught.value.hint
+    with pytest.raises(ProtectionError, match="has a password"):
+        read_private(text)
+    [public] = read_public(text)
+    assert public.octets == key.public.octets and not has_private(public.armored())
+
+
+def test_an_open_key_is_read_as_it_is() -> None:
+    key = person()
+    assert not is_locked(key.armored(None))
+    assert read_private(key.armored(None))[0].octets == key.octets
+    assert read_private(key.octets)[0].octets == key.octets
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_revocation_made_beforehand_revokes(form: KeyForm) -> None:
+    key, revocation = with_revocation(form=form)
+    assert armour.is_armoured(revocation)
+    gone = revoked_by(key.public, revocation)
+    assert gone.is_revoked and gone.why_unusable(NOW) == "the key was revoked"
+    with pytest.raises(ProtectionError, match="not of this key"):
+        revoked_by(person(BOB, form).public, revocation)
+
+
+def test_a_revocation_can_be_made_later_and_is_not_lost_by_a_refresh() -> None:
+    key = person(BOB)
+    gone = revoked_by(key.public, make_revocation(key))
+    assert merged(gone, key.public).is_revoked and merged(key.public, gone).is_revoked
+    with pytest.raises(ProtectionError, match="two keys"):
+        merged(gone, person(ADA).public)
+
+
+@pytest.mark.parametrize(
+    "junk", [b"", b"nonsense", b"\x99\x00\x00", b"-----BEGIN PGP SIGNATURE-----"]
+)
+def test_what_is_no_revocation_is_told(junk: bytes) -> None:
+    with pytest.raises(ProtectionError, match="revocation"):
+        revoked_by(person().public, junk)
+
+
+def test_a_key_gets_another_end() -> None:
+    key = person()
+    later = with_end(key, at=MADE + timedelta(days=400))
+    assert later.public.expires_at == MADE + timedelta(days=400)
+    assert later.public.fingerprint == key.public.fingerprint
+    assert next(walk(later.octets)).tag == 5
+    with pytest.raises(ProtectionError, match="before it was made"):
+        with_end(key, at=MADE - timedelta(days=1))
+
+
+def test_a_file_may_hold_several_keys_in_any_form() -> None:
+    keys = [person(), person(BOB)]
+    fingerprints = [one.public.fingerprint for one in keys]
+    joined = b"".join(one.public.armored() for one in keys)
+    assert [one.fingerprint for one in read_public(b"my keys:\n" + joined)] == fingerprints
+    binary = b"".join(one.public.octets for one in keys)
+    assert [one.fingerprint for one in read_public(binary)] == fingerprints
+    one_block = armour.write(binary, Kind.PUBLIC_KEY)
+    assert [one.fingerprint for one in read_public(one_block)] == fingerprints
+
+
+@pytest.mark.parametrize(
+    ("octets", "words"),
+    [
+        (b"", "no key"),
+        (b"nonsense", "no OpenPGP data"),
+        (b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n", "does not end"),
+        (
+            b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n####\n-----END PGP PUBLIC KEY BLOCK-----\n",
+            "base64",
+        ),
+        (b"\xc2\x01\x04", "does not begin with a key"),
+        (b"\xc6\xff\xff\xff\xff\xff" + b"x" * 50, "cut off"),
+        (b"\xc6\x02\x04\x00", "begin with a public key"),
+        (b"x" * (OCTETS_MAX + 1), "more than"),
+        (b"\xc6\x01\x04" * (KEYS_MAX + 1), "more than"),
+    ],
+)
+def test_what_is_no_key_is_told(octets: bytes, words: str) -> None:
+    with pytest.raises(ProtectionError, match=words):
+        read_public(octets)
+
+
+def test_without_a_private_half_there_is_nothing_to_import() -> None:
+    with pytest.raises(ProtectionError, match="no private key"):
+        read_private(person().public.armored())
+
+
+@given(st.integers(0, 400), st.integers(1, 255))
+@settings(max_examples=60, deadline=None)
+def test_a_damaged_key_is_told_and_never_raises_anything_else(at: int, flip: int) -> None:
+    octets = bytearray(person().octets)
+    octets[at % len(octets)] ^= flip
+    with contextlib.suppress(ProtectionError):
+        read_private(bytes(octets))
+    with contextlib.suppress(ProtectionError):
+        read_public(bytes(octets))
+
+
+@given(st.binary(max_size=300))
+def test_octets_by_chance_are_told(octets: bytes) -> None:
+    with contextlib.suppress(ProtectionError):
+        PublicKey(octets)
+    assert isinstance(is_openpgp(octets), bool)

@@ -1,0 +1,189 @@
+"""Messages signed and encrypted by OpenPGP, opened again, and what may be said of them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from posthouse.message import read
+from posthouse.mimesec import (
+    Opened,
+    Protection,
+    ProtectionError,
+    SignatureResult,
+    Summary,
+    open_message,
+    protect,
+)
+from posthouse.mimesec.pgp import armour
+from posthouse.mimesec.pgp.armour import Kind
+from posthouse.mimesec.pgp.keys import PrivateKey
+from posthouse.mimesec.pgp.make import KeyForm, make_key, revoked_by, with_end
+from posthouse.mimesec.pgp.opener import PgpOpener
+from posthouse.mimesec.pgp.recipient import PgpRecipient
+from posthouse.mimesec.pgp.sealer import PgpSealer
+from posthouse.mimesec.pgp.signer import PgpSigner
+from posthouse.sending import Message, Transport
+from posthouse.testing import MailServer
+from tests.mimesec.pgp.people import ADA, BOB, MADE, NOW, PLAIN, person, with_revocation
+
+FORMS = list(KeyForm)
+
+
+def signed(key: PrivateKey, octets: bytes = PLAIN) -> bytes:
+    return protect(octets, Protection(signer=PgpSigner(key)), at=NOW)
+
+
+def sealed(*to: PrivateKey, by: PrivateKey | None = None) -> bytes:
+    wish = Protection(
+        signer=PgpSigner(by) if by is not None else None,
+        sealer=PgpSealer(),
+        recipients=tuple(PgpRecipient(one.public) for one in to),
+    )
+    return protect(PLAIN, wish, at=NOW)
+
+
+def opened(octets: bytes, opener: PgpOpener, *, days: int = 0) -> Opened:
+    return open_message(octets, [opener], at=NOW + timedelta(days=days))
+
+
+def result(octets: bytes, opener: PgpOpener, *, days: int = 0) -> SignatureResult:
+    whole = opened(octets, opener, days=days).whole
+    assert whole is not None
+    return whole.signatures[0].result
+
+
+def trusting(key: PrivateKey) -> PgpOpener:
+    return PgpOpener(known=[key.public], trusted=[key.public.fingerprint])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_signature_proves_its_author(form: KeyForm) -> None:
+    key = person(form=form)
+    found = opened(signed(key), trusting(key))
+    assert found.summary is Summary.SIGNED
+    assert found.whole is not None
+    [one] = found.whole.signatures
+    assert one.key == key.public.fingerprint and one.addresses == (ADA,)
+    assert one.made_at is not None and abs(one.made_at - NOW) < timedelta(minutes=30)
+    assert "SHA" in one.algorithm
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_encrypted_opens_for_its_readers_alone(form: KeyForm) -> None:
+    ada, bob, eve = person(form=form), person(BOB, form), person("eve@x.example")
+    octets = sealed(bob, ada, by=ada)
+    assert b"oak" not in octets and b"Map" not in octets
+    for reader in (ada, bob):
+        found = opened(octets, PgpOpener(own=[eve, reader], known=[ada.public], trusted=[
+            ada.public.fingerprint]))  # fmt: skip
+        assert found.summary is Summary.SIGNED_AND_ENCRYPTED
+        assert read(found.octets).subject == "Map" and "under the oak" in read(found.octets).text
+        assert found.whole is not None and found.whole.is_authenticated
+    closed = opened(octets, PgpOpener(own=[eve]))
+    assert closed.summary is Summary.BROKEN and closed.octets == octets
+    assert closed.whole is not None and "none of its recipients is here" in closed.whole.reason
+
+
+def test_encryption_without_a_signature_says_so() -> None:
+    bob = person(BOB)
+    found = opened(sealed(bob), PgpOpener(own=[bob]))
+    assert found.summary is Summary.ENCRYPTED and found.whole is not None
+    assert found.whole.signatures == ()
+
+
+def test_who_made_a_signature_counts() -> None:
+    ada, bob = person(), person(BOB)
+    octets = signed(ada)
+    assert result(octets, PgpOpener(known=[ada.public])) is SignatureResult.UNTRUSTED
+    assert result(octets, PgpOpener()) is SignatureResult.NO_KEY
+    # H65: a good signature of somebody else than the author
+    assert result(signed(bob), trusting(bob)) is SignatureResult.MISMATCH
+    changed = octets.replace(b"the oak", b"the ash")
+    assert result(changed, trusting(ada)) is SignatureResult.INVALID
+
+
+@pytest.mark.parametrize("where", ["inside", "outside"])
+def test_a_key_that_is_revoked_proves_nothing(where: str) -> None:
+    ada, revocation = with_revocation()
+    bob = person(BOB)
+    gone = revoked_by(ada.public, revocation)
+    octets = signed(ada) if where == "outside" else sealed(bob, by=ada)
+    opener = PgpOpener(own=[bob], known=[gone], trusted=[gone.fingerprint])
+    assert result(octets, opener) is SignatureResult.REVOKED
+
+
+def test_a_key_counts_while_it_was_in_force() -> None:
+    short, _ = make_key([ADA], at=MADE, days=1)
+    octets = signed(short)
+    assert result(octets, trusting(short), days=10) is SignatureResult.VALID  # it was made in time
+    early = with_end(short, at=MADE + timedelta(minutes=10))  # and the key has ended before
+    assert result(octets, trusting(early)) is SignatureResult.EXPIRED
+
+
+def test_the_signature_inside_an_encryption_has_to_be_good() -> None:
+    ada, bob = person(), person(BOB)
+    octets = sealed(bob, by=ada)
+    other, _ = make_key([ADA], at=MADE, days=30)
+    found = opened(octets, PgpOpener(own=[bob], known=[other.public], trusted=[
+        other.public.fingerprint]))  # fmt: skip
+    assert found.whole is not None
+    assert [one.result for one in found.whole.signatures] == [SignatureResult.NO_KEY]
+    assert found.summary is Summary.ENCRYPTED
+
+
+def test_what_was_changed_on_its_way_stays_closed() -> None:  # H65
+    bob = person(BOB)
+    octets = sealed(bob)
+    begin = octets.index(b"-----BEGIN PGP MESSAGE")
+    end = octets.index(b"-----END PGP MESSAGE-----") + len(b"-----END PGP MESSAGE-----")
+    packets = bytearray(armour.one(octets[begin:end], Kind.MESSAGE))
+    packets[-40] ^= 1
+    forged = octets[:begin] + armour.write(bytes(packets), Kind.MESSAGE) + octets[end:]
+    found = opened(forged, PgpOpener(own=[bob]))
+    assert found.summary is Summary.BROKEN and found.octets == forged
+
+
+def test_a_key_that_is_over_or_gone_neither_signs_nor_is_encrypted_to() -> None:
+    ended, revocation = make_key([ADA], at=MADE - timedelta(days=9), days=5)
+    with pytest.raises(ProtectionError, match="ended on"):
+        signed(ended)
+    with pytest.raises(ProtectionError, match=f"{ADA}: the key ended on"):
+        sealed(ended)
+    ada, revocation = with_revocation()
+    gone = PgpRecipient(revoked_by(ada.public, revocation))
+    with pytest.raises(ProtectionError, match="was revoked"):
+        protect(PLAIN, Protection(sealer=PgpSealer(), recipients=(gone,)), at=NOW)
+
+
+def test_the_library_sends_it_and_header_protection_works() -> None:
+    ada, bob = person(), person(BOB)
+    letter = Message(
+        sender=ADA,
+        to=BOB,
+        subject="Map",
+        text="under the oak",
+        html="<p>under the <b>oak</b></p>",
+        protection=Protection(
+            signer=PgpSigner(ada), sealer=PgpSealer(), recipients=(PgpRecipient(bob.public),)
+        ),
+    )
+    with MailServer.ephemeral() as server:
+        with Transport(server.plain_url) as way:
+            way.send(letter)
+        arrived = server.wait_for(BOB)[0]
+    assert arrived.message.subject == "[...]" and b"oak" not in arrived.octets
+    found = opened(
+        arrived.octets,
+        PgpOpener(own=[bob], known=[ada.public], trusted=[ada.public.fingerprint]),
+    )
+    assert found.summary is Summary.SIGNED_AND_ENCRYPTED
+    assert read(found.octets).subject == "Map"
+    assert "under the <b>oak</b>" in read(found.octets).html
+
+
+def test_no_private_octets_are_shown() -> None:
+    key = person()
+    shown = repr(key) + repr(PgpSigner(key)) + repr(PgpOpener(own=[key])) + str(key)
+    assert key.octets[-32:].hex() not in shown and key.public.fingerprint in shown
