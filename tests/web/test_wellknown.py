@@ -14,6 +14,7 @@ import pytest
 import trustme
 
 from posthouse.kernel.ids import TraceId
+from posthouse.mimesec.pgp import wkd
 from posthouse.net.deadlines import Deadlines
 from posthouse.net.limits import ConnectionLimits, Connections, WholeProcess
 from posthouse.net.listener import Listener, ListenerOptions
@@ -35,6 +36,7 @@ SITES = Sites(
     hosts=frozenset({"mail.example.org"}),
     policies={"mta-sts.example.org": TEXT},
     clients=Clients(servers=(SERVER,), domains=frozenset({"example.org"}), host="mail.example.org"),
+    keys={"example.org": {wkd.local_hash("ada"): b"the key"}},
 )
 _numbers = itertools.count()
 
@@ -389,3 +391,23 @@ async def test_a_thousand_requests_leave_nothing_behind(house: House) -> None:
             await asyncio.sleep(0.02)
     sweeper.cancel()
     assert len(house.deadlines) == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "folder"),
+    [("openpgpkey.example.org", "example.org/"), ("example.org", "")],
+)
+async def test_keys_of_the_web_key_directory(house: House, host: str, folder: str) -> None:
+    name = wkd.local_hash("ada")
+    base = f"/.well-known/openpgpkey/{folder}"
+    found = await house.say(get(f"{base}hu/{name}?l=ada", host), secure=True)
+    assert found.startswith(b"HTTP/1.1 200") and found.endswith(b"\r\n\r\nthe key")
+    assert b"application/octet-stream" in found and b"Access-Control-Allow-Origin: *" in found
+    policy = await house.say(get(f"{base}policy", host), secure=True)
+    assert policy.startswith(b"HTTP/1.1 200")
+    other = await house.say(get(f"{base}hu/{wkd.local_hash('eve')}", host), secure=True)
+    assert other.startswith(b"HTTP/1.1 404")
+    plainly = await house.say(get(f"{base}hu/{name}", host))
+    assert not plainly.startswith(b"HTTP/1.1 200")
+    stranger = await house.say(get(f"{base}hu/{name}", "example.net"), secure=True)
+    assert stranger.startswith(b"HTTP/1.1 404")

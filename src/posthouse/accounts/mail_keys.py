@@ -240,6 +240,12 @@ def of_owner(
     return tuple(map(_key, rows.of_domain(tx, domain)))
 
 
+def published(tx: Transaction, scheme: Scheme, *, limit: int) -> tuple[MailKey, ...]:
+    """Own keys that others may look up here, the newest first; revoked ones too, so that others
+    hear of it."""
+    return tuple(map(_key, rows.published(tx, NAMES[scheme], limit=limit)))
+
+
 def all_keys(tx: Transaction, *, limit: int) -> tuple[MailKey, ...]:
     """In the order they came."""
     return tuple(map(_key, rows.page(tx, after=0, limit=limit)))

@@ -15,6 +15,7 @@ from posthouse.app.postmaster import tell_postmaster
 from posthouse.app.world import World
 from posthouse.config import build, build_acme
 from posthouse.config.schema import Config, Service
+from posthouse.gateway.key_directory import Directory, key_directory
 from posthouse.kernel.errors import Fault, UserError
 from posthouse.kernel.ports import Chance, Clock, Network, Resolver
 from posthouse.net.deadlines import Deadlines
@@ -61,6 +62,7 @@ class OwnCertificates:
         self._door: Door | None = None
         self._served: dict[str, CertificateFiles] = {}
         self._domains: tuple[str, ...] = ()
+        self._keys: Directory = {}
         self._keeper: Keeper | None = None
         self._keeper_config: Config | None = None
         self._workers: ThreadWorkers | None = None
@@ -205,10 +207,11 @@ class OwnCertificates:
         node = self._node
         try:
             found = await node.store.read(rows.domains)
+            self._keys = await key_directory(node.store)
         except Fault:
             return
         self._domains = tuple(domain.name for domain in found)
-        self.known.sites = build_acme.sites(node.config, self._domains)
+        self.known.sites = build_acme.sites(node.config, self._domains, self._keys)
         if not node.config.acme.is_enabled:
             return
         names = self.folder.names()  # another process may have renewed
@@ -227,7 +230,7 @@ class OwnCertificates:
     def wanted(self) -> tuple[Wanted, ...]:
         node = self._node
         own = _configured(node.certificates, node.config)
-        return build_acme.wanted(node.config, self._domains, own)
+        return build_acme.wanted(node.config, self._domains, own, shown=self._keys)
 
     def keeper(self) -> Keeper:
         """Made anew after a reload.

@@ -15,7 +15,6 @@ from posthouse.accounts.mail_keys import MailKey, fold_address
 from posthouse.cli.config import config_option, load_config
 from posthouse.cli.data import open_store
 from posthouse.cli.output import (
-    CommandError,
     ExitCode,
     json_option,
     say,
@@ -29,13 +28,15 @@ from posthouse.cli.resolver import (
     https_fetch,
     resolver_option,
 )
-from posthouse.config import build, build_mimesec
+from posthouse.config import build, build_acme, build_mimesec
 from posthouse.config.schema import Config
 from posthouse.gateway import key_search
 from posthouse.gateway.key_places import KeyPlaces, Told
 from posthouse.kernel.ports import TlsaRecord
 from posthouse.message.address import format_address
 from posthouse.mimesec.findings import Scheme
+from posthouse.mimesec.pgp import dns as pgp_dns
+from posthouse.mimesec.pgp import wkd
 from posthouse.mimesec.smime import read_certificates, smimea
 from posthouse.store.transaction import Transaction
 
@@ -96,13 +97,15 @@ def find(address: str, resolver: str | None, as_json: bool, config_path: str | N
 @click.option("--stop", is_flag=True, help="Show it no more.")
 @config_option
 def publish(whom: str, stop: bool, config_path: str | None) -> None:
-    """Let others find a key of ours: prints the DNS record that shows it."""
+    """Let others find a key of ours.
+
+    An OpenPGP key is shown in the Web Key Directory of its domain, where this server's web door is
+    open. The DNS records that show a key are printed, for a zone that is signed.
+    """
     config = load_config(config_path).config
 
     def unit(tx: Transaction) -> MailKey:
         found = mail_keys.by_name(tx, whom)
-        if found.revoked_at is not None and not stop:
-            raise CommandError(f"the key {found.fingerprint} is revoked")
         mail_keys.publish(tx, found, is_published=not stop)
         return found
 
@@ -116,6 +119,19 @@ def publish(whom: str, stop: bool, config_path: str | None) -> None:
     for line in _records(found):
         show_text(line)
     say_hint("records count only in a zone that is signed (DNSSEC)")
+    if found.scheme is Scheme.OPENPGP:
+        say_hint(_directory_hint(config, found))
+
+
+def _directory_hint(config: Config, found: MailKey) -> str:
+    domains = sorted({address.rpartition("@")[2] for address in found.addresses})
+    if not build_acme.key_domains(config, domains):
+        return (
+            "for the Web Key Directory, which most programs ask, open the web door:"
+            " [web] is_enabled = true"
+        )
+    names = ", ".join(f"{wkd.HOST}{domain}" for domain in domains)
+    return f"for the Web Key Directory, let {names} lead to this server (a CNAME will do)"
 
 
 async def _ask(config: Config, resolver: str | None, address: str) -> tuple[Told, ...]:
@@ -144,8 +160,11 @@ def _show(told: tuple[Told, ...]) -> None:
 
 def _records(found: MailKey) -> list[str]:
     """In the form of a zone file, for each address of the key."""
-    if found.scheme is not Scheme.SMIME:
-        return []
+    if found.scheme is Scheme.OPENPGP:
+        return [
+            f"{pgp_dns.name(address)}. IN OPENPGPKEY {pgp_dns.record_text(found.public)}"
+            for address in found.addresses
+        ]
     record = smimea.record(read_certificates(found.public)[0])
     return [f"{smimea.name(address)}. IN SMIMEA {_text(record)}" for address in found.addresses]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +15,7 @@ from posthouse.dns import options as dns
 from posthouse.kernel.errors import UserError
 from posthouse.kernel.ports import Chance, DnsUpdater, Network, Resolver, TlsaRecord
 from posthouse.kernel.secret import Secret
+from posthouse.mimesec.pgp import wkd
 from posthouse.net.limits import WEB_NAMES, ConnectionLimits
 from posthouse.tls.acme.folder import AcmeFolder
 from posthouse.tls.acme.keys import public_key
@@ -28,6 +29,7 @@ from posthouse.web.mta_sts import Policy, policy_host, policy_text
 from posthouse.web.wellknown import HTTPS_PORT, Sites
 
 FILE_OCTETS_MAX: Final = 65_536
+_NO_KEYS: Final[Mapping[str, Mapping[str, bytes]]] = {}
 
 
 def acme_options(config: Config) -> Options:
@@ -90,13 +92,18 @@ def configured_leaf(config: Config) -> x509.Certificate | None:
 
 
 def wanted(
-    config: Config, domains: Sequence[str], own: x509.Certificate | None = None
+    config: Config,
+    domains: Sequence[str],
+    own: x509.Certificate | None = None,
+    *,
+    shown: Collection[str] = (),
 ) -> tuple[Wanted, ...]:
     """The names that ACME has to care for, the host's first.
 
     Args:
         domains: those that mail is taken for.
         own: the certificate that [tls] names, where it is at hand: its file may be damaged by now.
+        shown: domains that have a published OpenPGP key.
     """
     if not config.acme.is_enabled:
         return ()
@@ -105,6 +112,8 @@ def wanted(
         names.setdefault(policy_host(domain), True)
     for domain in autoconfig_domains(config, domains):
         names.setdefault(autoconfig_host(domain), True)
+    for domain in key_domains(config, shown):
+        names.setdefault(f"{wkd.HOST}{domain}", True)
     if (leaf := own or configured_leaf(config)) is not None:
         names = {name: optional for name, optional in names.items() if not is_for(leaf, name)}
     return tuple(Wanted(name=name, is_optional=optional) for name, optional in names.items())
@@ -151,13 +160,25 @@ def policy(config: Config) -> Policy:
     )
 
 
-def sites(config: Config, domains: Sequence[str]) -> Sites:
+def key_domains(config: Config, shown: Collection[str]) -> tuple[str, ...]:
+    """Domains of ours whose OpenPGP keys are shown.
+
+    Args:
+        shown: those that have a published key.
+    """
+    return tuple(sorted(shown)) if config.mimesec.hosts_wkd and has_https(config) else ()
+
+
+def sites(
+    config: Config, domains: Sequence[str], keys: Mapping[str, Mapping[str, bytes]] = _NO_KEYS
+) -> Sites:
     text = policy_text(policy(config))
     published = published_domains(config, domains)
     return Sites(
         hosts=frozenset({config.node.hostname.lower(), *config.acme.names}),
         policies={policy_host(domain): text for domain in published},
         clients=build_clients.clients(config, autoconfig_domains(config, domains)),
+        keys={domain: keys[domain] for domain in key_domains(config, keys)},
     )
 
 

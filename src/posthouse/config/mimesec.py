@@ -37,6 +37,13 @@ class Mimesec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             " mail."
         ),
     ] = True
+    hosts_wkd: Annotated[
+        bool,
+        choice(
+            "Answer for the Web Key Directory of each domain with the OpenPGP keys that were"
+            " published (`posthouse key publish`), where the web door is open."
+        ),
+    ] = True
     ca_file: Annotated[
         str,
         text(

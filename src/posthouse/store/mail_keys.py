@@ -117,6 +117,15 @@ def of_domain(tx: Transaction, domain: DomainId) -> list[MailKeyRow]:
     return [_key(tx, row) for row in rows]
 
 
+def published(tx: Transaction, scheme: str, *, limit: int) -> list[MailKeyRow]:
+    """Those that others may look up here, the newest first."""
+    rows = tx.all(
+        f"{_SELECT} WHERE k.is_published = 1 AND k.scheme = ? ORDER BY k.id DESC LIMIT ?",
+        (scheme, limit),
+    )
+    return [_key(tx, row) for row in rows]
+
+
 def page(tx: Transaction, *, after: int, limit: int) -> list[MailKeyRow]:
     """Of all keys, in the order they came."""
     rows = tx.all(f"{_SELECT} WHERE k.id > ? ORDER BY k.id LIMIT ?", (after, limit))

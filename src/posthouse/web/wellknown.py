@@ -1,6 +1,6 @@
 """What ports 80 and 443 answer: ACME's http-01 (RFC 8555 §8.3), our MTA-STS policies (RFC 8461
-§3.3), and what mail clients ask to set themselves up. Nothing else: no path ever becomes a file's
-name, and a name that is not ours gets 404 (H63).
+§3.3), OpenPGP keys (the Web Key Directory), and what mail clients ask to set themselves up. Nothing
+else: no path ever becomes a file's name, and a name that is not ours gets 404 (H63).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from posthouse.mimesec.pgp import wkd
 from posthouse.web import autoconfig
 from posthouse.web.autoconfig import Clients
 from posthouse.web.door import PAGE_HEADERS, is_tls, plain
@@ -37,6 +38,8 @@ class Sites(msgspec.Struct, frozen=True, kw_only=True):
     policies: Mapping[str, bytes] = {}
     """The text of mta-sts.txt by policy host, `mta-sts.example.org`."""
     clients: Clients = Clients()
+    keys: Mapping[str, Mapping[str, bytes]] = {}
+    """By domain the OpenPGP keys it shows, by `wkd.local_hash`."""
 
 
 class WellKnown:
@@ -67,6 +70,8 @@ class WellKnown:
             return self._client_config(host, page, query, is_encrypted=is_tls(request))
         if not is_tls(request):
             return self._redirect(host, path)
+        if page.startswith(wkd.FOLDER):
+            return self._key(host, path)
         policy = self.sites.policies.get(host) if path == POLICY else None
         if policy is None:
             return plain(404)
@@ -95,6 +100,18 @@ class WellKnown:
         return web.Response(
             body=answer, headers={**PAGE_HEADERS, "Content-Type": "text/xml; charset=utf-8"}
         )
+
+    def _key(self, host: str, path: str) -> web.Response:
+        asked = wkd.asked(host, path)
+        keys = self.sites.keys.get(asked.domain) if asked is not None else None
+        if asked is None or keys is None:
+            return plain(404)
+        octets = keys.get(asked.hash) if asked.hash else wkd.POLICY
+        if octets is None:
+            return plain(404)
+        # A page of any origin may ask: what is here is for everybody.
+        headers = {**PAGE_HEADERS, "Access-Control-Allow-Origin": "*"}
+        return web.Response(body=octets, content_type="application/octet-stream", headers=headers)
 
     def _redirect(self, host: str, path: str) -> web.Response:
         is_ours = host in self.sites.hosts or host in self.sites.policies

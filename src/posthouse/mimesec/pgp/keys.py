@@ -59,7 +59,7 @@ class PublicKey:
         self.algorithm = ALGORITHMS.get(primary[5], f"algorithm {primary[5]}")
         self.key_ids = tuple(locking.key_id(one.body) for one in keys)
         self.user_ids = facts.user_ids
-        self.addresses = tuple(dict.fromkeys(_addresses(self.user_ids)))
+        self.addresses = tuple(dict.fromkeys(addresses_in(self.user_ids)))
 
     def __repr__(self) -> str:
         return f"PublicKey({self.fingerprint})"
@@ -281,7 +281,7 @@ def _read_certificate(octets: bytes) -> tuple[Cert, sequoia.Facts]:
         ) from None
 
 
-def _addresses(user_ids: Sequence[str]) -> Iterator[str]:
+def addresses_in(user_ids: Sequence[str]) -> Iterator[str]:
     """Of user ids in the forms "Ada <ada@example.org>" and "ada@example.org" (RFC 9580 §5.11)."""
     for text in user_ids:
         if len(text) > _USER_ID_OCTETS_MAX:

@@ -1,0 +1,170 @@
+"""Keys of others, found where their domain shows them, and what is believed of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from posthouse.accounts import key_material
+from posthouse.accounts.mail_keys import KeyMaterial, Source
+from posthouse.gateway.key_places import KeyPlaces, Told
+from posthouse.gateway.key_search import KeySearch, Options
+from posthouse.kernel.ports import (
+    DnsAnswer,
+    DnsStatus,
+    Fetched,
+    FetchFailed,
+    FetchTrouble,
+    RecordType,
+)
+from posthouse.mimesec.findings import Scheme
+from posthouse.mimesec.pgp import dns as pgp_dns
+from posthouse.mimesec.pgp import wkd
+from posthouse.mimesec.smime import read_certificates, smimea
+from posthouse.net.world import SystemClock
+from tests.gateway.house import House
+
+NOW = datetime.now(UTC)
+EVE = "eve@far.example"
+ADVANCED, DIRECT = wkd.urls(EVE)
+
+
+class Web:
+    """What is published, by URL; an exception is raised."""
+
+    def __init__(self, pages: dict[str, bytes | int | FetchFailed] | None = None) -> None:
+        self.pages = pages or {}
+        self.asked: list[str] = []
+
+    async def get(self, url: str, *, octets_max: int, timeout_s: float) -> Fetched:
+        self.asked.append(url)
+        found = self.pages.get(url, FetchFailed("there is no such host", FetchTrouble.DNS))
+        if isinstance(found, FetchFailed):
+            raise found
+        if isinstance(found, int):
+            return Fetched(status=found, media_type="text/plain", octets=b"")
+        return Fetched(status=200, media_type="application/octet-stream", octets=found)
+
+    async def post(self, url: str, octets: bytes, **named: Any) -> Fetched:
+        raise AssertionError("nothing is posted")
+
+
+class Zone:
+    def __init__(self, records: dict[str, Any] | None = None, *, is_signed: bool = True) -> None:
+        self.records = records or {}
+        self.is_signed = is_signed
+
+    async def resolve(self, name: str, record_type: RecordType) -> DnsAnswer:
+        if name not in self.records:
+            return DnsAnswer(status=DnsStatus.NO_NAME)
+        if self.records[name] is None:
+            return DnsAnswer(status=DnsStatus.TEMPFAIL, detail="no server answered")
+        return DnsAnswer(
+            status=DnsStatus.FOUND,
+            records=(self.records[name],),
+            is_authenticated=self.is_signed,
+        )
+
+    def known(self, name: str, record_type: RecordType) -> DnsAnswer | None:
+        return None
+
+
+def key(*addresses: str, scheme: Scheme = Scheme.OPENPGP) -> KeyMaterial:
+    return key_material.make(addresses or (EVE,), at=NOW, days=30, scheme=scheme)
+
+
+def ask(web: Web, zone: Zone) -> dict[str, Told]:
+    places = KeyPlaces(resolver=zone, fetch=web)
+    told = asyncio.run(places.ask(EVE, deadline_s=5))
+    return {one.where: one for one in told}
+
+
+@pytest.mark.parametrize("advanced_is_there", [True, False])
+def test_the_web_key_directory_is_asked(advanced_is_there: bool) -> None:
+    web = Web({(ADVANCED if advanced_is_there else DIRECT): key().public})
+    told = ask(web, Zone())["WKD"]
+    assert [one.addresses for one in told.keys] == [(EVE,)] and told.source is Source.WKD
+    assert web.asked == ([ADVANCED] if advanced_is_there else [ADVANCED, DIRECT])
+
+
+def test_a_host_that_is_there_has_the_last_word() -> None:
+    web = Web({ADVANCED: 404, DIRECT: key().public})
+    told = ask(web, Zone())["WKD"]
+    assert not told.keys and told.words == "there is none" and not told.is_for_now
+
+
+def test_records_count_with_dnssec() -> None:
+    certificate = key(scheme=Scheme.SMIME)
+    record = smimea.record(read_certificates(certificate.public)[0])
+    records = {smimea.name(EVE): record, pgp_dns.name(EVE): key().public}
+    told = ask(Web(), Zone(records))
+    assert told["SMIMEA record"].keys and told["OPENPGPKEY record"].keys
+    told = ask(Web(), Zone(records, is_signed=False))
+    for where in ("SMIMEA record", "OPENPGPKEY record"):
+        assert not told[where].keys and "without DNSSEC" in told[where].words
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        (lambda: b"nonsense", "cannot be read"),
+        (lambda: key("other@far.example").public, "names another address"),
+        (lambda: key(scheme=Scheme.SMIME).public, "cannot be read"),
+        (lambda: 500, "said 500"),
+        (lambda: FetchFailed("it took too long", FetchTrouble.TIMEOUT), "too long"),
+    ],
+)
+def test_what_is_no_key_of_the_address_is_told(page: Callable[[], Any], words: str) -> None:
+    told = ask(Web({ADVANCED: page()}), Zone())["WKD"]
+    assert not told.keys and words in told.words
+
+
+def test_a_key_is_taken_for_the_address_that_was_asked_for_alone() -> None:
+    broad = key(EVE, "ceo@bank.example")
+    told = ask(Web({ADVANCED: broad.public}), Zone())["WKD"]
+    assert [one.addresses for one in told.keys] == [(EVE,)]
+
+
+def search(house: House, web: Web, zone: Zone, **options: Any) -> KeySearch:
+    return KeySearch(
+        Options(**options),
+        store=house.node.store,
+        places=KeyPlaces(resolver=zone, fetch=web),
+        clock=SystemClock(),
+    )
+
+
+def find(house: House, made: KeySearch) -> tuple[Any, ...]:
+    found: tuple[Any, ...] = house.server._call(made.find(EVE))
+    return found
+
+
+def test_what_was_found_is_kept_and_asked_for_again_later(house: House) -> None:
+    web = Web({ADVANCED: key().public})
+    made = search(house, web, Zone())
+    assert [one.source for one in find(house, made)] == [Source.WKD]
+    assert len(find(house, made)) == 1 and web.asked == [ADVANCED]
+    assert len(find(house, search(house, web, Zone(), found_s=0.0))) == 1
+    assert web.asked == [ADVANCED, ADVANCED]
+
+
+def test_that_there_is_none_is_remembered_and_an_outage_is_not(house: House) -> None:
+    web = Web()
+    made = search(house, web, Zone())
+    assert find(house, made) == () and find(house, made) == ()
+    assert len(web.asked) == 2  # both methods, once
+    again = search(house, web, Zone(), missed_s=60.0)
+    web.pages = {ADVANCED: FetchFailed("it took too long", FetchTrouble.TIMEOUT)}
+    house.write(lambda tx: tx.run("DELETE FROM mail_key_miss"))
+    assert find(house, again) == () and find(house, again) == ()
+    assert len(web.asked) == 4
+
+
+def test_nobody_is_asked_where_that_is_switched_off(house: House) -> None:
+    web = Web({ADVANCED: key().public})
+    assert find(house, search(house, web, Zone(), is_enabled=False)) == ()
+    assert web.asked == []
