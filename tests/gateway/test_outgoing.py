@@ -8,10 +8,16 @@ from pathlib import Path
 import pytest
 
 from posthouse.accounts import key_material, mail_policy
+from posthouse.accounts.mail_keys import Source
 from posthouse.accounts.mail_policy import Mode
 from posthouse.kernel.finding import Finding
 from posthouse.message import mime, read
+from posthouse.message.fields import read_section
 from posthouse.mimesec.findings import Scheme
+from posthouse.mimesec.pgp import autocrypt
+from posthouse.mimesec.pgp.autocrypt import Autocrypt
+from posthouse.mimesec.pgp.keys import PublicKey
+from posthouse.mimesec.pgp.make import make_key
 from posthouse.mimesec.protection import Protection, protect
 from posthouse.mimesec.smime.identity import read_certificates
 from posthouse.mimesec.smime.recipient import SmimeRecipient
@@ -221,3 +227,36 @@ def test_mail_is_kept_encrypted_to_an_openpgp_key(pgp: House) -> None:
     kept = pgp.stored(BOB)
     assert SECRET.encode() not in kept and read(kept).root.subtype == b"encrypted"
     assert read(kept).subject == "Map"
+
+
+def test_the_own_key_travels_with_what_is_sent(pgp: House) -> None:
+    pgp.send(ADA, [BOB])
+    found = autocrypt.read(read_section(pgp.stored(BOB)))
+    assert found is not None and found.address == ADA and found.prefers_encryption
+    assert PublicKey(found.key).addresses == (ADA,)
+    pgp.say(ADA, sign=Mode.NEVER, encrypt=Mode.NEVER)
+    pgp.send(ADA, [BOB])
+    assert b"Autocrypt" not in pgp.stored(BOB, count=2)
+
+
+def test_recipients_learn_each_others_keys_inside(pgp: House) -> None:
+    pgp.give_key(CAT, key_material.make([CAT], at=NOW, days=30, scheme=Scheme.OPENPGP))
+    pgp.say(BOB, open=Mode.ALWAYS)
+    pgp.send(ADA, [BOB, CAT])
+    assert b"gossip" not in pgp.stored(CAT).lower()
+    named = autocrypt.read_gossip(read_section(pgp.stored(BOB)))
+    assert {one.address for one in named} == {BOB, CAT}
+
+
+def test_a_key_in_a_field_is_learnt_from_whoever_logged_in_alone(house: House) -> None:
+    """A stranger could say so in anybody's name."""
+    made, _ = make_key([ADA], at=NOW, days=9)
+    field = autocrypt.field(Autocrypt(address=ADA, key=made.public.octets))
+    octets = field + f"From: {ADA}\r\nTo: {BOB}\r\nSubject: x\r\n\r\nhello\r\n".encode()
+    house.say(BOB, open=Mode.WHEN_POSSIBLE)
+    house.arrive(octets, [BOB])
+    assert house.stored(BOB) and house.keys_of(ADA) == ()
+    house.send(ADA, [BOB], message=Message(raw=octets))
+    house.stored(BOB, count=2)
+    learnt = house.keys_of(ADA)
+    assert [(one.source, one.is_trusted) for one in learnt] == [(Source.AUTOCRYPT, False)]

@@ -7,6 +7,7 @@ list of keys in front. Both notice a changed octet, as the real ones do.
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -121,7 +122,10 @@ class FakeOpener:
         self.calls += 1
         if b"-----BEGIN PGP MESSAGE-----" in sealed:
             armour = sealed.partition(b"-----BEGIN PGP MESSAGE-----")[2]
-            sealed = base64.b64decode(armour.partition(b"-----END")[0])
+            try:
+                sealed = base64.b64decode(armour.partition(b"-----END")[0])
+            except binascii.Error:
+                return self._closed("it is no base64", ())
         head, _, entity = sealed.partition(b"\n")
         words = head.decode("ascii", "replace").split(" ")
         if words[0] == "SIGNED" and len(words) == 3:

@@ -23,6 +23,7 @@ def gateway_options(config: Config) -> Options:
         host=config.node.hostname,
         roots=_roots(section.ca_file),
         is_learning=section.is_learning,
+        sends_autocrypt=section.sends_autocrypt,
         recipients_max=section.recipients_max,
         open_s=section.open_s,
         memory_octets=section.open_memory_octets,

@@ -33,8 +33,15 @@ class Mimesec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     is_learning: Annotated[
         bool,
         choice(
-            "Keep certificates that come with validly signed mail, where the account's policy opens"
-            " mail."
+            "Keep certificates that come with validly signed mail, and Autocrypt keys of authors"
+            " that DMARC vouches for, where the account's policy opens mail."
+        ),
+    ] = True
+    sends_autocrypt: Annotated[
+        bool,
+        choice(
+            "Put the sender's OpenPGP key into a header field (Autocrypt) of what is sent, where"
+            " the account's policy signs or encrypts, so that others can answer encrypted."
         ),
     ] = True
     hosts_wkd: Annotated[

@@ -20,7 +20,7 @@ import msgspec
 from posthouse.accounts.mail_policy import MailPolicy, Mode
 from posthouse.accounts.policies import Policies
 from posthouse.accounts.sealing import NodeKey
-from posthouse.gateway.learning import learn
+from posthouse.gateway.learning import Learnt, learn, learn_autocrypt, learn_gossip
 from posthouse.gateway.opening_keys import OpeningKeys, opening_keys
 from posthouse.gateway.options import Options
 from posthouse.kernel.errors import Fault
@@ -33,6 +33,7 @@ from posthouse.message.fields import read_section
 from posthouse.mimesec import explain
 from posthouse.mimesec.child import OpenRequest, open_isolated
 from posthouse.mimesec.opening import Opened, Summary
+from posthouse.mimesec.pgp import autocrypt
 from posthouse.store.transaction import Store
 
 AUTHORS_MAX: Final = 5
@@ -90,22 +91,29 @@ class Incoming:
         self._without_forged = without_forged
 
     async def open(
-        self, accounts: Sequence[AccountId], octets: bytes
+        self, accounts: Sequence[AccountId], octets: bytes, *, is_author_proven: bool
     ) -> Mapping[AccountId, OpenedCopy]:
         """What each of the accounts gets that wants protected mail opened; nothing where the
         message is not protected.
 
         Args:
             octets: the message without our trace fields.
+            is_author_proven: DMARC passed, or the author logged in: From is nobody else's.
 
         Raises:
             Fault: the store cannot be read.
         """
-        if not self._policies.is_any or not accounts or not is_protected(octets):
+        if not self._policies.is_any or not accounts:
+            return {}
+        is_teaching = is_author_proven and self.options.is_learning and _has_key(octets)
+        is_looked_at = is_protected(octets)
+        if not is_looked_at and not is_teaching:
             return {}
         policies = dict(zip(accounts, await self._policies.of(accounts), strict=True))
         wanting = [one for one in accounts if policies[one].open is not Mode.NEVER]
-        if not wanting:
+        if wanting and is_teaching:
+            await self._keep(await self._workers.run(partial(learn_autocrypt, octets)))
+        if not wanting or not is_looked_at:
             return {}
         authors = authors_of(octets)
         copies: dict[AccountId, OpenedCopy] = {}
@@ -117,12 +125,12 @@ class Incoming:
             # Who has no key of their own gets what the others without one get.
             copy = known.get(keys.own_ids)
             if copy is None:
-                copy = await self._opened(octets, keys)
+                copy = await self._opened(octets, keys, is_author_proven)
                 known[keys.own_ids] = copy
             copies[account] = _as_wanted(copy, policies[account])
         return copies
 
-    async def _opened(self, octets: bytes, keys: OpeningKeys) -> OpenedCopy:
+    async def _opened(self, octets: bytes, keys: OpeningKeys, is_author_proven: bool) -> OpenedCopy:
         try:
             opened = await open_with(
                 keys, octets, self.options, isolated=self._isolated, at=self._clock.now()
@@ -138,7 +146,7 @@ class Incoming:
                 is_for_now=True,
             )
         if self.options.is_learning:
-            await self._learn(opened)
+            await self._learn(opened, is_author_proven)
         return self._copy(octets, opened)
 
     def _copy(self, octets: bytes, opened: Opened) -> OpenedCopy:
@@ -158,13 +166,16 @@ class Incoming:
             else "",
         )
 
-    async def _learn(self, opened: Opened) -> None:
+    async def _learn(self, opened: Opened, is_author_proven: bool) -> None:
+        work = partial(learn, opened, roots=self.options.roots, at=self._clock.now())
+        await self._keep(await self._workers.run(work))
+        if is_author_proven:
+            await self._keep(await self._workers.run(partial(learn_gossip, opened)))
+
+    async def _keep(self, learnt: Learnt) -> None:
         """As well as can be: mail is not held up by what it teaches."""
-        learnt = await self._workers.run(
-            partial(learn, opened, roots=self.options.roots, at=self._clock.now())
-        )
-        if learnt:
-            with contextlib.suppress(Fault):
+        with contextlib.suppress(Fault):
+            if learnt and not await self._store.read(learnt.is_known):
                 await self._store.submit(learnt)
 
 
@@ -196,6 +207,10 @@ def _as_wanted(copy: OpenedCopy, policy: MailPolicy) -> OpenedCopy:
     if policy.open is Mode.ALWAYS:
         return copy
     return msgspec.structs.replace(copy, refusal="", is_for_now=False)
+
+
+def _has_key(octets: bytes) -> bool:
+    return autocrypt.FIELD in read_section(octets)
 
 
 def authors_of(octets: bytes) -> tuple[str, ...]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 
 import msgspec
 
-from posthouse.accounts import mail_keys, smime_material
+from posthouse.accounts import key_material, mail_keys, smime_material
 from posthouse.accounts.mail_keys import KeyMaterial, Source, fold_address
 from posthouse.kernel.errors import UserError
+from posthouse.message.fields import read_section
 from posthouse.mimesec.findings import Scheme, SignatureResult
-from posthouse.mimesec.opening import Opened
+from posthouse.mimesec.opening import Opened, Summary
+from posthouse.mimesec.pgp import autocrypt
+from posthouse.mimesec.pgp.autocrypt import Autocrypt
 from posthouse.mimesec.ports import ProtectionError
 from posthouse.mimesec.smime.certificates import Certificate
 from posthouse.mimesec.smime.chain import Trust
@@ -33,6 +36,17 @@ class Learnt(msgspec.Struct, frozen=True):
     def __bool__(self) -> bool:
         return bool(self.materials)
 
+    def is_known(self, tx: Transaction) -> bool:
+        """Whether the store has all of them as they are: most mail teaches nothing new."""
+        return all(
+            any(
+                key.fingerprint == material.fingerprint and key.public == material.public
+                for address in material.addresses
+                for key in mail_keys.by_address(tx, address)
+            )
+            for material, _ in self.materials
+        )
+
     def __call__(self, tx: Transaction) -> None:
         for material, source in self.materials:
             # Whoever vouched for it has to do so again with the next signature: it may be revoked.
@@ -52,6 +66,33 @@ def learn(opened: Opened, *, roots: tuple[bytes, ...], at: datetime) -> Learnt:
             if (material := _to_encrypt(certificates, signature.addresses, roots, at)) is not None:
                 found.append((material, Source.LEARNT))
     return Learnt(tuple(found))
+
+
+def learn_autocrypt(octets: bytes) -> Learnt:
+    """The author's key in a header field of a message that is known to be the author's."""
+    section = read_section(octets)
+    found = autocrypt.read(section) if autocrypt.FIELD in section else None
+    return Learnt(tuple(_of_autocrypt([found] if found is not None else [])))
+
+
+def learn_gossip(opened: Opened) -> Learnt:
+    """Keys of the other recipients, which its author put inside what was encrypted."""
+    whole = opened.whole
+    if whole is None or not whole.encryptions or opened.summary is Summary.BROKEN:
+        return Learnt(())
+    return Learnt(tuple(_of_autocrypt(autocrypt.read_gossip(read_section(opened.octets)))))
+
+
+def _of_autocrypt(fields: Iterable[Autocrypt]) -> Iterator[tuple[KeyMaterial, Source]]:
+    for one in fields:
+        address = fold_address(one.address)
+        try:
+            read = key_material.read_found(Scheme.OPENPGP, one.key)
+        except UserError:
+            continue
+        for material in read[:1]:
+            if address in map(fold_address, material.addresses):
+                yield msgspec.structs.replace(material, addresses=(address,)), Source.AUTOCRYPT
 
 
 def _to_encrypt(

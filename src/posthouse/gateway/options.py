@@ -11,6 +11,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     roots: tuple[bytes, ...] = ()
     """PEM: authorities that S/MIME chains have to end in."""
     is_learning: bool = True
+    sends_autocrypt: bool = True
     recipients_max: int = 100
     """That one message is encrypted to."""
     open_s: float = 15.0

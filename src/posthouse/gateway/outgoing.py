@@ -27,6 +27,7 @@ from posthouse.accounts.mail_policy import MailPolicy, Mode
 from posthouse.accounts.policies import Policies
 from posthouse.accounts.sealing import NodeKey
 from posthouse.gateway.at_rest import is_sealed
+from posthouse.gateway.autocrypt_fields import gossip_fields, own_field
 from posthouse.gateway.options import Options
 from posthouse.kernel.envelope import Address
 from posthouse.kernel.errors import PosthouseError, UserError
@@ -38,6 +39,7 @@ from posthouse.message.address_list import parse_address_list
 from posthouse.message.fields import HeaderSection, read_section
 from posthouse.message.mime import Part
 from posthouse.mimesec.findings import Scheme
+from posthouse.mimesec.pgp import autocrypt
 from posthouse.mimesec.ports import ProtectionError, Recipient, Signer
 from posthouse.mimesec.protection import Protection, protect
 from posthouse.store import accounts
@@ -77,6 +79,8 @@ class Protected(msgspec.Struct, frozen=True, kw_only=True):
 
     copies: tuple[OutgoingCopy, ...] = ()
     """Each recipient is in one of them; empty where the message stays as it is."""
+    fields: bytes = b""
+    """To be put in front of each."""
     findings: tuple[Finding, ...] = ()
 
 
@@ -168,7 +172,13 @@ class Outgoing:
         work = partial(
             self._protect, octets, policy, sender, destinations, candidates, _is_signed(section)
         )
-        return await self._workers.run(work)
+        made = await self._workers.run(work)
+        if not self.options.sends_autocrypt or autocrypt.FIELD in section:
+            return made
+        prefers = policy.encrypt is not Mode.NEVER
+        now_us = self._clock.unix_us()
+        field = own_field(sender.own, author, now_us, prefers_encryption=prefers)
+        return msgspec.structs.replace(made, fields=field)
 
     async def _candidates(
         self, policy: MailPolicy, destinations: Sequence[Destination]
@@ -308,6 +318,9 @@ def _made(
         return Protected(copies=copies, findings=(_finding("signed", signer, plan),))
     visible = _visible(read_section(octets))
     seen = [one for one in destinations if _folded(one.address) in visible]
+    if plan.scheme is Scheme.OPENPGP:
+        shown = [(_folded(one.address), plan.to[end]) for one in seen for end in one.ends]
+        octets = gossip_fields(shown) + octets
     # Whoever is hidden may not be named by what the others get, nor the others by theirs.
     groups = ([tuple(seen)] if seen else []) + [
         (one,) for one in destinations if _folded(one.address) not in visible

@@ -54,10 +54,13 @@ class OwnCopies:
         """Whether anything has to be asked at all."""
         return self._at_rest.is_active
 
-    async def make(self, accounts: Sequence[AccountId], octets: bytes) -> Made:
+    async def make(
+        self, accounts: Sequence[AccountId], octets: bytes, *, is_author_proven: bool = False
+    ) -> Made:
         """
         Args:
             octets: the message without our trace fields.
+            is_author_proven: as `Incoming.open`.
 
         Raises:
             CannotSeal: an account keeps mail encrypted and has no key for it now. It may not wait
@@ -66,7 +69,7 @@ class OwnCopies:
         """
         if not self.is_active or not accounts:
             return Made()
-        opened = await self._incoming.open(accounts, octets)
+        opened = await self._incoming.open(accounts, octets, is_author_proven=is_author_proven)
         held = {
             account: Held(reason=one.refusal, is_for_now=one.is_for_now)
             for account, one in opened.items()

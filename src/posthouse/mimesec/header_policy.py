@@ -62,8 +62,8 @@ def hcp_baseline(name: str, value: bytes) -> bytes | None:
     match name.lower():
         case "subject":
             return OBSCURED_SUBJECT
-        case "comments" | "keywords":
-            return None
+        case "comments" | "keywords" | "autocrypt-gossip":
+            return None  # the last one is for those alone who can read what is inside
         case _:
             return value
 

@@ -226,7 +226,11 @@ async def own_copies(
     if copies is None or not copies.is_active or not local:
         return NOTHING_OWN
     try:
-        made = await copies.make([end.account for end in local], examined.octets)
+        made = await copies.make(
+            [end.account for end in local],
+            examined.octets,
+            is_author_proven=session.principal is not None or _is_proven(examined),
+        )
     except CannotSeal as error:
         refuse(session, NO_KEY_AT_REST, why=error.reason, octets=len(examined.octets))
         return None
@@ -249,6 +253,10 @@ async def own_copies(
         for account, copy in made.copies.items()
     }
     return Own(copies=own, held=frozenset(made.held), findings=made.findings)
+
+
+def _is_proven(examined: Examined) -> bool:
+    return any(one.name == "dmarc" and one.result == "pass" for one in examined.findings)
 
 
 def _held_reply(held: Held) -> Reply:
@@ -320,6 +328,7 @@ async def submit(session: Session, octets: bytes, principal: Principal) -> None:
     if protected.copies:
         await take_protected(session, section, protected)
     else:
+        added = protected.fields + added
         await sign_and_take(session, section, mended, added, findings=protected.findings)
 
 
@@ -345,8 +354,9 @@ async def take_protected(session: Session, section: HeaderSection, protected: Pr
     for copy in protected.copies:
         addresses = {one.address for one in copy.destinations}
         accepted = [one for one in session.accepted if one.path.address in addresses]
-        fields = await session.service.signers.sign(copy.octets, session.service.workers)
-        examined = Examined(octets=copy.octets, fields=fields, findings=protected.findings)
+        octets = protected.fields + copy.octets
+        fields = await session.service.signers.sign(octets, session.service.workers)
+        examined = Examined(octets=octets, fields=fields, findings=protected.findings)
         own = await own_copies(session, accepted, examined)
         if own is None:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +30,8 @@ KEY_OCTETS_MAX: Final = 1024 * 1024
 """Of one key: those with thousands of foreign signatures are made to annoy."""
 KEYS_MAX: Final = 1_000
 """Of one file."""
+CLOCK_SKEW: Final = timedelta(minutes=10)
+"""How far in the future a key or a signature may have been made."""
 _USER_ID_OCTETS_MAX: Final = 1_000
 _BEGINS: Final = frozenset({Tag.PUBLIC_KEY, Tag.SECRET_KEY})
 _SECRET: Final = {Tag.SECRET_KEY: Tag.PUBLIC_KEY, Tag.SECRET_SUBKEY: Tag.PUBLIC_SUBKEY}
@@ -74,7 +76,7 @@ class PublicKey:
             return "the key was revoked"
         if self.expires_at is not None and self.expires_at <= at:
             return f"the key ended on {self.expires_at:%Y-%m-%d}"
-        if self.created_at > at:
+        if self.created_at > at + CLOCK_SKEW:
             return f"the key is not valid before {self.created_at:%Y-%m-%d %H:%M}"
         if not sequoia.can_encrypt(self._cert):
             return "the key has no part to encrypt to"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from posthouse.mimesec.findings import Encryption, Scheme, Signature, SignatureResult
 from posthouse.mimesec.pgp import armour, content, sequoia, structure
 from posthouse.mimesec.pgp.armour import BadArmour, Kind
-from posthouse.mimesec.pgp.keys import PrivateKey, PublicKey
+from posthouse.mimesec.pgp.keys import CLOCK_SKEW, PrivateKey, PublicKey
 from posthouse.mimesec.pgp.packets import BadPackets
 from posthouse.mimesec.pgp.session import NotForUs, Subkey, session_key
 from posthouse.mimesec.pgp.structure import ANONYMOUS, WEAK_HASHES, SealedMessage, SignaturePacket
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 TRIES_MAX: Final = 20
 """Private keys that are tried on a message."""
-CLOCK_SKEW: Final = timedelta(minutes=10)
-"""How far in the future a signature may have been made."""
 _OF_DOCUMENTS: Final = frozenset({0, 1})
 
 
@@ -110,7 +108,7 @@ class PgpOpener:
             return SignatureResult.REVOKED, "its key was revoked"
         if signer.expires_at is not None and signer.expires_at <= at:
             return SignatureResult.EXPIRED, f"its key ended on {signer.expires_at:%Y-%m-%d}"
-        if signer.created_at > at:
+        if signer.created_at > at + CLOCK_SKEW:
             return SignatureResult.EXPIRED, "its key was made later"
         return self._trust(signer)
 
