@@ -30,6 +30,8 @@ from posthouse.kernel.reply import Reply
 from posthouse.kernel.secret import Secret
 from posthouse.message import read
 from posthouse.message.fields import read_section
+from posthouse.mimesec import Summary, open_message
+from posthouse.mimesec.pgp import PgpOpener, make_key
 from posthouse.mimesec.smime.make import make_identity
 from posthouse.protocol.smtp.client_events import Stage
 from posthouse.sending import (
@@ -755,7 +757,7 @@ def test_nobody_gets_what_they_cannot_read_and_nothing_goes_in_the_clear(
     start = (*plain(post), "--from", ADA, "--to", BOB, "--encrypt-to", "bob.crt")
     code, err = refused(cli, *start, "--cc", "eve@example.test")
     assert code == ExitCode.FAILED
-    assert "no certificate is for eve@example.test, who could not read the message" in err
+    assert "no key is for eve@example.test, who could not read the message" in err
     code, err = refused(cli, *start, "--bcc", "eve@example.test", "--encrypt-to", "eve.crt")
     assert code == ExitCode.FAILED and "somebody in Bcc would be known" in err
     assert post.inbox(BOB) == []
@@ -765,7 +767,7 @@ def test_readers_who_will_complain_of_the_certificate_are_foretold(
     post: MailServer, keys: Path, cli: Cli
 ) -> None:
     _, _, err = cli("send", *plain(post), "--from", ADA, "--to", BOB, "--sign", "bob.pem")
-    assert f"the certificate of --sign is for {BOB}: readers will say so of this From" in err
+    assert f"the key of --sign is for {BOB}: readers will say so of this From" in err
 
 
 @pytest.mark.parametrize(
@@ -775,7 +777,7 @@ def test_readers_who_will_complain_of_the_certificate_are_foretold(
         (("--sign", "ada.crt"), "--sign: the private key cannot be read"),
         (("--sign", "ada.pem", "--sign-key", "bob.key"), "belongs to the private key"),
         (("--encrypt-to", "ada.key"), "--encrypt-to: ada.key: a certificate cannot be read"),
-        (("--encrypt-to", "pgp.asc"), "is a key of OpenPGP, and this command knows S/MIME alone"),
+        (("--encrypt-to", "pgp.asc"), "a block of it does not end"),
         (("--sign-key", "ada.key"), "--sign-key needs --sign"),
         (("--key-password-file", "ada.key"), "--key-password-file needs --sign"),
     ],
@@ -786,6 +788,27 @@ def test_keys_that_cannot_be_used_are_told(
     (keys / "pgp.asc").write_text("-----BEGIN PGP PUBLIC KEY BLOCK-----\n")
     code, err = refused(cli, "--server", "127.0.0.1:1", "--from", ADA, "--to", BOB, *arguments)
     assert code in (ExitCode.FAILED, ExitCode.USAGE) and words in err
+
+
+def test_openpgp_keys_sign_and_encrypt_the_same_way(
+    post: MailServer, cli: Cli, tmp_path: Path
+) -> None:
+    now = datetime.now(UTC)
+    ada, bob = (make_key([one], at=now, days=9)[0] for one in (ADA, BOB))
+    (tmp_path / "ada.asc").write_bytes(ada.armored("sesame", salt=bytes(24)))
+    (tmp_path / "word").write_text("sesame\n")
+    (tmp_path / "bob.asc").write_bytes(bob.public.armored())
+    options = ("--sign", "ada.asc", "--key-password-file", "word", "--encrypt-to", "bob.asc")
+    arrived = sent(post, cli, "--body", "Private", *options)
+    assert b"Private" not in arrived.octets
+    opener = PgpOpener(own=[bob], known=[ada.public], trusted=[ada.public.fingerprint])
+    opened = open_message(arrived.octets, [opener], at=datetime.now(UTC))
+    assert opened.summary is Summary.SIGNED_AND_ENCRYPTED and b"Private" in opened.octets
+    code, err = refused(
+        cli,
+        *("--server", "127.0.0.1:1", "--from", ADA, "--to", BOB, "--sign", "ada.asc"),
+    )
+    assert code == ExitCode.FAILED and "has a password" in err and "--key-password-file" in err
 
 
 def test_dkim_signs_what_is_sent_and_what_a_dry_run_writes(

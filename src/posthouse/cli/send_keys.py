@@ -1,6 +1,6 @@
-"""S/MIME for `posthouse send`: a key of ours from a file, and the certificates of the recipients.
+"""S/MIME and OpenPGP for `posthouse send`: a key of ours from a file, and those of the recipients.
 
-Which scheme a file is for shows in the file, so OpenPGP can come without options of its own.
+Which scheme a file is for shows in the file.
 """
 
 from __future__ import annotations
@@ -23,15 +23,19 @@ from posthouse.message.address import (
     format_address,
     parse_mailbox,
 )
+from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.header_protection import AddressKey, address_key
-from posthouse.mimesec.ports import ProtectionError, Recipient
-from posthouse.mimesec.protection import Protection
-from posthouse.mimesec.smime.identity import (
-    Identity,
-    from_pem,
-    from_pkcs12,
-    read_certificates,
+from posthouse.mimesec.pgp import (
+    PgpRecipient,
+    PgpSealer,
+    PgpSigner,
+    read_private,
+    read_public,
 )
+from posthouse.mimesec.pgp.keys import is_openpgp
+from posthouse.mimesec.ports import ProtectionError, Recipient, Sealer, Signer
+from posthouse.mimesec.protection import Protection
+from posthouse.mimesec.smime.identity import from_pem, from_pkcs12, read_certificates
 from posthouse.mimesec.smime.recipient import SmimeRecipient
 from posthouse.mimesec.smime.sealer import SmimeSealer
 from posthouse.mimesec.smime.signer import SmimeSigner
@@ -42,7 +46,6 @@ __all__ = ["check_readers", "protection_of", "warn_of_author"]
 
 FILE_OCTETS_MAX: Final = 8 << 20
 _PEM: Final = b"-----BEGIN "
-_OPENPGP: Final = b"-----BEGIN PGP"
 
 
 def protection_of(wish: KeysWish) -> Protection | None:
@@ -62,15 +65,18 @@ def protection_of(wish: KeysWish) -> Protection | None:
         return None
     signer = None
     if wish.sign is not None:
-        identity = _identity(wish, wish.sign)
-        try:
-            signer = SmimeSigner(identity)
-        except ProtectionError as error:
-            raise CommandError(f"--sign: {error.text}", hint=error.hint) from None
+        signer = _signer(wish, wish.sign)
     recipients = tuple(_recipient(path) for path in wish.encrypt_to)
-    return Protection(
-        signer=signer, recipients=recipients, sealer=SmimeSealer() if recipients else None
-    )
+    schemes = {one.scheme for one in recipients}
+    if len(schemes) > 1:
+        raise CommandError(
+            "--encrypt-to: one message cannot be encrypted by S/MIME and OpenPGP both",
+            hint="send it twice, to the recipients of each",
+        )
+    sealer: Sealer | None = None
+    if recipients:
+        sealer = SmimeSealer() if Scheme.SMIME in schemes else PgpSealer()
+    return Protection(signer=signer, recipients=recipients, sealer=sealer)
 
 
 def check_readers(protection: Protection, envelope: Envelope) -> None:
@@ -82,20 +88,20 @@ def check_readers(protection: Protection, envelope: Envelope) -> None:
         if address_key(path.address) not in readers:
             name = format_address(path.address, unicode=True)
             raise CommandError(
-                f"--encrypt-to: no certificate is for {name}, who could not read the message",
-                hint=f"give the certificate of {name}, or send them a message of their own",
+                f"--encrypt-to: no key is for {name}, who could not read the message",
+                hint=f"give the key of {name}, or send them a message of their own",
             )
 
 
 def warn_of_author(protection: Protection, sender: str | Mailbox) -> None:
-    """Readers compare the certificate with From (RFC 8550 §3); say so when they will complain."""
+    """Readers compare the key with From (RFC 8550 §3); say so when they will complain."""
     if protection.signer is None or sender == "":
         return
     author = one_mailbox("sender", sender).address
     names = protection.signer.addresses
     if address_key(author) not in _keys(names):
         shown = ", ".join(names) or "nobody's address"
-        say(f"the certificate of --sign is for {shown}: readers will say so of this From")
+        say(f"the key of --sign is for {shown}: readers will say so of this From")
 
 
 def _named_by(recipients: Iterable[Recipient]) -> frozenset[AddressKey]:
@@ -118,7 +124,7 @@ def _parsed(text: str) -> Address | None:
 # --- files ---
 
 
-def _identity(wish: KeysWish, path: Path) -> Identity:
+def _signer(wish: KeysWish, path: Path) -> Signer:
     octets = _read("--sign", path)
     key = _read("--sign-key", wish.sign_key) if wish.sign_key is not None else octets
     password = secret_of("--key-password-file", wish.key_password_file, KEY_VARIABLE)
@@ -134,27 +140,31 @@ def _identity(wish: KeysWish, path: Path) -> Identity:
         raise CommandError(f"--sign: {error.text}", hint=hint) from None
 
 
-def _reopened(octets: bytes, key: bytes, password: Secret) -> Identity:
+def _reopened(octets: bytes, key: bytes, password: Secret) -> Signer:
     try:
         return _opened(octets, key, password)
     except ProtectionError as error:
         raise CommandError(f"--sign: {error.text}", hint=error.hint) from None
 
 
-def _opened(octets: bytes, key: bytes, password: Secret | None) -> Identity:
+def _opened(octets: bytes, key: bytes, password: Secret | None) -> Signer:
+    if is_openpgp(octets):
+        return PgpSigner(read_private(octets, password)[0])
     if key is not octets or _PEM in octets:
-        return from_pem(key, octets, password)
+        return SmimeSigner(from_pem(key, octets, password))
     found = from_pkcs12(octets, password)
     if not found:
         raise ProtectionError(
             "there is no private key in the file", hint="export the certificate with its key"
         )
-    return found[0]
+    return SmimeSigner(found[0])
 
 
-def _recipient(path: Path) -> SmimeRecipient:
+def _recipient(path: Path) -> Recipient:
     octets = _read("--encrypt-to", path)
     try:
+        if is_openpgp(octets):
+            return PgpRecipient(read_public(octets)[0])
         found = read_certificates(octets)
     except ProtectionError as error:
         raise CommandError(f"--encrypt-to: {path}: {error.text}", hint=error.hint) from None
@@ -173,9 +183,4 @@ def _read(option: str, path: Path) -> bytes:
         raise CommandError(f"{option}: {str(path)!r} cannot be read: {error.strerror}") from None
     if len(octets) > FILE_OCTETS_MAX:
         raise CommandError(f"{option}: {str(path)!r} is over {FILE_OCTETS_MAX >> 20} MiB")
-    if _OPENPGP in octets:
-        raise CommandError(
-            f"{option}: {str(path)!r} is a key of OpenPGP, and this command knows S/MIME alone",
-            hint="give a certificate of S/MIME (PEM, DER or PKCS #12)",
-        )
     return octets

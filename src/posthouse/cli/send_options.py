@@ -305,7 +305,7 @@ keys_options = _with(
             "--sign",
             type=_FILE,
             metavar="FILE",
-            help="Sign by S/MIME, with the key and certificate in FILE (PKCS #12 or PEM).",
+            help="Sign by S/MIME (PKCS #12, or PEM with key and certificate) or OpenPGP (.asc).",
         ),
         click.option("--sign-key", type=_FILE, metavar="FILE", help="The key (PEM), if apart."),
         click.option(
@@ -319,8 +319,8 @@ keys_options = _with(
             type=_FILE,
             multiple=True,
             metavar="FILE",
-            help="Encrypt by S/MIME to the certificate in FILE (PEM or DER); one for each"
-            " recipient.",
+            help="Encrypt to the key in FILE, a certificate (PEM, DER) or an OpenPGP key (.asc);"
+            " one for each recipient.",
         ),
     )
 )
