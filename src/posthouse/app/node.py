@@ -61,6 +61,7 @@ from posthouse.relay.options import tls_contexts
 from posthouse.relay.pool import Relay
 from posthouse.store.sqlite.engine import SqliteStore
 from posthouse.tls.certificates import Certificates
+from posthouse.web.api import Api
 from posthouse.web.metrics import MetricsServer
 
 TLS_FROM_THE_START: Final = frozenset(
@@ -354,6 +355,8 @@ class Node:
         access = Connections(build.access_connections(config), self.process)
         web = Connections(build_acme.web_connections(config), self.process)
         self.connections = [smtp, access, web]
+        if config.web.serves_api:
+            self.own_certificates.known.api = self._api()
         for at, wanted in enumerate(config.listeners()):
             if wanted.service is Service.METRICS:
                 await self._open_metrics(wanted.addresses, wanted.port or 0)
@@ -396,6 +399,20 @@ class Node:
                         address=listener.address[0],
                         port=listener.address[1],
                     )
+
+    def _api(self) -> Api:
+        """Submission over HTTP, by a service like that of port 587."""
+        return Api(
+            door=Door(self._smtp_service(Service.SUBMISSION)),
+            store=self.store,
+            authenticator=self.authenticator,
+            clock=self.world.clock,
+            deadlines=self.deadlines,
+            trace_id=self._trace_ids.next,
+            log=self.log,
+            metrics=self.metrics,
+            message_octets_max=lambda: self.config.smtp.message_octets_max,
+        )
 
     def _door(
         self, service: Service, smtp: Connections, access: Connections, web: Connections

@@ -133,6 +133,13 @@ class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             " does."
         ),
     ] = True
+    serves_api: Annotated[
+        bool,
+        choice(
+            "Take mail from programs by HTTPS (POST /api/v1/messages), with the logins, rules and"
+            " limits of the submission port, and tell them what became of it."
+        ),
+    ] = False
     request_s: Annotated[
         float,
         seconds(

@@ -17,6 +17,7 @@ from posthouse.kernel.ports import Chance, DnsUpdater, Network, Resolver, TlsaRe
 from posthouse.kernel.secret import Secret
 from posthouse.mimesec.pgp import wkd
 from posthouse.net.limits import WEB_NAMES, ConnectionLimits
+from posthouse.protocol import submission_api
 from posthouse.tls.acme.folder import AcmeFolder
 from posthouse.tls.acme.keys import public_key
 from posthouse.tls.acme.options import KeyKind, Kind, Options, Wanted
@@ -194,7 +195,10 @@ def https_port(config: Config) -> int:
 
 def web_options(config: Config) -> door.Options:
     return door.Options(
-        request_s=config.web.request_s, header_octets_max=config.web.header_octets_max
+        request_s=config.web.request_s,
+        header_octets_max=config.web.header_octets_max,
+        body_path=f"POST {submission_api.PATH}".encode() if config.web.serves_api else b"",
+        body_octets_max=config.smtp.message_octets_max,
     )
 
 

@@ -40,6 +40,7 @@ from posthouse.sending import mistakes
 from posthouse.sending.carrier import Verified
 from posthouse.sending.dialogue import Dialogue
 from posthouse.sending.errors import SendingError
+from posthouse.sending.local_names import is_this_machine
 from posthouse.sending.login import certificate_hash, mechanism_for, token_of
 from posthouse.sending.options import Kind, Login, Options, TlsUse
 from posthouse.sending.receipt import Phases, TlsUsed
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 
 ADDRESSES_MAX: Final = 8
 _LOG: Final = logging.getLogger("posthouse.sending")
-_LOCAL_NAMES: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 
 
 class Ground(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,7 +206,7 @@ class Connection:
     @property
     def _is_local(self) -> bool:
         """Octets do not leave this machine. Behind a proxy the host's own name says so."""
-        return _is_loopback(self._peer)
+        return is_this_machine(self._peer)
 
     @property
     def _is_tls_optional(self) -> bool:
@@ -504,12 +504,3 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_loopback(host: str) -> bool:
-    if host in _LOCAL_NAMES:
-        return True
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return False

@@ -32,6 +32,7 @@ class Kind(Enum):
     SENDMAIL = "sendmail"
     FOLDER = "folder"
     MEMORY = "memory"
+    POSTHOUSE = "posthouse"  # its HTTP API
 
 
 class TlsUse(Enum):

@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from posthouse.kernel.secret import Secret
 from posthouse.sending import services
 from posthouse.sending.errors import OptionError
+from posthouse.sending.local_names import is_this_machine
 from posthouse.sending.login import KNOWN
 from posthouse.sending.notice_box import read_notice_box
 from posthouse.sending.options import Dkim, Keywords, Kind, Login, Options, Proxy, TlsUse, Watch
@@ -41,6 +42,8 @@ _SCHEMES: Final[Mapping[str, tuple[Kind, TlsUse | None]]] = {
     "folder": (Kind.FOLDER, None),
     "eml": (Kind.FOLDER, None),
     "memory": (Kind.MEMORY, None),
+    "posthouse": (Kind.POSTHOUSE, TlsUse.IMPLICIT),
+    "posthouse+http": (Kind.POSTHOUSE, TlsUse.OFF),
 }
 
 
@@ -182,6 +185,8 @@ def _checked(kind: Kind, told: dict[str, Any]) -> Options:
     if tls is TlsUse.AUTO and port == SUBMISSIONS_PORT:
         tls = TlsUse.IMPLICIT
     is_verifying = _flag(told, "verify", default=True)
+    if kind is Kind.POSTHOUSE:
+        _check_posthouse(told, tls, host)
     return Options(
         kind=kind,
         host=host,
@@ -216,9 +221,22 @@ def _checked(kind: Kind, told: dict[str, Any]) -> Options:
     )
 
 
+def _check_posthouse(told: Mapping[str, Any], tls: TlsUse, host: str) -> None:
+    if not told.get("user") or not told.get("password"):
+        raise OptionError("user", "and password are needed", hint="they are those of the account")
+    if tls is TlsUse.OFF and not is_this_machine(host):
+        raise OptionError(
+            "tls",
+            "cannot be off with another machine: the password would go in the open",
+            hint="write posthouse://",
+        )
+
+
 def _port_for(kind: Kind, tls: TlsUse, host: str) -> int:
     if kind is Kind.LMTP:
         return LMTP_PORT
+    if kind is Kind.POSTHOUSE:
+        return 80 if tls is TlsUse.OFF else 443
     return PORTS.get(tls, SUBMISSION_PORT)
 
 

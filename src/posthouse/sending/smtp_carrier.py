@@ -7,6 +7,7 @@ import re
 import socket
 from typing import Final
 
+from posthouse.kernel.ports import Network
 from posthouse.kernel.reply import Reply
 from posthouse.message.address import format_address
 from posthouse.net.deadlines import Deadlines
@@ -32,27 +33,25 @@ _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.\-]{0,251}[A-Za-z0-9])?")
 class SmtpCarrier:
     """The `Carrier` of SMTP and LMTP; made on the loop that uses it."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, *, network: Network | None = None) -> None:
+        """
+        Args:
+            network: None for the machine's own.
+        """
         from posthouse.net.world import SystemClock, SystemNetwork
 
         clock = SystemClock()
-        network = SystemNetwork()
+        network = network or SystemNetwork()
         if options.proxy is not None:
             from posthouse.sending.proxying import ProxyNetwork
 
-            self._ground = Ground(
-                network=ProxyNetwork(network, options.proxy),
-                clock=clock,
-                deadlines=Deadlines(clock),
-                hello_name=options.hello_name or own_name(),
-            )
-        else:
-            self._ground = Ground(
-                network=network,
-                clock=clock,
-                deadlines=Deadlines(clock),
-                hello_name=options.hello_name or own_name(),
-            )
+            network = ProxyNetwork(network, options.proxy)
+        self._ground = Ground(
+            network=network,
+            clock=clock,
+            deadlines=Deadlines(clock),
+            hello_name=options.hello_name or own_name(),
+        )
         self._options = options
         self._pool = Pool(options, self._ground)
         self._watch = asyncio.get_running_loop().create_task(self._ground.deadlines.run())

@@ -210,6 +210,10 @@ def _carrier_for(options: Options) -> Carrier:
             from posthouse.sending.memory import MemoryCarrier
 
             return MemoryCarrier(options)
+        case Kind.POSTHOUSE:
+            from posthouse.sending.posthouse_api import PosthouseCarrier
+
+            return PosthouseCarrier(options)
         case Kind.SENDMAIL:
             from posthouse.sending.sendmail import SendmailCarrier
 

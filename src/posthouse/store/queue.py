@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from posthouse.kernel.ids import BlobId, MessageId, RecipientId
+from posthouse.kernel.ids import AccountId, BlobId, MessageId, RecipientId
 from posthouse.store.queue_rows import AttemptRow, MessageRow, RecipientRow, State
 from posthouse.store.transaction import Row, Transaction, Value
 
@@ -290,6 +290,16 @@ def attempts_of(tx: Transaction, message: MessageId) -> list[AttemptRow]:
 def message_by_queue_id(tx: Transaction, queue_id: str) -> MessageRow | None:
     row = tx.one(f"SELECT {_MESSAGE} FROM message m WHERE m.queue_id = ?", (queue_id,))  # noqa: S608
     return message_of(row) if row else None
+
+
+def queue_id_of_envelope(tx: Transaction, account: AccountId, envelope_id: str) -> str | None:
+    """The message that an account submitted under an ENVID of its own, the latest."""
+    row = tx.one(
+        "SELECT queue_id FROM message WHERE envelope_id = ? AND account_id = ?"
+        " ORDER BY id DESC LIMIT 1",
+        (envelope_id, account),
+    )
+    return row[0] if row else None
 
 
 def recent_queue_ids(tx: Transaction, *, limit: int) -> list[str]:

@@ -76,6 +76,7 @@ _SERVICES: Final = (
     Service.IMAPS,
     Service.POP3,
     Service.POP3S,
+    Service.HTTP,
 )
 
 
@@ -127,7 +128,8 @@ class MailServer:
     # --- where it is ---
 
     def address(self, service: str) -> tuple[str, int]:
-        """Host and port of "mx", "submission", "submissions", "imap", "imaps", "pop3", "pop3s"."""
+        """Host and port of "mx", "submission", "submissions", "imap", "imaps", "pop3", "pop3s" and
+        "http"."""
         return self._node.address(Service(service))
 
     @property
@@ -146,6 +148,13 @@ class MailServer:
 
         user, password = quote(address, safe=""), quote(self._accounts[address], safe="")
         return f"smtp+starttls://{user}:{password}@{NAME}:{self.address('submission')[1]}"
+
+    def api_url(self, address: str) -> str:
+        """Submission by the HTTP API, as one of `accounts`."""
+        from urllib.parse import quote
+
+        user, password = quote(address, safe=""), quote(self._accounts[address], safe="")
+        return f"posthouse+http://{user}:{password}@{HOST}:{self.address('http')[1]}"
 
     @property
     def ca(self) -> str:
@@ -296,6 +305,7 @@ def _config(folder: Path) -> Config:
         mailauth=schema.Mailauth(is_enabled=False),
         reports=schema.Reports(is_enabled=False),
         metrics=schema.Metrics(is_enabled=False),
+        web=schema.Web(serves_api=True),
     )
 
 

@@ -36,6 +36,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """For a whole request, and between two."""
     header_octets_max: int = 16_384
     """Of a request line, its header section and whatever follows before we answered."""
+    body_path: bytes = b""
+    """Requests that begin so ("POST /api/") may bring a body, when it is not empty."""
+    body_octets_max: int = 0
+    body_s: float = 300.0
+    """For a whole request of those."""
 
 
 Respond = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -130,6 +135,7 @@ class Session:
         "_has_ended",
         "_is_paused",
         "_protocol",
+        "_start",
         "_stream",
         "_unanswered",
         "deadline_s",
@@ -141,6 +147,7 @@ class Session:
         self._protocol: RequestHandler | None = None
         self._stream: Stream | None = stream
         self._unanswered = 0  # octets since the last response
+        self._start = b""
         self._is_paused = False
         self._has_ended = False
 
@@ -158,15 +165,29 @@ class Session:
     def received(self, octets: bytes) -> None:
         if self._protocol is None or self._stream is None:
             return
+        options = self._door.options
         if not self._unanswered:
-            self.deadline_s = self._door.deadlines.after_s(self._door.options.request_s)
+            self.deadline_s = self._door.deadlines.after_s(options.request_s)
         self._unanswered += len(octets)
-        limit = self._door.options.header_octets_max
+        limit, name = options.header_octets_max, "web.header_octets_max"
+        if options.body_path and self._brings_body(octets):
+            limit, name = limit + options.body_octets_max, "smtp.message_octets_max"
         if self._unanswered > limit:
-            self._reached("web.header_octets_max", limit, self._unanswered)
+            self._reached(name, limit, self._unanswered)
             self._refuse(_bare(400, "Bad Request"))
             return
         self._protocol.data_received(octets)
+
+    def _brings_body(self, octets: bytes) -> bool:
+        """By the first octets of the request, however they are cut."""
+        wanted = self._door.options.body_path
+        if len(self._start) >= len(wanted):
+            return self._start == wanted
+        self._start = (self._start + octets)[: len(wanted)]
+        if self._start != wanted:
+            return False
+        self.deadline_s = self._door.deadlines.after_s(self._door.options.body_s)
+        return True
 
     def tls_started(self) -> None:
         """Never: TLS begins with the connection."""
@@ -220,7 +241,7 @@ class Session:
             protocol.pause_writing()
 
     def _rest(self) -> None:
-        self._unanswered = 0
+        self._unanswered, self._start = 0, b""
         self.deadline_s = self._door.deadlines.after_s(self._door.options.request_s)
 
     def _reached(self, name: str, value: float, observed: float) -> None:

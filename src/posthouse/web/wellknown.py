@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from aiohttp import web
@@ -25,6 +25,15 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")  # RFC 8555 §8.3: base64url
 _HOST: Final = re.compile(r"([a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.?(?::[0-9]{1,5})?")
 _PLAIN_QUERY: Final = re.compile(r"[A-Za-z0-9._~%@+=&-]{1,512}")
 _PLAIN_PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]*)+")
+
+
+class Api(Protocol):
+    """`web.api.Api`."""
+
+    def is_for(self, path: str) -> bool: ...
+
+    async def respond(self, request: web.BaseRequest) -> web.StreamResponse: ...
+
 
 Answer = Callable[[str, str], str | None]
 """The key authorization for a host and a token, while an authority may ask for it."""
@@ -47,10 +56,17 @@ class WellKnown:
 
     def __init__(self, answer: Answer, *, https_port: int = HTTPS_PORT) -> None:
         self.sites = Sites()
+        self.api: Api | None = None
         self._answer = answer
         self._port = "" if https_port == HTTPS_PORT else f":{https_port}"
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        api = self.api
+        if api is not None and api.is_for(request.raw_path) and _host(request) is not None:
+            answer = await api.respond(request)
+            if answer.status >= 400:
+                answer.force_close()  # the rest of a body is not read
+            return answer
         response = self._response(request)
         if response.status != 200 or request.can_read_body:
             response.force_close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,9 +18,12 @@ from posthouse.mimesec.pgp.opener import PgpOpener
 from posthouse.mimesec.pgp.recipient import PgpRecipient
 from posthouse.mimesec.pgp.sealer import PgpSealer
 from posthouse.mimesec.pgp.signer import PgpSigner
+from tests.interop.programs import needs_program
 from tests.mimesec.pgp.people import ADA, BOB, NOW, PLAIN, person, with_revocation
 
-pytestmark = pytest.mark.interop
+GPG = needs_program("gpg", package="gnupg")
+SQ = needs_program("sq", package="sq")
+RNP = needs_program("rnp", package="rnp")
 PASSWORD = "sesame street 7"
 OLD = [KeyForm.CURVE25519, KeyForm.RSA3072]
 
@@ -66,8 +68,6 @@ class Gpg:
 
 @pytest.fixture
 def gpg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gpg]:
-    if shutil.which("gpg") is None:
-        pytest.skip("gpg is not installed (gnupg)")
     home = tmp_path_factory.mktemp("g", numbered=True)
     home.chmod(0o700)
     made = Gpg(home)
@@ -90,6 +90,7 @@ def block(octets: bytes) -> bytes:
     return octets[begin : octets.index(b"-----END PGP MESSAGE-----") + 25] + b"\n"
 
 
+@GPG
 @pytest.mark.parametrize("form", OLD)
 def test_gpg_verifies_and_decrypts_what_we_write(gpg: Gpg, tmp_path: Path, form: KeyForm) -> None:
     ada, bob = person(form=form), person(BOB, form)
@@ -109,6 +110,7 @@ def test_gpg_verifies_and_decrypts_what_we_write(gpg: Gpg, tmp_path: Path, form:
     assert b"under the oak" in done.stdout and b"Good signature" in done.stderr
 
 
+@GPG
 @pytest.mark.parametrize("form", OLD)
 def test_gpg_takes_our_keys_with_a_password_and_gives_them_back(gpg: Gpg, form: KeyForm) -> None:
     key, revocation = with_revocation(form=form)
@@ -125,6 +127,7 @@ def test_gpg_takes_our_keys_with_a_password_and_gives_them_back(gpg: Gpg, form: 
     assert read_public(gpg.out("--export"))[0].is_revoked
 
 
+@GPG
 def test_what_gpg_writes_is_verified_and_decrypted(gpg: Gpg) -> None:
     gpg.made(ADA, password=PASSWORD)
     bob = person(BOB)
@@ -161,6 +164,7 @@ def test_what_gpg_writes_is_verified_and_decrypted(gpg: Gpg) -> None:
     assert opener.unseal(hidden, at=NOW).entity == entity
 
 
+@GPG
 def test_text_that_gpg_signed_or_encrypted_without_mime_is_read(gpg: Gpg) -> None:
     gpg.made(ADA)
     bob = person(BOB)
@@ -180,6 +184,7 @@ def test_text_that_gpg_signed_or_encrypted_without_mime_is_read(gpg: Gpg) -> Non
     assert beside.summary is Summary.PARTLY  # H65: only what is inside is signed
 
 
+@GPG
 def test_an_old_gpg_hash_is_not_believed(gpg: Gpg) -> None:
     gpg.made(ADA)
     [ada] = read_public(gpg.out("--export", ADA))
@@ -208,7 +213,7 @@ def run(command: Sequence[str | Path], home: Path, stdin: bytes = b"") -> bytes:
     return done.stdout
 
 
-@pytest.mark.skipif(shutil.which("sq") is None, reason="sq is not installed")
+@SQ
 def test_sq_reads_what_we_write_and_we_what_it_writes(tmp_path: Path) -> None:
     ada, bob = person(), person(BOB)
     files = {name: tmp_path / name for name in ("ada.pgp", "bob.pgp", "text", "sig", "sealed")}
@@ -235,7 +240,7 @@ def test_sq_reads_what_we_write_and_we_what_it_writes(tmp_path: Path) -> None:
 # --- rnp ---
 
 
-@pytest.mark.skipif(shutil.which("rnp") is None, reason="rnp is not installed")
+@RNP
 @pytest.mark.parametrize("form", OLD)
 def test_rnp_reads_what_we_write_and_we_what_it_writes(tmp_path: Path, form: KeyForm) -> None:
     ada, bob = person(form=form), person(BOB, form)

@@ -47,3 +47,6 @@ CREATE TABLE mail_key_miss (
     address     TEXT PRIMARY KEY,
     until       BIGINT NOT NULL
 ) WITHOUT ROWID;
+
+-- A submission that is sent again because its answer was lost is found by the name its sender gave.
+CREATE INDEX message_envelope ON message (envelope_id) WHERE envelope_id IS NOT NULL;

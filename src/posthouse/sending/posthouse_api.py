@@ -1,0 +1,297 @@
+"""Letters to a Posthouse by its HTTP API, and what became of them by the same way.
+
+A letter whose answer was lost is sent again under the same key, and the server takes it once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import ssl
+from datetime import datetime
+from typing import Final, TypeVar
+from urllib.parse import urlencode
+
+import aiohttp
+import msgspec
+
+from posthouse.kernel.envelope import Envelope, Notify
+from posthouse.kernel.reply import Reply
+from posthouse.message.address import format_address
+from posthouse.protocol.submission_api import (
+    ANSWER_OCTETS_MAX,
+    KEY_FIELD,
+    MESSAGE_TYPE,
+    PATH,
+    MessageState,
+    Problem,
+    State,
+    Taken,
+    Turned,
+)
+from posthouse.sending.carrier import Letter, Verified
+from posthouse.sending.errors import (
+    AuthError,
+    ConnectError,
+    EnvelopeError,
+    MessageError,
+    ProtocolError,
+    SendingError,
+    SendTimeout,
+    TlsError,
+)
+from posthouse.sending.options import Options, TlsUse
+from posthouse.sending.receipt import Outcome, OutcomeState, Receipt, Rejected
+from posthouse.sending.tls import client_context
+
+__all__ = ["PosthouseCarrier"]
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+TRIES: Final = 3
+"""Of a letter whose answer does not come."""
+WAIT_S: Final = 1.0
+ASK_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Between two questions about a letter, the last again and again."""
+_NOTIFY: Final = {
+    Notify.NEVER: "never",
+    Notify.SUCCESS: "success",
+    Notify.FAILURE: "failure",
+    Notify.DELAY: "delay",
+}
+_STATES: Final = {
+    State.QUEUED: OutcomeState.ACCEPTED,
+    State.DEFERRED: OutcomeState.DEFERRED,
+    State.DELIVERED: OutcomeState.DELIVERED,
+    State.RETURNED: OutcomeState.RETURNED,
+}
+_ENDS: Final = frozenset({OutcomeState.DELIVERED, OutcomeState.RETURNED})
+
+
+class PosthouseCarrier:
+    """The `Carrier` of posthouse: URLs; made on the loop that uses it."""
+
+    def __init__(self, options: Options) -> None:
+        login = options.login
+        self._options = options
+        scheme = "http" if options.tls is TlsUse.OFF else "https"
+        self._base = f"{scheme}://{options.place}{PATH}"
+        context: ssl.SSLContext | bool = True
+        if scheme == "https":
+            context = options.context or client_context(is_verifying=options.is_verifying)
+        timeout = aiohttp.ClientTimeout(
+            total=options.data_timeout_s, connect=options.connect_timeout_s
+        )
+        fields = {"User-Agent": "Posthouse"}
+        if login is not None:
+            word = login.password.reveal() if login.password is not None else ""
+            octets = base64.b64encode(f"{login.user}:{word}".encode())
+            fields["Authorization"] = f"Basic {octets.decode('ascii')}"
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context, limit=options.connections_max),
+            headers=fields,
+            timeout=timeout,
+            auto_decompress=False,
+        )
+
+    async def carry(self, letter: Letter) -> Receipt:
+        envelope = letter.envelope
+        key = envelope.envelope_id or os.urandom(16).hex()
+        url = f"{self._base}?{_query(envelope)}"
+        fields = {"Content-Type": MESSAGE_TYPE, KEY_FIELD: key}
+        for left in reversed(range(TRIES)):
+            try:
+                status, octets = await self._asked("POST", url, fields, letter.octets)
+                break
+            except SendingError as error:
+                # Whether it is there or not, the same key does not send it twice.
+                if not left or not error.may_have_been_sent:
+                    raise
+                await asyncio.sleep(WAIT_S)
+        if status != 202:
+            raise self._error(status, octets)
+        return self._receipt(letter, self._read(octets, Taken))
+
+    async def verify(self) -> Verified:
+        """A question about no message: the login counts, and that the API is there."""
+        status, octets = await self._asked("GET", f"{self._base}/none", {}, None)
+        problem = self._problem(octets)
+        if status != 404 or problem is None:
+            raise self._error(status, octets)
+        return Verified(server=self._options.place, greeting_name="Posthouse", is_logged_in=True)
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    # --- HTTP ---
+
+    async def _asked(
+        self, method: str, url: str, fields: dict[str, str], content: bytes | None
+    ) -> tuple[int, bytes]:
+        place = self._options.place
+        try:
+            async with self._session.request(
+                method, url, data=content, headers=fields, allow_redirects=False
+            ) as answer:
+                octets = await answer.content.read(ANSWER_OCTETS_MAX)
+                return answer.status, octets
+        except aiohttp.ClientConnectorCertificateError:
+            raise TlsError(
+                f"the certificate of {place} is not trusted",
+                hint='name it with ca="certificate.pem", if it is of its own making',
+                server=place,
+            ) from None
+        except aiohttp.ClientSSLError:
+            raise TlsError(
+                f"{place} does not speak HTTPS", hint="check the port", server=place
+            ) from None
+        except aiohttp.ClientConnectorError as error:
+            words = error.os_error.strerror or "it cannot be reached"
+            raise ConnectError(
+                f"{place}: {words}",
+                hint="is web.serves_api switched on there, and is it the HTTPS port?",
+                server=place,
+                is_transient=True,
+            ) from None
+        except TimeoutError:
+            raise SendTimeout(
+                f"{place} did not answer in time",
+                server=place,
+                is_transient=True,
+                may_have_been_sent=content is not None,
+            ) from None
+        except aiohttp.ClientError:
+            raise ProtocolError(
+                f"{place} hung up in the middle",
+                server=place,
+                is_transient=True,
+                may_have_been_sent=content is not None,
+            ) from None
+
+    def _read(self, octets: bytes, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(octets, type=kind)
+        except msgspec.MsgspecError:
+            raise ProtocolError(
+                f"{self._options.place} does not answer as a Posthouse does",
+                hint="check host and port; the API is at /api/v1 of its HTTPS port",
+                server=self._options.place,
+            ) from None
+
+    def _problem(self, octets: bytes) -> Problem | None:
+        try:
+            return msgspec.json.decode(octets, type=Problem)
+        except msgspec.MsgspecError:
+            return None
+
+    def _error(self, status: int, octets: bytes) -> SendingError:
+        place = self._options.place
+        problem = self._problem(octets)
+        if problem is None:
+            return ProtocolError(
+                f"{place} answers {status}, not as a Posthouse does",
+                hint="is web.serves_api switched on there?",
+                server=place,
+            )
+        text, hint = problem.title, problem.detail
+        rejected = tuple(map(_rejected, problem.rejected))
+        if status == 401:
+            user = self._options.login.user if self._options.login is not None else "nobody"
+            return AuthError(
+                f"{place} refused the login of {user}: {text}",
+                hint="check user and password",
+                server=place,
+            )
+        is_transient = status in (429, 503)
+        reply = None
+        if rejected:
+            first = rejected[0]
+            reply = Reply(first.code, first.status, first.text)
+        kind = EnvelopeError if rejected else MessageError
+        return kind(
+            text,
+            hint=hint,
+            server=place,
+            reply=reply,
+            is_transient=is_transient,
+            rejected=rejected,
+        )
+
+    # --- receipts ---
+
+    def _receipt(self, letter: Letter, taken: Taken) -> Receipt:
+        sender = letter.envelope.reverse_path
+        return Receipt(
+            message_id=letter.message_id,
+            sender=format_address(sender, unicode=True) if sender is not None else "",
+            recipients=tuple(
+                format_address(path.address, unicode=True) for path in letter.envelope.recipients
+            ),
+            accepted=taken.accepted,
+            rejected=tuple(map(_rejected, taken.rejected)),
+            response=taken.response,
+            server=self._options.place,
+            queue_id=taken.id,
+            size_octets=len(letter.octets),
+            tag=letter.tag,
+            ask=self._ask,
+        )
+
+    async def _ask(self, receipt: Receipt, timeout_s: float) -> tuple[Outcome, ...]:
+        """Raises SendingError when the server cannot be asked."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        asked = 0
+        while True:
+            outcomes = await self._outcomes(receipt)
+            left = until - loop.time()
+            if left <= 0 or all(one.state in _ENDS for one in outcomes):
+                return outcomes
+            await asyncio.sleep(min(ASK_S[min(asked, len(ASK_S) - 1)], left))
+            asked += 1
+
+    async def _outcomes(self, receipt: Receipt) -> tuple[Outcome, ...]:
+        status, octets = await self._asked("GET", f"{self._base}/{receipt.queue_id}", {}, None)
+        if status != 200:
+            raise self._error(status, octets)
+        found = self._read(octets, MessageState)
+        outcomes = tuple(
+            Outcome(
+                recipient=one.recipient,
+                state=_STATES[one.state],
+                detail=one.detail,
+                next_try_at=_moment(one.next_try_at),
+            )
+            for one in found.recipients
+        )
+        return outcomes + tuple(
+            Outcome(recipient=one.recipient, state=OutcomeState.RETURNED, detail=one.text)
+            for one in receipt.rejected
+        )
+
+
+def _query(envelope: Envelope) -> str:
+    sender = envelope.reverse_path
+    given = [("from", format_address(sender) if sender is not None else "")]
+    given += [("to", format_address(path.address)) for path in envelope.recipients]
+    notify = next((path.notify for path in envelope.recipients if path.notify is not None), None)
+    if notify is not None:
+        words = [word for flag, word in _NOTIFY.items() if flag and flag in notify]
+        given.append(("notify", ",".join(words) or "never"))
+    return urlencode(given)
+
+
+def _rejected(one: Turned) -> Rejected:
+    return Rejected(
+        recipient=one.recipient,
+        code=one.code,
+        status=one.status,
+        text=one.text,
+        is_transient=400 <= one.code < 500,
+        response=f"{one.code} {one.status} {one.text}".strip(),
+    )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text is not None else None

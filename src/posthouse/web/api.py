@@ -1,0 +1,449 @@
+"""Submission over HTTP: `protocol.submission_api` spoken by the server.
+
+Who may do what is decided by the submission service itself, which every message goes through
+(`web.inner`). An answer of 202 is sent when the message is in the queue or in its mailboxes, in one
+commit, as the 250 of SMTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+from urllib.parse import parse_qs, unquote
+
+import msgspec
+from aiohttp import web
+
+from posthouse.accounts import login_events
+from posthouse.accounts.login import Authenticator, LoginFailure, Principal
+from posthouse.kernel.envelope import Address, Envelope, ForwardPath, Notify
+from posthouse.kernel.errors import Fault
+from posthouse.kernel.ids import AccountId, TraceId
+from posthouse.kernel.ports import Clock
+from posthouse.kernel.secret import Secret
+from posthouse.message.address import AddressError, needs_smtputf8, parse_mailbox
+from posthouse.net.deadlines import Deadlines
+from posthouse.net.stream import Peer
+from posthouse.observe.log import Log
+from posthouse.observe.metrics import Metrics
+from posthouse.protocol.submission_api import (
+    KEY_FIELD,
+    KEY_MAX,
+    MESSAGE_TYPE,
+    PATH,
+    PROBLEM_TYPE,
+    RECIPIENTS_MAX,
+    MessageState,
+    Problem,
+    RecipientState,
+    State,
+    Taken,
+    Turned,
+)
+from posthouse.queue import admin as queue
+from posthouse.queue.admin import History
+from posthouse.queue.item import State as QueueState
+from posthouse.sending.carrier import Letter
+from posthouse.sending.errors import (
+    AuthError,
+    CapabilityError,
+    EnvelopeError,
+    MessageError,
+    SendingError,
+    SendTimeout,
+)
+from posthouse.sending.options import Login, Options, TlsUse
+from posthouse.sending.receipt import Receipt, Rejected
+from posthouse.sending.smtp_carrier import SmtpCarrier
+from posthouse.store import queue as rows
+from posthouse.store.queue_rows import RecipientRow
+from posthouse.store.transaction import Store
+from posthouse.web.door import PAGE_HEADERS, is_tls
+from posthouse.web.inner import Door, InnerNetwork
+
+T = TypeVar("T")
+
+SERVICE: Final = "api"
+REALM: Final = 'Basic realm="Posthouse", charset="UTF-8"'
+SUBMIT_S: Final = 300.0
+"""For the whole of a submission, once the message is here."""
+QUERY_FIELDS_MAX: Final = RECIPIENTS_MAX + 10
+# xtext (RFC 3461 §4) writes "+" and "=" in another way, and a key is compared as it is.
+_KEY: Final = re.compile(rf"[!-*,-<>-~]{{1,{KEY_MAX}}}")
+_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_NOTIFY: Final = {
+    "never": Notify.NEVER,
+    "success": Notify.SUCCESS,
+    "failure": Notify.FAILURE,
+    "delay": Notify.DELAY,
+}
+_ENDS: Final = {
+    QueueState.STORED: State.DELIVERED,
+    QueueState.RELAYED: State.DELIVERED,
+    QueueState.RETURNED: State.RETURNED,
+    QueueState.DROPPED: State.RETURNED,
+}
+
+
+class _Refused(Exception):
+    """The request gets this answer."""
+
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        detail: str = "",
+        *,
+        rejected: tuple[Turned, ...] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(title)
+        self.problem = Problem(status=status, title=title, detail=detail, rejected=rejected)
+        self.headers = headers or {}
+
+
+class Api:
+    """One for each process."""
+
+    def __init__(
+        self,
+        *,
+        door: Door,
+        store: Store,
+        authenticator: Authenticator,
+        clock: Clock,
+        deadlines: Deadlines,
+        trace_id: Callable[[], TraceId],
+        log: Log,
+        metrics: Metrics,
+        message_octets_max: Callable[[], int],
+    ) -> None:
+        self._door = door
+        self._store = store
+        self._authenticator = authenticator
+        self._clock = clock
+        self._deadlines = deadlines
+        self._trace_id = trace_id
+        self._log = log
+        self._metrics = metrics
+        self._message_octets_max = message_octets_max
+        self._under_way: dict[tuple[AccountId, str], asyncio.Lock] = {}
+
+    @staticmethod
+    def is_for(path: str) -> bool:
+        return path == PATH or path.startswith((f"{PATH}?", f"{PATH}/"))
+
+    async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await self._answer(request)
+        except _Refused as refused:
+            return _json(
+                refused.problem, refused.problem.status, refused.headers, media_type=PROBLEM_TYPE
+            )
+        except Fault:
+            problem = Problem(
+                status=503, title="The server cannot do it at the moment", detail="Try again later"
+            )
+            return _json(problem, 503, {"Retry-After": "60"}, media_type=PROBLEM_TYPE)
+
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        path, _, query = request.raw_path.partition("?")
+        peer = _peer(request)
+        if not is_tls(request) and not _is_loopback(peer.address):
+            raise _Refused(403, "Passwords are taken over https only", "Ask again with https://")
+        if path == PATH:
+            if request.method != "POST":
+                raise _not_allowed("POST")
+            return await self._submit(request, query, peer)
+        if request.method not in ("GET", "HEAD"):
+            raise _not_allowed("GET, HEAD")
+        principal = (await self._logged_in(request, peer))[0]
+        return await self._told(principal, unquote(path.removeprefix(f"{PATH}/")))
+
+    # --- who asks ---
+
+    async def _logged_in(
+        self, request: web.BaseRequest, peer: Peer
+    ) -> tuple[Principal, str, Secret]:
+        name, password = _credentials(request)
+        result = await self._authenticator.authenticate(
+            name=name, password=password.reveal(), authzid="", peer=peer.address, service=SERVICE
+        )
+        login_events.note(
+            self._log,
+            self._metrics,
+            result,
+            trace=self._trace_id(),
+            service=SERVICE,
+            peer=peer.address,
+            name=name,
+        )
+        if result.delay_s:
+            await self._clock.sleep(result.delay_s)
+        if result.principal is not None:
+            return result.principal, name, password
+        match result.failure:
+            case LoginFailure.BANNED:
+                raise _Refused(429, "Too many failed logins", "Try again later")
+            case LoginFailure.TEMPORARY:
+                raise _Refused(503, "Logins are not possible at the moment", "Try again later")
+            case _:
+                raise _unknown("Name or password is wrong")
+
+    # --- submitting ---
+
+    async def _submit(self, request: web.BaseRequest, query: str, peer: Peer) -> web.Response:
+        principal, name, password = await self._logged_in(request, peer)
+        media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if media_type != MESSAGE_TYPE:
+            raise _Refused(
+                415, "What is sent has to be a message", f"Say Content-Type: {MESSAGE_TYPE}"
+            )
+        key = request.headers.get(KEY_FIELD, "")
+        if key and _KEY.fullmatch(key) is None:
+            detail = f'It has 1 to {KEY_MAX} printable characters, without "+" and "="'
+            raise _Refused(400, f"{KEY_FIELD} cannot be used", detail)
+        envelope = _envelope(query, key)
+        octets = await self._body(request)
+        letter = Letter(message_id="", envelope=envelope, octets=octets)
+        if not key:
+            return _taken(await self._carry(letter, name, password, peer))
+        lock = self._under_way.setdefault((principal.account, key), asyncio.Lock())
+        try:
+            async with lock:
+                known = await self._store.read(
+                    lambda tx: rows.queue_id_of_envelope(tx, principal.account, key)
+                )
+                if known is not None:
+                    return await self._again(principal, known)
+                return _taken(await self._carry(letter, name, password, peer))
+        finally:
+            if not lock.locked():
+                self._under_way.pop((principal.account, key), None)
+
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        limit = self._message_octets_max()
+        if request.content_length is not None and request.content_length > limit:
+            raise _too_large(limit)
+        pieces: list[bytes] = []
+        size = 0
+        async for piece in request.content.iter_any():
+            size += len(piece)
+            if size > limit:
+                raise _too_large(limit)
+            pieces.append(piece)
+        if not size:
+            raise _Refused(400, "There is no message", "Send it as the body of the request")
+        return _with_crlf(b"".join(pieces))
+
+    async def _carry(self, letter: Letter, name: str, password: Secret, peer: Peer) -> Receipt:
+        options = Options(
+            tls=TlsUse.OFF,
+            login=Login(user=name, password=password, mechanism="PLAIN"),
+            connections_max=1,
+            hello_name="api.invalid",
+        )
+        network = InnerNetwork(
+            self._door, peer=peer, trace_id=self._trace_id, deadlines=self._deadlines
+        )
+        carrier = SmtpCarrier(options, network=network)
+        try:
+            async with asyncio.timeout(SUBMIT_S):
+                return await carrier.carry(letter)
+        except TimeoutError:
+            raise _Refused(503, "It took too long", "Try again with the same key") from None
+        except SendingError as error:
+            raise _of(error) from None
+        finally:
+            await carrier.close()
+
+    async def _again(self, principal: Principal, queue_id: str) -> web.Response:
+        """The answer was lost on its way: it is given again."""
+        history = await self._store.read(lambda tx: queue.show(tx, queue_id))
+        accepted = () if history is None else tuple(one.address for one in history.recipients)
+        taken = Taken(id=queue_id, accepted=accepted, response=f"Accepted as {queue_id} before")
+        return _json(taken, 202, {"Location": f"{PATH}/{queue_id}"})
+
+    # --- telling ---
+
+    async def _told(self, principal: Principal, queue_id: str) -> web.Response:
+        history = None
+        if _ID.fullmatch(queue_id) is not None:
+            history = await self._store.read(lambda tx: queue.show(tx, queue_id))
+        # Whose it is makes no difference in the answer: nobody learns what others send.
+        if history is None or history.message.account != principal.account:
+            raise _Refused(404, "There is no such message", "Give the id that the 202 named")
+        return _json(_state(queue_id, history), 200)
+
+
+def _state(queue_id: str, history: History) -> MessageState:
+    return MessageState(
+        id=queue_id, recipients=tuple(_recipient(one, history) for one in history.recipients)
+    )
+
+
+def _recipient(row: RecipientRow, history: History) -> RecipientState:
+    state = _ENDS.get(row.state)
+    detail = row.last_reply or ""
+    if state is not None:
+        steps = history.ledger.get(row.id, ())
+        return RecipientState(
+            recipient=row.address, state=state, detail=detail or (steps[-1].detail if steps else "")
+        )
+    due = None
+    if row.due_at is not None:
+        due = datetime.fromtimestamp(row.due_at / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    waiting = State.DEFERRED if row.attempts else State.QUEUED
+    return RecipientState(recipient=row.address, state=waiting, detail=detail, next_try_at=due)
+
+
+# --- requests ---
+
+
+def _envelope(query: str, key: str) -> Envelope:
+    try:
+        given = parse_qs(
+            query, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX, errors="strict"
+        )
+    except ValueError:
+        raise _Refused(400, "The query cannot be read", "Write ?from=…&to=…&to=…") from None
+    for name in given:
+        if name not in ("from", "to", "notify"):
+            raise _Refused(400, f"There is no parameter {name[:40]!r}", "There is from, to, notify")
+    senders, recipients = given.get("from", []), given.get("to", [])
+    if len(senders) != 1:
+        raise _Refused(400, "One ?from= is needed", "It is empty for the null reverse-path")
+    if not 0 < len(recipients) <= RECIPIENTS_MAX:
+        raise _Refused(400, f"1 to {RECIPIENTS_MAX} times &to= is needed")
+    sender = _address("from", senders[0]) if senders[0] else None
+    notify = _notify(given.get("notify", [""])[-1])
+    paths = tuple(
+        ForwardPath(address=_address("to", one), notify=notify, original_recipient=None)
+        for one in dict.fromkeys(recipients)
+    )
+    is_smtputf8 = any(
+        needs_smtputf8(one) for one in (sender, *(path.address for path in paths)) if one
+    )
+    return Envelope(
+        reverse_path=sender,
+        recipients=paths,
+        is_smtputf8=is_smtputf8,
+        envelope_id=key or None,
+    )
+
+
+def _notify(text: str) -> Notify | None:
+    if not text:
+        return None
+    found = Notify(0)
+    for word in text.split(","):
+        flag = _NOTIFY.get(word.strip().lower())
+        if flag is None:
+            words = ", ".join(_NOTIFY)
+            raise _Refused(400, f"notify cannot be {word[:40]!r}", f"There is {words}")
+        found |= flag
+    return found
+
+
+def _address(name: str, text: str) -> Address:
+    try:
+        return parse_mailbox(text)
+    except AddressError as error:
+        raise _Refused(400, f"?{name}= is no address: {error}") from None
+
+
+def _credentials(request: web.BaseRequest) -> tuple[str, Secret]:
+    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        raise _unknown("Log in first")
+    try:
+        octets = base64.b64decode(text.strip(), validate=True)
+        name, colon, password = octets.decode("utf-8").partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        colon = ""
+    if not colon:
+        raise _unknown("The login cannot be read")
+    return name, Secret(password)
+
+
+def _peer(request: web.BaseRequest) -> Peer:
+    transport = request.transport
+    found = transport.get_extra_info("peername") if transport is not None else None
+    return Peer(*found) if found else Peer("", 0)
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address == "::1"
+
+
+def _with_crlf(octets: bytes) -> bytes:
+    """Files of Unix have LF; a message has CRLF."""
+    if b"\r\n" in octets:
+        return octets if octets.endswith(b"\r\n") else octets + b"\r\n"
+    octets = octets.replace(b"\n", b"\r\n")
+    return octets if octets.endswith(b"\r\n") else octets + b"\r\n"
+
+
+# --- answers ---
+
+
+def _taken(receipt: Receipt) -> web.Response:
+    taken = Taken(
+        id=receipt.queue_id,
+        accepted=receipt.accepted,
+        rejected=tuple(map(_turned, receipt.rejected)),
+        response=receipt.response,
+    )
+    return _json(taken, 202, {"Location": f"{PATH}/{receipt.queue_id}"})
+
+
+def _turned(one: Rejected) -> Turned:
+    return Turned(recipient=one.recipient, code=one.code, status=one.status, text=one.text)
+
+
+def _of(error: SendingError) -> _Refused:
+    """What the submission service said, as HTTP."""
+    reply = error.reply
+    rejected = tuple(map(_turned, getattr(error, "rejected", ())))
+    if isinstance(error, AuthError):
+        return _unknown("Name or password is wrong")
+    if (reply is not None and reply.is_transient) or isinstance(error, SendTimeout):
+        words = reply.text if reply is not None else error.text
+        return _Refused(
+            503, words, "Try again later", rejected=rejected, headers={"Retry-After": "60"}
+        )
+    if isinstance(error, EnvelopeError | MessageError | CapabilityError):
+        words = reply.text if reply is not None else error.text
+        return _Refused(422, words, error.hint, rejected=rejected)
+    return _Refused(503, error.text, "Try again later", headers={"Retry-After": "60"})
+
+
+def _json(
+    value: msgspec.Struct,
+    status: int,
+    headers: dict[str, str] | None = None,
+    *,
+    media_type: str = "application/json",
+) -> web.Response:
+    more = {**PAGE_HEADERS, "Cache-Control": "no-store", **(headers or {})}
+    return web.Response(
+        status=status, body=msgspec.json.encode(value), content_type=media_type, headers=more
+    )
+
+
+def _unknown(title: str) -> _Refused:
+    detail = "Send Authorization: Basic with the account's address and password"
+    return _Refused(401, title, detail, headers={"WWW-Authenticate": REALM})
+
+
+def _too_large(limit: int) -> _Refused:
+    return _Refused(413, f"The message is larger than {limit} octets")
+
+
+def _not_allowed(methods: str) -> _Refused:
+    return _Refused(405, "This is not asked so", f"Use {methods}", headers={"Allow": methods})
