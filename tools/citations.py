@@ -30,7 +30,8 @@ _CITATION: Final = re.compile(
 )
 # Near misses, which the listing would overlook.
 _MISSPELT: Final = re.compile(
-    r"\bRFC ?[0-9]{3,5},? [Ss]ec(?:tion|\.)|\bRFCs [0-9]|\bRFC-[0-9]|(?<!Profile\.)\bRFC[0-9]{4,5}\b"
+    r"\bRFC ?[0-9]{3,5},? [Ss]ec(?:tion|\.)|\bRFCs [0-9]|\bRFC-[0-9]"
+    r"|(?<!Profile\.)\bRFC[0-9]{4,5}\b"
 )
 
 _HEAD: Final = """\

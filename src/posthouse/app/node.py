@@ -22,6 +22,7 @@ from posthouse.accounts.rotation import Rotation
 from posthouse.accounts.sealing import NodeKey
 from posthouse.accounts.signers import Signers
 from posthouse.app import housekeeping, key_warnings
+from posthouse.app.api import submission_api
 from posthouse.app.authentication import Authentication
 from posthouse.app.certificates import OwnCertificates
 from posthouse.app.gateway import Gateway
@@ -61,7 +62,6 @@ from posthouse.relay.options import tls_contexts
 from posthouse.relay.pool import Relay
 from posthouse.store.sqlite.engine import SqliteStore
 from posthouse.tls.certificates import Certificates
-from posthouse.web.api import Api
 from posthouse.web.metrics import MetricsServer
 
 TLS_FROM_THE_START: Final = frozenset(
@@ -356,7 +356,9 @@ class Node:
         web = Connections(build_acme.web_connections(config), self.process)
         self.connections = [smtp, access, web]
         if config.web.serves_api:
-            self.own_certificates.known.api = self._api()
+            self.own_certificates.known.api = submission_api(
+                self, self._smtp_service(Service.SUBMISSION), self._trace_ids.next
+            )
         for at, wanted in enumerate(config.listeners()):
             if wanted.service is Service.METRICS:
                 await self._open_metrics(wanted.addresses, wanted.port or 0)
@@ -399,20 +401,6 @@ class Node:
                         address=listener.address[0],
                         port=listener.address[1],
                     )
-
-    def _api(self) -> Api:
-        """Submission over HTTP, by a service like that of port 587."""
-        return Api(
-            door=Door(self._smtp_service(Service.SUBMISSION)),
-            store=self.store,
-            authenticator=self.authenticator,
-            clock=self.world.clock,
-            deadlines=self.deadlines,
-            trace_id=self._trace_ids.next,
-            log=self.log,
-            metrics=self.metrics,
-            message_octets_max=lambda: self.config.smtp.message_octets_max,
-        )
 
     def _door(
         self, service: Service, smtp: Connections, access: Connections, web: Connections
