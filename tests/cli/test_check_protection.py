@@ -11,6 +11,7 @@ from posthouse.accounts import key_material
 from posthouse.accounts.mail_keys import KeyMaterial
 from posthouse.cli.output import ExitCode
 from posthouse.mimesec.protection import Protection, protect
+from posthouse.mimesec.smime.capabilities import Cipher
 from posthouse.mimesec.smime.identity import Identity, private_key, read_certificates
 from posthouse.mimesec.smime.recipient import SmimeRecipient
 from posthouse.mimesec.smime.sealer import SmimeSealer
@@ -67,7 +68,9 @@ def test_the_key_store_vouches_for_its_own(house: Cli, tmp_path: Path) -> None:
     out = check(house, written(tmp_path, signed))
     assert "The message is signed by its author." in out and f"validly signed by {ADA}" in out
     to = SmimeRecipient(read_certificates(material.public)[0])
-    sealed = protect(PLAIN, Protection(recipients=(to,), sealer=SmimeSealer()), at=at)
+    sealed = protect(
+        PLAIN, Protection(recipients=(to,), sealer=SmimeSealer(cipher=Cipher.AES_256_GCM)), at=at
+    )
     out = check(house, written(tmp_path, sealed))
     assert "The message is encrypted and stays closed." in out
     out = check(house, written(tmp_path, sealed), "--for", ADA)

@@ -45,7 +45,7 @@ def sealed(
     recipient = SmimeRecipient(read_certificates(to.public)[0])
     wish = Protection(
         recipients=(recipient,),
-        sealer=SmimeSealer(cipher=cipher),
+        sealer=SmimeSealer(cipher=cipher or Cipher.AES_256_GCM),
         signer=signer(by) if by is not None else None,
     )
     return protect(PLAIN, wish, at=NOW)
@@ -130,7 +130,9 @@ def test_what_was_hidden_may_not_speak_in_our_name(house: House) -> None:
     forged = f"Authentication-Results: {HOST}; smime=pass body.smime-identifier={EVE}\r\n".encode()
     recipient = SmimeRecipient(read_certificates(ada.public)[0])
     octets = protect(
-        forged + PLAIN, Protection(recipients=(recipient,), sealer=SmimeSealer()), at=NOW
+        forged + PLAIN,
+        Protection(recipients=(recipient,), sealer=SmimeSealer(cipher=Cipher.AES_256_GCM)),
+        at=NOW,
     )
     house.arrive(octets, [ADA])
     kept = house.stored(ADA)

@@ -404,7 +404,9 @@ async def test_keys_of_the_web_key_directory(house: House, host: str, folder: st
     assert found.startswith(b"HTTP/1.1 200") and found.endswith(b"\r\n\r\nthe key")
     assert b"application/octet-stream" in found and b"Access-Control-Allow-Origin: *" in found
     policy = await house.say(get(f"{base}policy", host), secure=True)
-    assert policy.startswith(b"HTTP/1.1 200")
+    assert policy.startswith(b"HTTP/1.1 200") and b"auth-submit\n" in policy
+    submission = await house.say(get(f"{base}submission-address", host), secure=True)
+    assert submission.endswith(b"\r\n\r\nkey-submission@example.org\n")
     other = await house.say(get(f"{base}hu/{wkd.local_hash('eve')}", host), secure=True)
     assert other.startswith(b"HTTP/1.1 404")
     plainly = await house.say(get(f"{base}hu/{name}", host))

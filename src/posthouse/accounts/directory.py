@@ -45,9 +45,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     """Our host name: its postmaster is reached, whether mail for the name is ours or not, as our
     reports and notices are from there."""
-    report_local_parts: frozenset[str] = frozenset({"dmarc-reports", "tls-reports"})
-    """Folded. Each domain of ours takes DMARC and TLS reports about itself at these, without an
-    account or alias for it."""
+    report_local_parts: frozenset[str] = frozenset(
+        {"dmarc-reports", "tls-reports", "key-submission"}
+    )
+    """Folded. Each domain of ours takes DMARC and TLS reports about itself, and keys of its users,
+    at these, without an account or alias for it."""
 
 
 class Standing(Enum):

@@ -21,7 +21,7 @@ from posthouse.accounts.policies import Policies
 from posthouse.accounts.rotation import Rotation
 from posthouse.accounts.sealing import NodeKey
 from posthouse.accounts.signers import Signers
-from posthouse.app import housekeeping, key_warnings
+from posthouse.app import housekeeping, key_submissions, key_warnings
 from posthouse.app.api import submission_api
 from posthouse.app.authentication import Authentication
 from posthouse.app.certificates import OwnCertificates
@@ -454,6 +454,7 @@ class Node:
             ("housekeeping", partial(housekeeping.keep_house, self)),
             ("blob sweep", partial(housekeeping.sweep, self)),
             ("key warnings", partial(key_warnings.run, self)),
+            ("submitted keys", partial(key_submissions.run, self)),
             ("certificates", partial(housekeeping.watch_certificates, self)),
             ("web and ACME", self.own_certificates.run),
         ):

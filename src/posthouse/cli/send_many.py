@@ -179,11 +179,11 @@ def run(wish: Wish, way: Callable[[], Way], keys: list[Dkim]) -> int:
         for row in unknown:
             say(f"line {row.line}: {row.address} may have got it in an earlier run: left out")
         left_out = {row.key for row in unknown}
-        todo = [r for r in rows if not journal.is_accepted(r) and r.key not in left_out]
-        _try_all(wish, compose, todo, keys)
-        with _transport(wish, way()) as transport, _progress(wish, len(todo)) as step:
+        to_send = [r for r in rows if not journal.is_accepted(r) and r.key not in left_out]
+        _try_all(wish, compose, to_send, keys)
+        with _transport(wish, way()) as transport, _progress(wish, len(to_send)) as step:
             summary = _send(
-                transport, journal, todo, compose, step, skipped=skipped, unknown=unknown
+                transport, journal, to_send, compose, step, skipped=skipped, unknown=unknown
             )
     return _tell(summary, as_json=wish.as_json)
 

@@ -10,7 +10,7 @@ from typing import Final
 from posthouse.access.imap import options as imap
 from posthouse.access.pop3 import options as pop3
 from posthouse.accounts import directory
-from posthouse.config.build_reports import report_local_parts
+from posthouse.config.build_reports import key_local_parts, report_local_parts
 from posthouse.config.consistency import value_at
 from posthouse.config.kinds import split_host_port
 from posthouse.config.machine import TlsVersion
@@ -63,7 +63,7 @@ def directory_options(config: Config, *, own_addresses: frozenset[str]) -> direc
         members_max=config.route.members_max,
         own_literals=frozenset(literals),
         host=config.node.hostname.lower(),
-        report_local_parts=report_local_parts(config),
+        report_local_parts=report_local_parts(config) | key_local_parts(config),
     )
 
 

@@ -179,7 +179,7 @@ def sites(
         hosts=frozenset({config.node.hostname.lower(), *config.acme.names}),
         policies={policy_host(domain): text for domain in published},
         clients=build_clients.clients(config, autoconfig_domains(config, domains)),
-        keys={domain: keys[domain] for domain in key_domains(config, keys)},
+        keys={domain: keys.get(domain, {}) for domain in key_domains(config, domains)},
     )
 
 

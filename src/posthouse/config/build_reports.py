@@ -7,6 +7,7 @@ from posthouse.config.schema import Config
 from posthouse.kernel.envelope import Address
 from posthouse.message.address import AddressError, fold_local_part, parse_mailbox
 from posthouse.reporting import options as reporting
+from posthouse.store.reports import KEY_SUBMISSION
 
 
 def report_local_parts(config: Config) -> frozenset[str]:
@@ -17,6 +18,11 @@ def report_local_parts(config: Config) -> frozenset[str]:
     return frozenset(
         fold_local_part(name) for name in (reports.dmarc_local_part, reports.tls_local_part)
     )
+
+
+def key_local_parts(config: Config) -> frozenset[str]:
+    """Folded, for the directory: where each of our domains takes the keys of its users."""
+    return frozenset({KEY_SUBMISSION}) if config.mimesec.hosts_wkd else frozenset()
 
 
 def reporting_options(config: Config) -> reporting.Options:

@@ -236,9 +236,10 @@ def _folded(name: str, pieces: Sequence[str]) -> bytes:
 
 
 def parameter(name: str, key: str, value: str) -> str:
-    """`key=value` for a Content- field, quoted, or by RFC 2231 §4 where it is not ASCII."""
+    """`key=value` for a Content- field, quoted, or by RFC 2231 §4 where it is not ASCII or some
+    readers would take a piece of it for an encoded-word."""
     checked(name, value)
-    if not value.isascii():
+    if not _is_literal(value):
         return f"{key}*=utf-8''{''.join(map(_percent, value))}"
     return f"{key}={value if _TOKEN.fullmatch(value) else _quoted(value)}"
 
@@ -254,7 +255,7 @@ def parameters(name: str, key: str, value: str) -> list[str]:
     one = parameter(name, key, value)
     if len(one) <= LINE_OCTETS - 2:
         return [one]
-    if value.isascii():
+    if _is_literal(value):
         step = PARAMETER_PIECE
         cuts = [_quoted(value[at : at + step]) for at in range(0, len(value), step)]
         return [f"{key}*{number}={cut}" for number, cut in enumerate(cuts)]
@@ -266,6 +267,12 @@ def parameters_field(name: str, value: str, parameters: Sequence[str]) -> bytes:
     pieces = [f"{piece};" for piece in (value, *parameters)]
     pieces[-1] = pieces[-1][:-1]
     return pieces_field(name, pieces)
+
+
+def _is_literal(value: str) -> bool:
+    """Whether all readers take a quoted value for what it is: RFC 2047 §5 (3) has no encoded-words
+    in quotes, and the standard library of Python decodes them there, as mail programs do."""
+    return value.isascii() and "=?" not in value
 
 
 def _percent(character: str) -> str:

@@ -337,15 +337,15 @@ async def protect(session: Session, principal: Principal, octets: bytes) -> Prot
     outgoing = session.service.outgoing
     if outgoing is None or not outgoing.is_active:
         return Protected()
-    destinations = [
-        Destination(
+    destinations = {  # whoever is named twice is one
+        one.path.address: Destination(
             address=one.path.address,
             accounts=tuple(target.account for target in one.local),
             remote=one.remote,
         )
         for one in session.accepted
-    ]
-    return await outgoing.protect(principal.account, octets, destinations)
+    }
+    return await outgoing.protect(principal.account, octets, tuple(destinations.values()))
 
 
 async def take_protected(session: Session, section: HeaderSection, protected: Protected) -> None:

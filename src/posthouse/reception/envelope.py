@@ -16,6 +16,7 @@ from posthouse.protocol.smtp.events import RecipientOffered, SenderOffered
 from posthouse.protocol.smtp.limits import Mode
 from posthouse.reception import recipients as rcpt
 from posthouse.reception.recipients import Accepted
+from posthouse.store.reports import KEY_SUBMISSION
 
 if TYPE_CHECKING:
     from posthouse.reception.session import Session
@@ -28,6 +29,7 @@ SESSION_OVER: Final = Reply(421, "4.3.2", "The session is too old, please connec
 DNS_SPENT: Final = Reply(
     421, "4.7.0", "Checking your mail took too many DNS questions, please connect again"
 )
+KEYS_BY_LOGIN: Final = Reply(550, "5.7.1", "Keys are taken from those who log in")
 CLOSING: Final = Reply(421, "4.3.2", "Closing for a restart, please try again soon")
 
 
@@ -101,6 +103,10 @@ async def check_sender(session: Session, event: SenderOffered, principal: Princi
         refuse_sender(session, event, NOT_YOURS)
 
 
+def is_for_keys(address: str) -> bool:
+    return address.lower().startswith(KEY_SUBMISSION)
+
+
 def refuse_sender(session: Session, event: SenderOffered, reply: Reply) -> None:
     session.forget()
     session.service.log.write(
@@ -143,6 +149,9 @@ def answer_recipient(session: Session, event: RecipientOffered, expansion: Expan
     address = event.address
     if not sender.is_smtputf8 and not address.local_part.isascii():
         session.machine.answer(rcpt.NO_SMTPUTF8)
+        return
+    if session.principal is None and any(map(is_for_keys, expansion.reports)):
+        session.machine.answer(KEYS_BY_LOGIN)
         return
     may_relay = session.principal is not None or (
         service.options.mode is Mode.MX and service.may_relay_from(session.stream.peer.address)

@@ -110,7 +110,7 @@ def part_head(field: str, kind: MediaType, name: str, disposition: str) -> tuple
     if not name:
         return (type_field(field, kind), build.field("Content-Disposition", disposition))
     written = named(field, parameters, "Content-Disposition", "filename", text_of(field, name))
-    is_simple = len(written) == 1 and name.isascii()
+    is_simple = len(written) == 1 and written[0].startswith("filename=")
     in_type = [build.parameter("Content-Type", "name", name)] if is_simple else []
     return (
         type_field(field, kind, in_type),

@@ -36,6 +36,7 @@ from posthouse.sending.errors import (
     ConnectError,
     EnvelopeError,
     MessageError,
+    OptionError,
     ProtocolError,
     SendingError,
     SendTimeout,
@@ -88,6 +89,7 @@ class PosthouseCarrier:
             word = login.password.reveal() if login.password is not None else ""
             octets = base64.b64encode(f"{login.user}:{word}".encode())
             fields["Authorization"] = f"Basic {octets.decode('ascii')}"
+        self._proxy, self._proxy_auth = _proxy(options)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context, limit=options.connections_max),
             headers=fields,
@@ -132,7 +134,13 @@ class PosthouseCarrier:
         place = self._options.place
         try:
             async with self._session.request(
-                method, url, data=content, headers=fields, allow_redirects=False
+                method,
+                url,
+                data=content,
+                headers=fields,
+                allow_redirects=False,
+                proxy=self._proxy,
+                proxy_headers=self._proxy_auth,
             ) as answer:
                 octets = await answer.content.read(ANSWER_OCTETS_MAX)
                 return answer.status, octets
@@ -269,6 +277,20 @@ class PosthouseCarrier:
             Outcome(recipient=one.recipient, state=OutcomeState.RETURNED, detail=one.text)
             for one in receipt.rejected
         )
+
+
+def _proxy(options: Options) -> tuple[str | None, dict[str, str]]:
+    """Its URL, and the field with its login."""
+    proxy = options.proxy
+    if proxy is None:
+        return None, {}
+    if proxy.scheme != "http":
+        raise OptionError("proxy", "has to be an HTTP proxy with posthouse:", hint="write http://…")
+    fields = {}
+    if proxy.user:
+        octets = base64.b64encode(f"{proxy.user}:{proxy.password.reveal()}".encode())
+        fields["Proxy-Authorization"] = f"Basic {octets.decode('ascii')}"
+    return f"http://{proxy.host}:{proxy.port}", fields
 
 
 def _query(envelope: Envelope) -> str:

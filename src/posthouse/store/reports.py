@@ -14,6 +14,9 @@ import msgspec
 from posthouse.kernel.ids import BlobId
 from posthouse.store.transaction import Row, Transaction, Value
 
+KEY_SUBMISSION = "key-submission"
+"""The local-part at which each domain of ours takes the keys of its users."""
+
 
 class ResultKind(Enum):
     """Reports that we send; the value is how `report_sent` names them."""
@@ -266,6 +269,13 @@ def sent(tx: Transaction, *, limit: int) -> list[SentRow]:
 # --- inbox ---
 
 
+_REPORT_INBOX = (
+    "SELECT id, blob_id, queue_id, address, received_at FROM report_inbox"
+    " WHERE lower(address) NOT LIKE ? ORDER BY id LIMIT ?"
+)
+_KEY_INBOX = _REPORT_INBOX.replace("NOT LIKE", "LIKE")
+
+
 def add_to_inbox(tx: Transaction, *, blob: BlobId, queue_id: str, address: str) -> None:
     """Keep a mail for reading; one reference of the blob becomes the inbox's."""
     tx.run(
@@ -274,12 +284,14 @@ def add_to_inbox(tx: Transaction, *, blob: BlobId, queue_id: str, address: str) 
     )
 
 
-def inbox(tx: Transaction, *, limit: int) -> list[InboxRow]:
-    """The oldest first."""
-    found = tx.all(
-        "SELECT id, blob_id, queue_id, address, received_at FROM report_inbox ORDER BY id LIMIT ?",
-        (limit,),
-    )
+def inbox(tx: Transaction, *, limit: int, is_keys: bool = False) -> list[InboxRow]:
+    """What waits to be read, the oldest first.
+
+    Args:
+        is_keys: what came to a key-submission address, which has a reader of its own, and nothing
+            else; False gives all the rest.
+    """
+    found = tx.all(_KEY_INBOX if is_keys else _REPORT_INBOX, (f"{KEY_SUBMISSION}%@%", limit))
     return [
         InboxRow(id=row[0], blob=row[1], queue_id=row[2], address=row[3], received_at=row[4])
         for row in found

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, TypeVar
 from urllib.parse import parse_qs, unquote
 
@@ -62,7 +64,7 @@ from posthouse.sending.receipt import Receipt, Rejected
 from posthouse.sending.smtp_carrier import SmtpCarrier
 from posthouse.store import queue as rows
 from posthouse.store.queue_rows import RecipientRow
-from posthouse.store.transaction import Store
+from posthouse.store.transaction import Store, Transaction
 from posthouse.web.door import PAGE_HEADERS, is_tls
 from posthouse.web.inner import Door, InnerNetwork
 
@@ -107,6 +109,12 @@ class _Refused(Exception):
         self.headers = headers or {}
 
 
+class _Turn:
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.waiting = 0
+
+
 class Api:
     """One for each process."""
 
@@ -132,7 +140,7 @@ class Api:
         self._log = log
         self._metrics = metrics
         self._message_octets_max = message_octets_max
-        self._under_way: dict[tuple[AccountId, str], asyncio.Lock] = {}
+        self._turns: dict[tuple[AccountId, str], _Turn] = {}
 
     @staticmethod
     def is_for(path: str) -> bool:
@@ -213,18 +221,26 @@ class Api:
         letter = Letter(message_id="", envelope=envelope, octets=octets)
         if not key:
             return _taken(await self._carry(letter, name, password, peer))
-        lock = self._under_way.setdefault((principal.account, key), asyncio.Lock())
+        async with self._alone(principal.account, key):
+            known = await self._store.read(
+                lambda tx: rows.queue_id_of_envelope(tx, principal.account, key)
+            )
+            if known is not None:
+                return await self._again(principal, known)
+            return _taken(await self._carry(letter, name, password, peer))
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, account: AccountId, key: str) -> AsyncIterator[None]:
+        """One request of a key at a time: the next one sees what became of it."""
+        turn = self._turns.setdefault((account, key), _Turn())
+        turn.waiting += 1
         try:
-            async with lock:
-                known = await self._store.read(
-                    lambda tx: rows.queue_id_of_envelope(tx, principal.account, key)
-                )
-                if known is not None:
-                    return await self._again(principal, known)
-                return _taken(await self._carry(letter, name, password, peer))
+            async with turn.lock:
+                yield
         finally:
-            if not lock.locked():
-                self._under_way.pop((principal.account, key), None)
+            turn.waiting -= 1
+            if not turn.waiting:
+                del self._turns[account, key]
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         limit = self._message_octets_max()
@@ -264,27 +280,43 @@ class Api:
 
     async def _again(self, principal: Principal, queue_id: str) -> web.Response:
         """The answer was lost on its way: it is given again."""
-        history = await self._store.read(lambda tx: queue.show(tx, queue_id))
-        accepted = () if history is None else tuple(one.address for one in history.recipients)
+        found = await self._store.read(partial(_histories, queue_id, principal.account))
+        accepted = tuple(row.address for one in found for row in one.recipients)
         taken = Taken(id=queue_id, accepted=accepted, response=f"Accepted as {queue_id} before")
         return _json(taken, 202, {"Location": f"{PATH}/{queue_id}"})
 
     # --- telling ---
 
     async def _told(self, principal: Principal, queue_id: str) -> web.Response:
-        history = None
+        found: list[History] = []
         if _ID.fullmatch(queue_id) is not None:
-            history = await self._store.read(lambda tx: queue.show(tx, queue_id))
+            found = await self._store.read(partial(_histories, queue_id, principal.account))
         # Whose it is makes no difference in the answer: nobody learns what others send.
-        if history is None or history.message.account != principal.account:
+        if not found:
             raise _Refused(404, "There is no such message", "Give the id that the 202 named")
-        return _json(_state(queue_id, history), 200)
+        told = MessageState(
+            id=queue_id,
+            recipients=tuple(_recipient(row, one) for one in found for row in one.recipients),
+        )
+        return _json(told, 200)
 
 
-def _state(queue_id: str, history: History) -> MessageState:
-    return MessageState(
-        id=queue_id, recipients=tuple(_recipient(one, history) for one in history.recipients)
-    )
+def _histories(queue_id: str, account: AccountId, tx: Transaction) -> list[History]:
+    """Of a submission, which may have become several messages: each hidden recipient of what is
+    encrypted has one of their own, with the same ENVID, by the same session."""
+    asked = queue.show(tx, queue_id)
+    if asked is None or asked.message.account != account:
+        return []
+    envelope_id, trace = asked.message.envelope_id, queue_id.rpartition(".")[0]
+    if envelope_id is None or not trace:
+        return [asked]
+    ids = rows.queue_ids_of_trace(tx, trace, limit=RECIPIENTS_MAX)
+    found = [history for one in ids if (history := queue.show(tx, one)) is not None]
+    return [
+        one
+        for one in found
+        if one.message.account == account and one.message.envelope_id == envelope_id
+    ]
 
 
 def _recipient(row: RecipientRow, history: History) -> RecipientState:

@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from posthouse.mimesec.pgp import wkd
+from posthouse.store.reports import KEY_SUBMISSION
 from posthouse.web import autoconfig
 from posthouse.web.autoconfig import Clients
 from posthouse.web.door import PAGE_HEADERS, is_tls, plain
@@ -48,7 +49,8 @@ class Sites(msgspec.Struct, frozen=True, kw_only=True):
     """The text of mta-sts.txt by policy host, `mta-sts.example.org`."""
     clients: Clients = Clients()
     keys: Mapping[str, Mapping[str, bytes]] = {}
-    """By domain the OpenPGP keys it shows, by `wkd.local_hash`."""
+    """By domain the OpenPGP keys it shows, by `wkd.local_hash`; a domain is there without any, too,
+    where its users may send theirs."""
 
 
 class WellKnown:
@@ -122,12 +124,19 @@ class WellKnown:
         keys = self.sites.keys.get(asked.domain) if asked is not None else None
         if asked is None or keys is None:
             return plain(404)
-        octets = keys.get(asked.hash) if asked.hash else wkd.POLICY
+        octets = keys.get(asked.hash) if asked.hash else self._key_file(asked)
         if octets is None:
             return plain(404)
         # A page of any origin may ask: what is here is for everybody.
         headers = {**PAGE_HEADERS, "Access-Control-Allow-Origin": "*"}
-        return web.Response(body=octets, content_type="application/octet-stream", headers=headers)
+        media_type = "application/octet-stream" if asked.hash else "text/plain"
+        return web.Response(body=octets, content_type=media_type, headers=headers)
+
+    def _key_file(self, asked: wkd.Asked) -> bytes:
+        address = f"{KEY_SUBMISSION}@{asked.domain}"
+        if asked.file == wkd.SUBMISSION_FILE:
+            return f"{address}\n".encode("ascii")
+        return wkd.policy(address)
 
     def _redirect(self, host: str, path: str) -> web.Response:
         is_ours = host in self.sites.hosts or host in self.sites.policies

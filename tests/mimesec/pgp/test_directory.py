@@ -41,7 +41,7 @@ def test_what_is_asked_for_is_what_we_answer(method: int) -> None:
     found = wkd.asked(host, f"/{target}")
     assert found == wkd.Asked(domain="example.org", hash=JOE, local_part="Joe.Doe")
     policy = f"/{target}".partition("/hu/")[0] + "/policy"
-    assert wkd.asked(host, policy) == wkd.Asked(domain="example.org")
+    assert wkd.asked(host, policy) == wkd.Asked(domain="example.org", file="policy")
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,7 @@ FOLDER: Final = "/.well-known/openpgpkey/"
 HOST: Final = "openpgpkey."
 """In front of the domain: where the advanced method asks."""
 HASH_CHARACTERS: Final = 32
-POLICY: Final = b""
-"""No flag is set: addresses of the domain may have keys, and none is sent by mail."""
+POLICY_FILE, SUBMISSION_FILE = "policy", "submission-address"
 _ALPHABET: Final = "ybndrfg8ejkmcpqxot1uwisza345h769"  # z-base-32
 
 
@@ -27,7 +26,9 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     domain: str
     """A-labels, lower case."""
     hash: str = ""
-    """Of the local-part; "" asks for the policy file."""
+    """Of the local-part; "" asks for a file."""
+    file: str = ""
+    """POLICY_FILE or SUBMISSION_FILE."""
     local_part: str = ""
     """As the request says it in ?l=; "" where it does not."""
 
@@ -61,6 +62,11 @@ def direct_url(address: Address) -> str:
     return f"https://{address.domain}{FOLDER}{tail}"
 
 
+def policy(submission_address: str) -> bytes:
+    """Keys may be sent to that address; whoever did is known by the login, without a mail back."""
+    return f"auth-submit\nsubmission-address: {submission_address}\n".encode("ascii")
+
+
 def asked(host: str, target: str) -> Asked | None:
     """What a request to our own server is for, by either method; None where it is for nothing of
     this directory.
@@ -78,8 +84,8 @@ def asked(host: str, target: str) -> Asked | None:
         domain, _, tail = tail.partition("/")
         if domain.lower() != host.removeprefix(HOST):
             return None
-    if tail == "policy":
-        return Asked(domain=domain.lower())
+    if tail in (POLICY_FILE, SUBMISSION_FILE):
+        return Asked(domain=domain.lower(), file=tail)
     folder, _, found = tail.partition("/")
     if folder != "hu" or len(found) != HASH_CHARACTERS or set(found) - set(_ALPHABET):
         return None

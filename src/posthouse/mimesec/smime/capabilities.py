@@ -103,9 +103,13 @@ def own_capabilities() -> bytes:
 
 
 def best_for_all(known: list[Capabilities | None]) -> Cipher:
-    """The best cipher that everybody reads (RFC 8551 §2.7.1). Of whom nothing is known it is taken
-    that they keep to S/MIME 4.0, whose readers know AES-256-GCM."""
+    """The best cipher that everybody is known to read (RFC 8551 §2.7.1). Of whom nothing is known
+    it is taken that they read AES-256-CBC and no GCM: so it is with Thunderbird and gpgsm."""
     for cipher in CHOICE:
-        if all(one is None or not one.ciphers or cipher in one.ciphers for one in known):
+        if all(cipher in _read_by(one) for one in known):
             return cipher
     return Cipher.AES_128_CBC
+
+
+def _read_by(one: Capabilities | None) -> tuple[Cipher, ...]:
+    return one.ciphers if one is not None and one.ciphers else (Cipher.AES_256_CBC,)

@@ -27,9 +27,9 @@ class SmimeSealer:
     ) -> None:
         """
         Args:
-            cipher: None takes the best that all recipients are known to read, and AES-256-GCM for
-                those of whom nothing is known; AES_256_CBC is for readers of before 2019, and
-                changes on its way are not noticed.
+            cipher: None takes the best that all recipients are known to read, and AES-256-CBC for
+                those of whom nothing is known, as Thunderbird reads no other. Changes on its way
+                are noticed by AES_256_GCM alone, or by a signature inside.
             key_transport: to RSA certificates.
             has_key_ids: name recipients by key id in place of issuer and serial number.
             is_hkdf: derive keys for X25519 by HKDF (RFC 8418 §2.2).

@@ -1,0 +1,94 @@
+"""Keys that our users publish by mail (the Web Key Service, draft-koch-openpgp-webkey-service):
+their program sends the key to an address of the domain. Who it is from is known by the login, so no
+mail has to go there and back to prove it ("auth-submit")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from posthouse.accounts import key_material, mail_keys
+from posthouse.accounts.mail_keys import MailKey, Source, fold_address
+from posthouse.accounts.rights import may_send_as
+from posthouse.accounts.sealing import NodeKey
+from posthouse.kernel.errors import UserError
+from posthouse.kernel.ids import AccountId
+from posthouse.message import mime
+from posthouse.message.address import AddressError, parse_mailbox
+from posthouse.mimesec.findings import Scheme
+from posthouse.store import accounts
+from posthouse.store.transaction import Transaction
+
+KEYS_TYPE = (b"application", b"pgp-keys")
+KEYS_MAX = 5
+KEY_OCTETS_MAX = 256 * 1024
+
+
+class Submitted(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one submission."""
+
+    published: tuple[MailKey, ...] = ()
+    problems: tuple[str, ...] = ()
+    """Why others were not, in words."""
+
+
+def keys_in(octets: bytes) -> tuple[bytes, ...]:
+    """The contents of the parts of a message that hold keys."""
+    root = mime.scan(octets)
+    parts = [one for one in root.walk() if (one.maintype, one.subtype) == KEYS_TYPE]
+    return tuple(mime.content(one, octets_max=KEY_OCTETS_MAX) for one in parts[:KEYS_MAX])
+
+
+def take(
+    tx: Transaction,
+    account: AccountId,
+    found: Sequence[bytes],
+    node_key: NodeKey,
+    *,
+    separator: str,
+) -> Submitted:
+    """Publish the keys of an account's own addresses, and for those alone.
+
+    Args:
+        separator: of subaddresses.
+    """
+    row = accounts.account_by_id(tx, account)
+    if row is None:
+        return Submitted()
+    published: list[MailKey] = []
+    problems: list[str] = []
+    for octets in found:
+        try:
+            materials = key_material.read_found(Scheme.OPENPGP, octets)
+        except UserError as error:
+            problems.append(error.text)
+            continue
+        for material in materials[:KEYS_MAX]:
+            own = tuple(
+                address
+                for address in map(fold_address, material.addresses)
+                if _is_own(tx, account, address, separator)
+            )
+            if not own:
+                problems.append(f"the key {material.fingerprint} names no address of yours")
+                continue
+            narrow = msgspec.structs.replace(material, addresses=own)
+            try:
+                kept = mail_keys.add_own(tx, row.name, narrow, node_key, source=Source.IMPORTED)
+            except UserError as error:
+                problems.append(error.text)
+                continue
+            mail_keys.publish(tx, kept, is_published=True)
+            published.append(kept)
+    if not found:
+        problems.append("there is no key in the message (application/pgp-keys)")
+    return Submitted(published=tuple(published), problems=tuple(problems))
+
+
+def _is_own(tx: Transaction, account: AccountId, text: str, separator: str) -> bool:
+    try:
+        address = parse_mailbox(text)
+    except AddressError:
+        return False
+    return may_send_as(tx, account, address, subaddress_separator=separator)
