@@ -11,9 +11,13 @@ import pytest
 
 from posthouse.kernel.ports import Isolated, IsolationFailed
 from posthouse.mimesec import child
-from posthouse.mimesec.child import OpenRequest, SmimeKey, SmimeKeys, open_isolated
+from posthouse.mimesec.child import OpenRequest, PgpKeys, SmimeKey, SmimeKeys, open_isolated
 from posthouse.mimesec.findings import SignatureResult
 from posthouse.mimesec.opening import Opened, Summary
+from posthouse.mimesec.pgp.make import make_key
+from posthouse.mimesec.pgp.recipient import PgpRecipient
+from posthouse.mimesec.pgp.sealer import PgpSealer
+from posthouse.mimesec.pgp.signer import PgpSigner
 from posthouse.mimesec.protection import Protection, protect
 from posthouse.mimesec.smime.make import KeyKind, make_identity
 from posthouse.mimesec.smime.recipient import SmimeRecipient
@@ -83,6 +87,33 @@ async def test_a_large_message_fits_and_a_result_too_large_does_not(
         await opened(isolation, message, result_octets=MIB)
     with pytest.raises(IsolationFailed, match=r"memory|crashed|failed"):
         await opened(isolation, message, memory_octets=8 * MIB)
+
+
+async def test_openpgp_is_opened_there_too(isolation: ProcessIsolation) -> None:
+    now = datetime.now(UTC)
+    alice, _ = make_key(["alice@a.example"], at=now - timedelta(hours=1), days=30)
+    bob, _ = make_key(["bob@b.example"], at=now - timedelta(hours=1), days=30)
+    protection = Protection(
+        signer=PgpSigner(alice), sealer=PgpSealer(), recipients=(PgpRecipient(bob.public),)
+    )
+    message = protect(MESSAGE, protection, at=now)
+    expected = {
+        (alice.public.fingerprint,): (Summary.SIGNED_AND_ENCRYPTED, SignatureResult.VALID),
+        (): (Summary.ENCRYPTED, SignatureResult.UNTRUSTED),
+    }
+    for trusted, (summary, result) in expected.items():
+        keys = PgpKeys(
+            own=(b"junk", bob.octets), known=(alice.public.octets, b"junk"), trusted=trusted
+        )
+        request = OpenRequest(message=message, at=now, pgp=keys, smime=KEYS)
+        for shown in (repr(keys), repr(request)):
+            assert bob.octets[-32:].hex() not in shown and repr(bob.octets)[2:40] not in shown
+        found = await open_isolated(
+            isolation, request, timeout_s=30, memory_octets=256 * MIB, result_octets=MIB
+        )
+        assert found.summary is summary and b"Subject: Tea\r\n" in found.octets
+        assert found.whole is not None
+        assert [one.result for one in found.whole.signatures] == [result]
 
 
 async def test_a_plain_message_comes_back_as_it_is(isolation: ProcessIsolation) -> None:

@@ -145,6 +145,8 @@ def test_what_is_packed_in_the_usual_way_is_unpacked() -> None:
     [
         (packed(CONTENT_MAX + 1), "MiB when it is unpacked"),
         (packed(10, depth=NESTING_MAX + 1), "packed more than"),
+        (encoded(Tag.COMPRESSED, b"\0\xca\0") + packed(10), "more than one piece"),
+        (encoded(38, b"unknown") + encoded(Tag.LITERAL, b"b\0\0\0\0\0a"), "no message"),
         (encoded(Tag.COMPRESSED, b"\x01garbage"), "cannot be unpacked"),
         (encoded(Tag.COMPRESSED, b"\x09x"), "not known here"),
         (encoded(Tag.LITERAL, b"b\0\0\0\0\0a") * 2, "more than one text"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ import pytest
 from posthouse.message import mime
 from posthouse.mimesec import Protection, SignatureResult, Summary, open_message, protect
 from posthouse.mimesec.pgp import locking
-from posthouse.mimesec.pgp.keys import read_private, read_public
-from posthouse.mimesec.pgp.make import KeyForm
+from posthouse.mimesec.pgp.keys import merged, read_private, read_public
+from posthouse.mimesec.pgp.make import KeyForm, revoked_by, with_end
 from posthouse.mimesec.pgp.opener import PgpOpener
+from posthouse.mimesec.pgp.packets import Tag, encoded, walk
 from posthouse.mimesec.pgp.recipient import PgpRecipient
 from posthouse.mimesec.pgp.sealer import PgpSealer
 from posthouse.mimesec.pgp.signer import PgpSigner
@@ -32,7 +34,7 @@ class Gpg:
     """GnuPG with a home of its own."""
 
     def __init__(self, home: Path) -> None:
-        self._home = home
+        self.home = home
 
     def __call__(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         command = ["gpg", "--batch", "--yes", "--pinentry-mode", "loopback"]
@@ -45,11 +47,11 @@ class Gpg:
         )
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "GNUPGHOME": str(self._home), "LC_ALL": "C"}
+        return {**os.environ, "GNUPGHOME": str(self.home), "LC_ALL": "C"}
 
     def trusting(self) -> None:
         """All keys, without anybody's certification."""
-        (self._home / "gpg.conf").write_text("trust-model always\n")
+        (self.home / "gpg.conf").write_text("trust-model always\n")
 
     def out(self, *arguments: str, stdin: bytes = b"") -> bytes:
         done = self(*arguments, stdin=stdin)
@@ -73,6 +75,13 @@ def gpg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gpg]:
     made = Gpg(home)
     yield made
     made.close()
+
+
+def fresh(gpg: Gpg) -> Path:
+    """Another home, beside that one."""
+    home = gpg.home / "other"
+    home.mkdir(mode=0o700)
+    return home
 
 
 def parts(octets: bytes) -> tuple[bytes, bytes]:
@@ -198,6 +207,103 @@ def test_an_old_gpg_hash_is_not_believed(gpg: Gpg) -> None:
     assert found.result is SignatureResult.UNSUPPORTED and "SHA-1" in found.reason
 
 
+def two_subkeys(gpg: Gpg) -> str:
+    """A key that certifies, with one part that encrypts and one that signs; its fingerprint."""
+    everything = ("--passphrase", "", "--quick-generate-key", f"GPG <{ADA}>")
+    gpg.out(*everything, "ed25519", "cert", "1y")
+    [made] = read_public(gpg.out("--export", ADA))
+    for algorithm, use in (("cv25519", "encr"), ("ed25519", "sign")):
+        gpg.out("--passphrase", "", "--quick-add-key", made.fingerprint, algorithm, use, "1y")
+    return made.fingerprint
+
+
+@GPG
+def test_a_key_whose_primary_part_gpg_kept_back_signs_and_decrypts(gpg: Gpg) -> None:
+    fingerprint = two_subkeys(gpg)
+    gpg.trusting()
+    [public] = read_public(gpg.out("--export", ADA))
+    [private] = read_private(gpg.out("--export-secret-subkeys", ADA))
+    assert private.public.fingerprint == fingerprint == public.fingerprint
+    entity = b"Content-Type: text/plain\r\n\r\nunder the oak\r\n"
+    sealed = gpg.out("--encrypt", "-r", ADA, stdin=entity)
+    assert PgpOpener(own=[private]).unseal(sealed, at=NOW).entity == entity
+    octets = protect(PLAIN, Protection(signer=PgpSigner(private)), at=NOW)
+    found = open_message(octets, [PgpOpener(known=[public], trusted=[fingerprint])], at=NOW)
+    assert found.summary is Summary.SIGNED
+    text = private.armored(PASSWORD, salt=os.urandom(locking.SALT_OCTETS))
+    with_its_own = Gpg(fresh(gpg))
+    try:
+        with_its_own.out("--passphrase", PASSWORD, "--import", stdin=text)
+        shown = with_its_own.out("--with-colons", "--list-secret-keys")
+        assert b":#:" in next(line for line in shown.splitlines() if line.startswith(b"sec:"))
+        decrypted = with_its_own.out("--passphrase", PASSWORD, "--decrypt", stdin=sealed)
+        assert decrypted == entity
+    finally:
+        with_its_own.close()
+
+
+@GPG
+def test_the_part_that_signed_may_be_revoked_or_over(gpg: Gpg) -> None:
+    fingerprint = two_subkeys(gpg)
+    entity = b"Content-Type: text/plain\r\n\r\nunder the oak\r\n"
+    signature = gpg.out("-u", ADA, "--detach-sign", stdin=entity)
+
+    def found() -> tuple[SignatureResult, str]:
+        [public] = read_public(gpg.out("--export", ADA))
+        assert not public.is_revoked
+        opener = PgpOpener(known=[public], trusted=[fingerprint])
+        [one] = opener.verify(entity, signature, at=NOW)
+        return one.result, one.reason
+
+    assert found() == (SignatureResult.VALID, "")
+    edit = ("--command-fd", "0", "--passphrase", "", "--edit-key", fingerprint)
+    gpg.out(*edit, stdin=b"key 2\nrevkey\ny\n0\n\ny\nsave\n")
+    result, reason = found()
+    assert result is SignatureResult.REVOKED and "the part of its key" in reason
+
+
+@GPG
+def test_ends_of_keys_are_those_that_gpg_and_we_give(gpg: Gpg) -> None:
+    gpg.made(ADA)
+    [key] = read_private(gpg.out("--export-secret-keys", ADA))
+    later = NOW.replace(microsecond=0) + timedelta(days=500)
+    gpg.out("--import", stdin=with_end(key, at=later).public.armored())
+    shown = gpg.out("--with-colons", "--list-keys").splitlines()
+    [row] = [line.split(b":") for line in shown if line.startswith(b"pub:")]
+    assert int(row[6]) == int(later.timestamp())
+    gpg.out("--passphrase", "", "--quick-set-expire", key.public.fingerprint, "10d")
+    [public] = read_public(gpg.out("--export", ADA))
+    assert public.expires_at is not None
+    assert abs(public.expires_at - NOW - timedelta(days=10)) < timedelta(days=1)
+    assert "ended on" in public.why_unusable(NOW + timedelta(days=12))
+
+
+@GPG
+def test_revocations_that_gpg_wrote_revoke_here(gpg: Gpg) -> None:
+    gpg.made(ADA)
+    [public] = read_public(gpg.out("--export", ADA))
+    [path] = (gpg.home / "openpgp-revocs.d").iterdir()
+    text = path.read_bytes().replace(b"\n:-----BEGIN", b"\n-----BEGIN")  # its guard against haste
+    gone = revoked_by(public, text)
+    assert gone.is_revoked
+    gpg.out("--import", stdin=gone.armored())
+    assert b"\npub:r:" in b"\n" + gpg.out("--with-colons", "--list-keys")
+    [seen] = read_public(gpg.out("--export", ADA))
+    assert seen.is_revoked and merged(public, seen).is_revoked
+
+
+@GPG
+def test_text_that_gpg_signed_as_text_is_good_with_any_line_ends(gpg: Gpg) -> None:
+    gpg.made(ADA)
+    [ada] = read_public(gpg.out("--export", ADA))
+    entity = b"Content-Type: text/plain\n\nunder the oak  \n"
+    signature = gpg.out("-u", ADA, "--textmode", "--detach-sign", stdin=entity)
+    opener = PgpOpener(known=[ada], trusted=[ada.fingerprint])
+    for form in (entity, entity.replace(b"\n", b"\r\n")):
+        [found] = opener.verify(form, signature, at=NOW)
+        assert found.result is SignatureResult.VALID
+
+
 # --- sq ---
 
 
@@ -237,6 +343,65 @@ def test_sq_reads_what_we_write_and_we_what_it_writes(tmp_path: Path) -> None:
     assert [one.result for one in unsealed.signatures] == [SignatureResult.VALID]
 
 
+def typing(word: str, command: Sequence[str | Path], home: Path) -> bytes:
+    """What a program writes that asks for a password on its terminal."""
+    terminal, inner = os.openpty()
+    try:
+        os.write(terminal, f"{word}\n".encode())
+        done = subprocess.run(
+            ["setsid", "--ctty", "--wait", *map(str, command)],
+            stdin=inner,
+            capture_output=True,
+            check=False,
+            timeout=60,
+            env={**os.environ, "HOME": str(home), "SEQUOIA_HOME": str(home)},
+        )
+    finally:
+        os.close(terminal)
+        os.close(inner)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    return done.stdout
+
+
+@SQ
+@pytest.mark.parametrize("form", OLD)
+def test_sq_opens_our_keys_by_their_password(tmp_path: Path, form: KeyForm) -> None:
+    bob = person(BOB, form)
+    key, sealed = tmp_path / "bob.pgp", tmp_path / "sealed"
+    key.write_bytes(bob.armored(PASSWORD, salt=os.urandom(locking.SALT_OCTETS)))
+    wish = Protection(sealer=PgpSealer(), recipients=(PgpRecipient(bob.public),))
+    sealed.write_bytes(block(protect(PLAIN, wish, at=NOW)))
+    decrypt = ["sq", "decrypt", "--recipient-key", key, sealed]
+    assert b"under the oak" in typing(PASSWORD, decrypt, tmp_path)
+
+
+@SQ
+def test_keys_that_sq_makes_are_used_here(tmp_path: Path) -> None:
+    key, text, sig = tmp_path / "sq.pgp", tmp_path / "text", tmp_path / "sig"
+    run(["sq", "key", "generate", "--userid", f"SQ <{ADA}>", "--export", key], tmp_path)
+    [private] = read_private(key.read_bytes())
+    assert private.public.addresses == (ADA,)
+    signed, signature = parts(protect(PLAIN, Protection(signer=PgpSigner(private)), at=NOW))
+    text.write_bytes(signed)
+    sig.write_bytes(signature)
+    run(["sq", "verify", "--signer-cert", key, "--detached", sig, text], tmp_path)
+    made = run(["sq", "encrypt", "--recipient-cert", key, "--signer-key", key, text], tmp_path)
+    unsealed = PgpOpener(own=[private]).unseal(made, at=NOW)
+    assert unsealed.entity == signed
+    assert [one.result for one in unsealed.signatures] == [SignatureResult.VALID]
+
+
+@SQ
+def test_sq_sees_that_our_key_was_revoked_and_that_it_ended(tmp_path: Path) -> None:
+    key, revocation = with_revocation()
+    file = tmp_path / "ada.pgp"
+    file.write_bytes(revoked_by(key.public, revocation).armored())
+    assert b"evoked" in run(["sq", "inspect", file], tmp_path)
+    file.write_bytes(with_end(key, at=NOW + timedelta(days=77)).public.armored())
+    day = f"{NOW + timedelta(days=77):%Y-%m-%d}".encode()
+    assert day in run(["sq", "inspect", file], tmp_path)
+
+
 # --- rnp ---
 
 
@@ -267,3 +432,47 @@ def test_rnp_reads_what_we_write_and_we_what_it_writes(tmp_path: Path, form: Key
     unsealed = opener.unseal(made.read_bytes(), at=NOW)
     assert unsealed.entity == text.read_bytes()
     assert [one.result for one in unsealed.signatures] == [SignatureResult.VALID]
+
+
+@RNP
+@pytest.mark.parametrize("form", OLD)
+def test_rnp_takes_our_key_with_its_password(tmp_path: Path, form: KeyForm) -> None:
+    key = person(BOB, form)
+    home, sealed = tmp_path / "rnp", tmp_path / "sealed"
+    home.mkdir(mode=0o700)
+    (tmp_path / "bob.asc").write_bytes(key.armored(PASSWORD, salt=os.urandom(locking.SALT_OCTETS)))
+    run(["rnpkeys", "--homedir", home, "--import-keys", tmp_path / "bob.asc"], tmp_path)
+    wish = Protection(sealer=PgpSealer(), recipients=(PgpRecipient(key.public),))
+    sealed.write_bytes(block(protect(PLAIN, wish, at=NOW)))
+    rnp = ["rnp", "--homedir", home, "--password", PASSWORD]
+    run([*rnp, "--decrypt", sealed, "--output", tmp_path / "out"], tmp_path)
+    assert b"under the oak" in (tmp_path / "out").read_bytes()
+
+
+@RNP
+@pytest.mark.parametrize("size", [0, 5, 1 << 18, (1 << 20) + 1])
+def test_the_older_ocb_that_rnp_writes_is_opened_and_changes_are_found(
+    tmp_path: Path, size: int
+) -> None:
+    bob = person(BOB)
+    home, text, made = tmp_path / "rnp", tmp_path / "text", tmp_path / "made"
+    home.mkdir(mode=0o700)
+    (tmp_path / "bob.asc").write_bytes(bob.public.armored())
+    run(["rnpkeys", "--homedir", home, "--import-keys", tmp_path / "bob.asc"], tmp_path)
+    text.write_bytes(os.urandom(size))
+    seal = ["rnp", "--homedir", home, "--encrypt", "-r", BOB, "--aead=ocb", "-z", "0"]
+    run([*seal, text, "--output", made], tmp_path)
+    octets = made.read_bytes()
+    assert [one.tag for one in walk(octets)] == [Tag.PKESK, Tag.AEAD]
+    opener = PgpOpener(own=[bob])
+    unsealed = opener.unseal(octets, at=NOW)
+    assert unsealed.entity == text.read_bytes() and unsealed.encryption.is_authenticated
+    assert unsealed.encryption.algorithm == "AES-256-OCB"
+    [key, container] = walk(octets)
+    for at in (1, 3, 10, len(container.body) // 2, -20, -1):
+        body = bytearray(container.body)
+        body[at] ^= 1
+        changed = opener.unseal(key.octets + encoded(Tag.AEAD, bytes(body)), at=NOW)
+        assert not changed.encryption.is_opened and changed.entity == b""
+    cut = opener.unseal(key.octets + encoded(Tag.AEAD, container.body[:-16]), at=NOW)  # H65
+    assert not cut.encryption.is_opened and cut.entity == b""

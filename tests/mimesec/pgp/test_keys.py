@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
+import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posthouse.kernel.secret import Secret
 from posthouse.mimesec.pgp import armour, locking
 from posthouse.mimesec.pgp.armour import Kind
 from posthouse.mimesec.pgp.keys import (
     KEYS_MAX,
     OCTETS_MAX,
+    PRIVATE_MAX,
+    PrivateKey,
     PublicKey,
     has_private,
     is_locked,
@@ -30,7 +36,8 @@ from posthouse.mimesec.pgp.make import (
     revoked_by,
     with_end,
 )
-from posthouse.mimesec.pgp.packets import walk
+from posthouse.mimesec.pgp.packets import Packet, encoded, walk
+from posthouse.mimesec.pgp.signer import PgpSigner
 from posthouse.mimesec.ports import ProtectionError
 from tests.mimesec.pgp.people import ADA, BOB, MADE, NOW, person, with_revocation
 
@@ -91,6 +98,85 @@ def test_an_open_key_is_read_as_it_is() -> None:
     assert not is_locked(key.armored(None))
     assert read_private(key.armored(None))[0].octets == key.octets
     assert read_private(key.octets)[0].octets == key.octets
+
+
+def with_packets(key: PrivateKey, change: Callable[[Packet], bytes]) -> bytes:
+    return b"".join(map(change, walk(key.octets)))
+
+
+def elsewhere(packet: Packet) -> bytes:
+    """What GnuPG exports in place of a secret part that it does not have."""
+    body = next(walk(locking.public_packet(packet))).body
+    return encoded(packet.tag, body + b"\xff\x00\x65\x00GNU\x01")
+
+
+def test_a_key_whose_primary_part_is_elsewhere_decrypts_but_does_not_sign() -> None:
+    key = person(BOB)
+    offline = with_packets(key, lambda one: elsewhere(one) if one.tag == 5 else one.octets)
+    assert has_private(offline) and not is_locked(offline)
+    [found] = read_private(offline)
+    assert found.octets == offline and found.public.octets == key.public.octets
+    assert [one.key_id for one in found.subkeys] == [key.public.key_ids[1]]
+    text = found.armored("sesame", salt=bytes(locking.SALT_OCTETS))
+    assert is_locked(text) and read_private(text, "sesame")[0].octets == offline
+    with pytest.raises(ProtectionError, match="nothing can be signed") as caught:
+        PgpSigner(found).sign(b"x: y\r\n\r\n", at=NOW)
+    assert "part that signs" in caught.value.hint
+    for impossible in (lambda: make_revocation(found), lambda: with_end(found, at=NOW)):
+        with pytest.raises(ProtectionError, match="could not be"):
+            impossible()
+
+
+def test_a_file_that_only_says_where_the_key_is_is_told() -> None:
+    nothing = with_packets(
+        person(), lambda one: elsewhere(one) if one.tag in (5, 7) else one.octets
+    )
+    with pytest.raises(ProtectionError, match="on a card") as caught:
+        read_private(nothing)
+    assert "export" in caught.value.hint
+
+
+def argon2(packet: Packet, passes: int, exponent: int) -> bytes:
+    body = next(walk(locking.public_packet(packet))).body
+    lock = bytes((253, 9, 2, 4)) + bytes(16) + bytes((passes, 1, exponent)) + bytes(64)
+    return encoded(packet.tag, body + lock)
+
+
+@pytest.mark.parametrize(("passes", "exponent"), [(255, 21), (1, 22), (1, 255), (0, 10)])
+def test_a_lock_that_takes_too_much_work_is_refused(passes: int, exponent: int) -> None:
+    dear = with_packets(
+        person(), lambda one: argon2(one, passes, exponent) if one.tag == 5 else one.octets
+    )
+    began_s = time.perf_counter()
+    with pytest.raises(ProtectionError, match="more work"):
+        read_private(dear, "sesame")
+    assert time.perf_counter() - began_s < 1
+
+
+def test_a_lock_by_argon2_tells_a_wrong_password() -> None:
+    locked = with_packets(person(), lambda one: argon2(one, 1, 8) if one.tag == 5 else one.octets)
+    with pytest.raises(ProtectionError, match="password is wrong"):
+        read_private(locked, "sesame")
+
+
+def test_there_is_an_end_to_locked_parts_and_private_keys() -> None:
+    octets = locking.locked(person().octets, Secret("sesame"), bytes(locking.SALT_OCTETS))
+    [last] = [one.octets for one in walk(octets) if one.tag == 7]
+    began_s = time.perf_counter()
+    with pytest.raises(ProtectionError, match="locked parts"):
+        read_private(octets + last * 1_000, "sesame")
+    assert time.perf_counter() - began_s < 10
+    with pytest.raises(ProtectionError, match="private keys in it"):
+        read_private(person().octets * (PRIVATE_MAX + 1))
+
+
+def test_without_the_library_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    octets = person().public.octets
+    monkeypatch.setitem(sys.modules, "pysequoia", None)
+    for action in (lambda: read_public(octets), lambda: make_key([ADA], at=MADE, days=1)):
+        with pytest.raises(ProtectionError, match="not installed") as caught:
+            action()
+        assert caught.value.hint == "pip install 'posthouse[mimesec]'"
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -16,11 +16,12 @@ from posthouse.mimesec import (
     open_message,
     protect,
 )
-from posthouse.mimesec.pgp import armour
+from posthouse.mimesec.pgp import armour, sequoia
 from posthouse.mimesec.pgp.armour import Kind
-from posthouse.mimesec.pgp.keys import PrivateKey
+from posthouse.mimesec.pgp.keys import PrivateKey, PublicKey
 from posthouse.mimesec.pgp.make import KeyForm, make_key, revoked_by, with_end
 from posthouse.mimesec.pgp.opener import PgpOpener
+from posthouse.mimesec.pgp.packets import Tag, encoded, walk
 from posthouse.mimesec.pgp.recipient import PgpRecipient
 from posthouse.mimesec.pgp.sealer import PgpSealer
 from posthouse.mimesec.pgp.signer import PgpSigner
@@ -102,6 +103,53 @@ def test_who_made_a_signature_counts() -> None:
     assert result(signed(bob), trusting(bob)) is SignatureResult.MISMATCH
     changed = octets.replace(b"the oak", b"the ash")
     assert result(changed, trusting(ada)) is SignatureResult.INVALID
+
+
+def test_a_key_of_another_in_a_certificate_does_not_get_in_the_way() -> None:
+    """Anybody can put the keys of others into a certificate of theirs, and have it learnt."""
+    ada, eve = person(), person("eve@x.example")
+    primary = next(walk(ada.public.octets)).body
+    thief = PublicKey(eve.public.octets + encoded(Tag.PUBLIC_SUBKEY, primary))
+    assert set(thief.key_ids) & set(ada.public.key_ids)
+    trusted = [ada.public.fingerprint]
+    for known in ([thief, ada.public], [ada.public, thief]):
+        assert result(signed(ada), PgpOpener(known=known, trusted=trusted)) is SignatureResult.VALID
+        # nor does it become the thief's
+        assert result(signed(ada), PgpOpener(known=[thief], trusted=[thief.fingerprint])) in (
+            SignatureResult.INVALID,
+        )
+
+
+ENTITY = b"Content-Type: text/plain\r\n\r\nunder the oak\r\n"
+
+
+def test_a_signature_of_an_unknown_form_does_not_harm_those_beside_it() -> None:
+    ada = person()
+    good = sequoia.sign(ada.tsk, ENTITY)
+    [body] = [one.body for one in walk(good)]
+    newer = encoded(Tag.SIGNATURE, b"\x05" + body[1:])
+    other_hash = encoded(Tag.SIGNATURE, body[:3] + b"\x63" + body[4:])
+    found = trusting(ada).verify(ENTITY, newer + good + other_hash, at=NOW)
+    assert [one.result for one in found] == [
+        SignatureResult.UNSUPPORTED,
+        SignatureResult.VALID,
+        SignatureResult.UNSUPPORTED,
+    ]
+    assert "version 5" in found[0].reason and "hash 99" in found[2].reason
+
+
+def test_a_signature_of_a_key_made_later_or_in_the_future_proves_nothing() -> None:
+    ada = person()
+    [body] = [one.body for one in walk(sequoia.sign(ada.tsk, ENTITY))]
+    at = body.index(b"\x05\x82") + 2  # the time of the signature, a critical subpacket
+    early = int(MADE.timestamp()) - 7_200
+    for seconds, expected in (
+        (early, SignatureResult.EXPIRED),
+        ((1 << 32) - 1, SignatureResult.INVALID),
+    ):
+        forged = body[:at] + seconds.to_bytes(4, "big") + body[at + 4 :]
+        [one] = trusting(ada).verify(ENTITY, encoded(Tag.SIGNATURE, forged), at=NOW)
+        assert one.result is expected and one.reason
 
 
 @pytest.mark.parametrize("where", ["inside", "outside"])

@@ -16,6 +16,7 @@ from posthouse.mimesec.pgp.structure import RECIPIENTS_MAX, SIGNATURES_MAX
 from tests.mimesec.pgp.people import person
 
 PKESK = encoded(Tag.PKESK, b"\x03" + b"\x11" * 8 + b"\x12rest")
+PKESK6 = encoded(Tag.PKESK, b"\x06\x15\x04" + b"\x22" * 20 + b"\x12rest")
 SEIPD = encoded(Tag.SEIPD, b"\x01sealed")
 
 
@@ -65,6 +66,11 @@ def test_there_is_an_end_to_packets_recipients_and_signatures() -> None:
         (PKESK, "no encrypted message"),
         (PKESK + encoded(Tag.SEIPD, b"\x09"), "form of encryption"),
         (encoded(Tag.PKESK, b"\x03short") + SEIPD, "recipient of it"),
+        (PKESK + encoded(30, b"unknown") + SEIPD, "no encrypted message"),
+        # The version of the packet with the key has to fit (RFC 9580 §10.3.2.1).
+        (PKESK6 + SEIPD, "names no recipient"),
+        (PKESK + encoded(Tag.SEIPD, b"\x02\x09\x02\x06sealed"), "names no recipient"),
+        (PKESK + encoded(Tag.AEAD, b"\x01\x09\x01\x06sealed"), "form of encryption"),
         (b"", "no encrypted message"),
     ],
 )
@@ -73,11 +79,18 @@ def test_what_is_not_opened_says_why(octets: bytes, words: str) -> None:
         structure.sealed_message(octets)
 
 
-def test_a_marker_and_padding_are_skipped() -> None:
+def test_what_means_nothing_is_skipped() -> None:
+    """A marker, padding, packets that need not be known, keys for another form of encryption."""
     message = structure.sealed_message(
-        encoded(Tag.MARKER, b"PGP") + PKESK + SEIPD + encoded(Tag.PADDING, b"x" * 9)
+        encoded(Tag.MARKER, b"PGP")
+        + PKESK6
+        + PKESK
+        + encoded(45, b"new")
+        + SEIPD
+        + encoded(Tag.PADDING, b"x" * 9)
     )
     assert message.recipients == ("11" * 8,) and message.algorithm == "CFB with MDC"
+    assert message.session_keys == (PKESK[2:],)
 
 
 def test_armour_is_read_as_programs_write_it() -> None:

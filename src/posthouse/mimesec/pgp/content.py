@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bz2
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha1
 from hmac import compare_digest
 from typing import Final
@@ -31,12 +31,14 @@ CONTENT_MAX: Final = 256 * 1024 * 1024
 """Octets of a message when it is unpacked."""
 NESTING_MAX: Final = 3
 """Packings inside each other; programs write one."""
+CHUNK_MAX: Final = 16
+"""Of 4 MiB (§5.13.2)."""
 _MDC_OCTETS: Final = 22
 _BLOCK: Final = 16
 _TAG_OCTETS: Final = 16
 _SALT_OCTETS: Final = 32
-_NONCES: Final = {2: 15, 3: 12}  # OCB and GCM; EAX is left to the library
-_IGNORED: Final = frozenset({Tag.MARKER, Tag.PADDING, Tag.ONE_PASS})
+_OCB: Final = 2
+_NONCES: Final = {_OCB: 15, 3: 12}  # OCB and GCM; EAX is left to the library
 # Plain text, and its older names: their content is the message all the same.
 _FORMATS: Final = frozenset(b"btuml1")
 
@@ -59,6 +61,8 @@ def decrypted(container: Packet, key: SessionKey) -> bytes:
         return _with_mdc(container.body[1:], key)
     if container.tag == Tag.SEIPD and version == 2:
         return _by_aead(container, key)
+    if container.tag == Tag.AEAD and version == 1:
+        return _by_old_ocb(container, key)
     raise NotForUs
 
 
@@ -81,7 +85,7 @@ def content(packets: bytes) -> Content:
             if literal is not None:
                 raise BadPackets("there is more than one text in it")
             literal = packet
-        elif packet.tag not in _IGNORED:
+        elif packet.tag != Tag.ONE_PASS and not packet.is_filling:
             raise BadPackets("what is in it is no message")
     if literal is None:
         raise BadPackets("there is no text in it")
@@ -114,7 +118,7 @@ def _by_aead(container: Packet, key: SessionKey) -> bytes:
     cipher, mode, chunk = head[1], head[2], head[3]
     if cipher not in KEY_OCTETS or mode not in _NONCES or len(key.octets) != KEY_OCTETS[cipher]:
         raise NotForUs
-    if chunk > 16:
+    if chunk > CHUNK_MAX:
         raise BadPackets("its chunks are larger than RFC 9580 allows")
     salt, sealed = container.body[4 : 4 + _SALT_OCTETS], container.body[4 + _SALT_OCTETS :]
     if len(salt) < _SALT_OCTETS or len(sealed) < 2 * _TAG_OCTETS:
@@ -124,18 +128,67 @@ def _by_aead(container: Packet, key: SessionKey) -> bytes:
     derived = HKDF(algorithm=SHA256(), length=size + nonce_size - 8, salt=salt, info=about).derive(
         key.octets
     )
-    aead = AESOCB3(derived[:size]) if mode == 2 else AESGCM(derived[:size])
+    aead = AESOCB3(derived[:size]) if mode == _OCB else AESGCM(derived[:size])
     start = derived[size:]
-    step = (1 << chunk + 6) + _TAG_OCTETS
+    return _joined(
+        aead,
+        sealed,
+        octets=1 << chunk + 6,
+        nonce=lambda number: start + number.to_bytes(8, "big"),
+        about=lambda number: about,
+    )
+
+
+def _by_old_ocb(container: Packet, key: SessionKey) -> bytes:
+    """The packet 20 that GnuPG and RNP write to keys that ask for it, as drafts of RFC 9580 had it
+    and LibrePGP has: the session key itself, and the number of a chunk in nonce and header."""
+    head = container.body[:4]
+    chunk = head[3]
+    # The number of the cipher is said twice, and has to be the same.
+    is_key = head[1] == key.cipher and len(key.octets) == KEY_OCTETS.get(head[1], 0)
+    if not is_key or head[2] != _OCB:
+        raise NotForUs
+    if chunk > CHUNK_MAX:
+        raise BadPackets("its chunks are larger than is allowed")
+    size = _NONCES[_OCB]
+    start, sealed = container.body[4 : 4 + size], container.body[4 + size :]
+    if len(start) < size or len(sealed) < 2 * _TAG_OCTETS:
+        raise BadPackets("it is cut off")
+    low = int.from_bytes(start[-8:], "big")
+    about = bytes((0xC0 | Tag.AEAD,)) + head
+    return _joined(
+        AESOCB3(key.octets),
+        sealed,
+        octets=1 << chunk + 6,
+        nonce=lambda number: start[:-8] + (low ^ number).to_bytes(8, "big"),
+        about=lambda number: about + number.to_bytes(8, "big"),
+    )
+
+
+def _joined(
+    aead: AESOCB3 | AESGCM,
+    sealed: bytes,
+    *,
+    octets: int,
+    nonce: Callable[[int], bytes],
+    about: Callable[[int], bytes],
+) -> bytes:
+    """Chunks with their tags, and the tag of nothing that says how many octets there are.
+
+    Args:
+        octets: of a chunk.
+        nonce, about: of the chunk of a number, from 0.
+    """
+    step = octets + _TAG_OCTETS
     chunks, last = sealed[:-_TAG_OCTETS], sealed[-_TAG_OCTETS:]
     found: list[bytes] = []
     try:
-        for number, at in enumerate(range(0, len(chunks), step)):
-            nonce = start + number.to_bytes(8, "big")
-            found.append(aead.decrypt(nonce, chunks[at : at + step], about))
+        for at in range(0, len(chunks), step):
+            number = len(found)
+            found.append(aead.decrypt(nonce(number), chunks[at : at + step], about(number)))
         plain = b"".join(found)
-        nonce = start + len(found).to_bytes(8, "big")
-        aead.decrypt(nonce, last, about + len(plain).to_bytes(8, "big"))
+        number = len(found)
+        aead.decrypt(nonce(number), last, about(number) + len(plain).to_bytes(8, "big"))
     except (InvalidTag, ValueError):
         raise BadPackets("it was changed on its way, or is damaged") from None
     return plain
@@ -145,12 +198,16 @@ def _by_aead(container: Packet, key: SessionKey) -> bytes:
 
 
 def _unpacked(packets: bytes, depth: int) -> Iterator[Packet]:
+    is_packed = False
     for packet in walk(packets):
         if packet.tag != Tag.COMPRESSED:
             yield packet
             continue
         if depth == NESTING_MAX:
             raise BadPackets(f"it is packed more than {NESTING_MAX} times")
+        if is_packed:  # each of many could be a bomb
+            raise BadPackets("it is packed in more than one piece")
+        is_packed = True
         yield from _unpacked(_inflated(packet.body), depth + 1)
 
 

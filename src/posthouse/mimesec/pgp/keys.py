@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from posthouse.kernel.secret import Secret
@@ -30,6 +31,10 @@ KEY_OCTETS_MAX: Final = 1024 * 1024
 """Of one key: those with thousands of foreign signatures are made to annoy."""
 KEYS_MAX: Final = 1_000
 """Of one file."""
+PRIVATE_MAX: Final = 100
+"""Of one file, as each may cost the hashing of passwords."""
+ADDRESSES_MAX: Final = 100
+"""Of one key; what is beyond them is not looked at."""
 CLOCK_SKEW: Final = timedelta(minutes=10)
 """How far in the future a key or a signature may have been made."""
 _USER_ID_OCTETS_MAX: Final = 1_000
@@ -61,7 +66,7 @@ class PublicKey:
         self.algorithm = ALGORITHMS.get(primary[5], f"algorithm {primary[5]}")
         self.key_ids = tuple(locking.key_id(one.body) for one in keys)
         self.user_ids = facts.user_ids
-        self.addresses = tuple(dict.fromkeys(addresses_in(self.user_ids)))
+        self.addresses = tuple(dict.fromkeys(islice(addresses_in(self.user_ids), ADDRESSES_MAX)))
 
     def __repr__(self) -> str:
         return f"PublicKey({self.fingerprint})"
@@ -92,7 +97,8 @@ class PrivateKey:
     def __init__(self, octets: bytes, password: Secret | str | None = None) -> None:
         """
         Args:
-            octets: one private key, binary, locked by a password or not.
+            octets: one private key, binary, locked by a password or not. Some of its parts may be
+                elsewhere: what is here signs, decrypts or both.
 
         Raises:
             ProtectionError: it cannot be read, or the password is wrong or missing.
@@ -101,13 +107,20 @@ class PrivateKey:
         try:
             self.octets = locking.unlocked(octets, word)
             public = _public_half(self.octets)
+            here = locking.without_notes(self.octets)
+            has_any = any(one.tag in _SECRET for one in walk(here))
         except BadPackets as error:
             raise ProtectionError(
                 f"the private key cannot be read: {error}", hint="give an OpenPGP private key"
             ) from None
+        if not has_any:
+            raise ProtectionError(
+                "the file says only where the private key is (on a card, or kept apart)",
+                hint="export it from there, or make a key for this place",
+            )
         self.public = PublicKey(public)
         try:
-            self._tsk = sequoia.private(self.octets)
+            self._tsk = sequoia.private(here)
         except sequoia.Failed:
             raise ProtectionError(
                 "the private key cannot be read", hint="give an OpenPGP private key"
@@ -159,6 +172,10 @@ def read_private(octets: bytes, password: Secret | str | None = None) -> tuple[P
     if not found:
         raise ProtectionError(
             "there is no private key in it", hint="export it with: gpg --export-secret-keys"
+        )
+    if len(found) > PRIVATE_MAX:
+        raise ProtectionError(
+            f"there are more than {PRIVATE_MAX} private keys in it", hint="give them one by one"
         )
     return tuple(PrivateKey(one, password) for one in found)
 

@@ -2,7 +2,11 @@
 
 Keys lie here without a password, sealed as a whole; files for other programs may have one. Read are
 the forms that programs of today write; what is written is the one that all of them read: AES-256,
-an iterated and salted SHA-256, a SHA-1 that tells a wrong password from a right one.
+an iterated and salted SHA-256, a SHA-1 that tells a wrong password from a right one (RFC 4880
+§5.5.3 has it already).
+
+GnuPG writes a note in place of a secret part that is elsewhere, offline or on a card (a private
+form of §3.7.1: kind 101). Such notes stay as they are: the other parts are used without them.
 """
 
 from __future__ import annotations
@@ -29,8 +33,11 @@ from posthouse.mimesec.ports import ProtectionError
 
 SALT_OCTETS: Final = 24
 """8 of the password's hash and 16 to begin the cipher with."""
+LOCKED_MAX: Final = 64
+"""Locked parts of one key, each of which costs the hashing of a password."""
 ARGON2_KIB_MAX: Final = 2 << 20
-ARGON2_PASSES_MAX: Final = 64
+ARGON2_WORK_KIB_MAX: Final = 8 << 20
+"""Passes times memory."""
 
 _OPEN, _AEAD, _CHECKED, _SUMMED = 0, 253, 254, 255
 _AES_OCTETS: Final = {7: 16, 8: 24, 9: 32}
@@ -43,6 +50,7 @@ _MPIS: Final = {1: 2, 2: 2, 3: 2, 16: 3, 17: 4}
 _BY_OID: Final = {18: True, 19: False, 22: False}
 _PLAIN: Final = {25: 32, 26: 56, 27: 32, 28: 57, 30: 1984, 31: 2649, 35: 1216, 36: 1624}
 _WRONG: Final = "the password is wrong"
+_ELSEWHERE: Final = 101
 
 
 class _Secret(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,8 +92,21 @@ def halves(packet: Packet) -> tuple[bytes, bytes]:
 
 
 def is_locked(packet: Packet) -> bool:
-    """Raises BadPackets."""
-    return packet.tag in _SECRET and _apart(packet).usage != _OPEN
+    """Whether it is a secret part with a password. Raises BadPackets."""
+    if packet.tag not in _SECRET:
+        return False
+    apart = _apart(packet)
+    return apart.usage != _OPEN and not _is_note(apart)
+
+
+def is_elsewhere(packet: Packet) -> bool:
+    """Whether it stands for a secret part that is elsewhere. Raises BadPackets."""
+    return packet.tag in _SECRET and _is_note(_apart(packet))
+
+
+def without_notes(octets: bytes) -> bytes:
+    """A private key with a public half where a secret part is elsewhere. Raises BadPackets."""
+    return b"".join(public_packet(one) if is_elsewhere(one) else one.octets for one in walk(octets))
 
 
 def unlocked(octets: bytes, password: Secret | None) -> bytes:
@@ -99,19 +120,19 @@ def unlocked(octets: bytes, password: Secret | None) -> bytes:
 
 
 def _unlocked_packets(octets: bytes, password: Secret | None) -> Iterator[bytes]:
+    count = 0
     for packet in walk(octets):
         if packet.tag == Tag.TRUST:  # a note of the program that kept it
             continue
-        if packet.tag not in _SECRET:
-            yield packet.octets
-            continue
-        apart = _apart(packet)
-        if apart.usage == _OPEN:
+        if not is_locked(packet):
             yield packet.octets
             continue
         if not password:
             raise ProtectionError("the private key has a password", hint="give its password")
-        yield _opened(apart, password.reveal().encode())
+        count += 1
+        if count > LOCKED_MAX:
+            raise BadPackets(f"it has more than {LOCKED_MAX} locked parts")
+        yield _opened(_apart(packet), password.reveal().encode())
 
 
 def locked(octets: bytes, password: Secret, salt: bytes) -> bytes:
@@ -127,7 +148,7 @@ def locked(octets: bytes, password: Secret, salt: bytes) -> bytes:
         raise ValueError(f"a salt has {SALT_OCTETS} octets")
     found: list[bytes] = []
     for packet in walk(octets):
-        if packet.tag not in _SECRET:
+        if packet.tag not in _SECRET or is_elsewhere(packet):
             found.append(packet.octets)
             continue
         apart = _apart(packet)
@@ -145,6 +166,17 @@ def _apart(packet: Packet) -> _Secret:
     if len(body) <= size:
         raise BadPackets("a key is cut off")
     return _Secret(tag=packet.tag, public=body[:size], usage=body[size], rest=body[size + 1 :])
+
+
+def _is_note(apart: _Secret) -> bool:
+    """A cipher's number, the kind, a hash's number, "GNU"; usage 253 to 255 has none of it in other
+    places."""
+    head = apart.rest[:6]
+    return (
+        apart.usage in (_CHECKED, _SUMMED)
+        and head[1:2] == bytes((_ELSEWHERE,))
+        and (head[3:] == b"GNU")
+    )
 
 
 def _public_size(body: bytes) -> int:
@@ -292,7 +324,7 @@ def _by_argon2(cursor: _Cursor, word: bytes, size: int) -> bytes:
         cursor.take(16), cursor.octet(), cursor.octet(), cursor.octet()
     )  # fmt: skip
     is_bounded = exponent < 32 and 1 << exponent <= ARGON2_KIB_MAX
-    if not (is_bounded and 0 < passes <= ARGON2_PASSES_MAX and lanes):
+    if not (is_bounded and lanes and 0 < passes << exponent <= ARGON2_WORK_KIB_MAX):
         raise ProtectionError(
             "its password is made into a key with more work than is done here",
             hint="export the private key with another form of its lock",
@@ -301,6 +333,11 @@ def _by_argon2(cursor: _Cursor, word: bytes, size: int) -> bytes:
         return Argon2id(
             salt=salt, length=size, iterations=passes, lanes=lanes, memory_cost=1 << exponent
         ).derive(word)
+    except MemoryError:
+        raise ProtectionError(
+            "there is not enough memory to open it with its password",
+            hint="export the private key with another form of its lock",
+        ) from None
     except (UnsupportedAlgorithm, ValueError):
         raise _not_known() from None
 

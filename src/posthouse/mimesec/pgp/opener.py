@@ -11,9 +11,16 @@ from posthouse.mimesec.findings import Encryption, Scheme, Signature, SignatureR
 from posthouse.mimesec.pgp import armour, content, sequoia, structure
 from posthouse.mimesec.pgp.armour import BadArmour, Kind
 from posthouse.mimesec.pgp.keys import CLOCK_SKEW, PrivateKey, PublicKey
-from posthouse.mimesec.pgp.packets import BadPackets
+from posthouse.mimesec.pgp.packets import BadPackets, Tag
+from posthouse.mimesec.pgp.parts import part_named, short_id
 from posthouse.mimesec.pgp.session import NotForUs, Subkey, session_key
-from posthouse.mimesec.pgp.structure import ANONYMOUS, WEAK_HASHES, SealedMessage, SignaturePacket
+from posthouse.mimesec.pgp.structure import (
+    ANONYMOUS,
+    STRONG_HASHES,
+    WEAK_HASHES,
+    SealedMessage,
+    SignaturePacket,
+)
 from posthouse.mimesec.ports import ProtectionError, Unsealed
 
 if TYPE_CHECKING:
@@ -21,6 +28,9 @@ if TYPE_CHECKING:
 
 TRIES_MAX: Final = 20
 """Private keys that are tried on a message."""
+CANDIDATES_MAX: Final = 8
+"""Certificates that are tried on a signature."""
+_GOOD: Final = frozenset({SignatureResult.VALID, SignatureResult.UNTRUSTED})
 _OF_DOCUMENTS: Final = frozenset({0, 1})
 
 
@@ -79,15 +89,30 @@ class PgpOpener:
     # --- verifying ---
 
     def _verified(self, signed: bytes, packet: SignaturePacket, at: datetime) -> Signature:
+        if packet.why_unread:
+            return _of(packet, SignatureResult.UNSUPPORTED, packet.why_unread)
         if packet.kind not in _OF_DOCUMENTS:
             return _of(packet, SignatureResult.INVALID, "it is no signature of a text")
         if packet.hash_name in WEAK_HASHES:
             reason = f"it is by {packet.hash_name}, which can be forged"
             return _of(packet, SignatureResult.UNSUPPORTED, reason)
-        signer = self._key_of(packet.issuers)
-        if signer is None:
+        if packet.hash_name not in STRONG_HASHES:
+            reason = f"it is by {packet.hash_name}, which is not known here"
+            return _of(packet, SignatureResult.UNSUPPORTED, reason)
+        # A key id says little: anybody can put the key of another into a certificate of theirs.
+        found = [
+            self._checked(signed, packet, signer, at)
+            for signer in islice(self._keys_of(packet.issuers), CANDIDATES_MAX)
+        ]
+        if not found:
             named = packet.issuers[0] if packet.issuers else "nobody"
             return _of(packet, SignatureResult.NO_KEY, f"the key {named} is not at hand")
+        good = (one for one in found if one.result in _GOOD)
+        return next(good, found[0])
+
+    def _checked(
+        self, signed: bytes, packet: SignaturePacket, signer: PublicKey, at: datetime
+    ) -> Signature:
         if packet.made_at is None:
             return _of(packet, SignatureResult.INVALID, "it does not say when it was made", signer)
         if packet.made_at > at + CLOCK_SKEW:
@@ -95,34 +120,38 @@ class PgpOpener:
         if packet.expires_at is not None and packet.expires_at <= at:
             return _of(packet, SignatureResult.EXPIRED, "the signature itself has ended", signer)
         result, reason = self._state(signer, packet.made_at)
-        if result in (SignatureResult.REVOKED, SignatureResult.EXPIRED):
+        if result not in _GOOD:
             return _of(packet, result, reason, signer)
         if not sequoia.is_good(signed, packet.octets, signer.cert):
-            reason = "the text was changed, or another key made it"
-            return _of(packet, SignatureResult.INVALID, reason, signer)
+            return _of(packet, *_why_not_good(packet, signer), signer)
         return _of(packet, result, reason, signer)
 
-    def _state(self, signer: PublicKey, at: datetime) -> tuple[SignatureResult, str]:
-        """What a good signature of that time is worth."""
+    def _state(self, signer: PublicKey, made_at: datetime) -> tuple[SignatureResult, str]:
+        """What a good signature of that time is worth.
+
+        A key that ended since keeps what it signed: letters do not turn false by their age, and who
+        could make them look older has the key anyway. A revoked one keeps nothing, whatever the
+        reason it names, since the reason is in the hands of whoever has the key.
+        """
         if signer.is_revoked:
             return SignatureResult.REVOKED, "its key was revoked"
-        if signer.expires_at is not None and signer.expires_at <= at:
+        if signer.expires_at is not None and signer.expires_at <= made_at:
             return SignatureResult.EXPIRED, f"its key ended on {signer.expires_at:%Y-%m-%d}"
-        if signer.created_at > at + CLOCK_SKEW:
+        if signer.created_at > made_at + CLOCK_SKEW:
             return SignatureResult.EXPIRED, "its key was made later"
-        return self._trust(signer)
-
-    def _trust(self, signer: PublicKey) -> tuple[SignatureResult, str]:
         if signer.fingerprint in self._trusted:
             return SignatureResult.VALID, ""
         return SignatureResult.UNTRUSTED, "nobody vouches for its key"
 
-    def _key_of(self, issuers: Sequence[str]) -> PublicKey | None:
-        for named in issuers:
-            for one in self._known.values():
-                if named == one.fingerprint or any(_fits(named, each) for each in one.key_ids):
-                    return one
-        return None
+    def _keys_of(self, issuers: Sequence[str]) -> Iterator[PublicKey]:
+        """Those that may be meant, each once: trusted ones first."""
+        fitting = [
+            one for one in self._known.values() if any(_is_named(issuer, one) for issuer in issuers)
+        ]
+        yield from sorted(fitting, key=lambda one: one.fingerprint not in self._trusted)
+
+    def _key_of(self, issuer: str) -> PublicKey | None:
+        return next(self._keys_of((issuer,)), None)
 
     def _in_the_open(self, octets: bytes, at: datetime) -> Unsealed:
         """Raises BadPackets."""
@@ -174,7 +203,7 @@ class PgpOpener:
     def _told(self, found: sequoia.Decrypted, at: datetime) -> Iterator[Signature]:
         good = frozenset(found.signed_by)
         for issuer in found.issuers[: structure.SIGNATURES_MAX]:
-            signer = self._key_of((issuer,))
+            signer = self._key_of(issuer)
             if signer is None:
                 yield _signature(SignatureResult.NO_KEY, f"the key {issuer} is not at hand")
                 continue
@@ -192,15 +221,28 @@ class PgpOpener:
             )
 
     def _certs(self, issuers: Sequence[str]) -> list[Cert]:
-        found = [self._key_of((one,)) for one in issuers]
-        return [one.cert for one in dict.fromkeys(found) if one is not None]
+        found = islice(self._keys_of(issuers), CANDIDATES_MAX * structure.SIGNATURES_MAX)
+        return [one.cert for one in found]
 
 
-def _fits(named: str, key_id: str) -> bool:
-    """Whether a key id or fingerprint is that of a key."""
-    if len(named) == 64:  # of version 6, whose key id is its beginning
-        return named.startswith(key_id)
-    return named.endswith(key_id)
+def _is_named(issuer: str, key: PublicKey) -> bool:
+    """By a fingerprint or key id, of a subkey too."""
+    return short_id(issuer) in key.key_ids
+
+
+def _why_not_good(packet: SignaturePacket, signer: PublicKey) -> tuple[SignatureResult, str]:
+    """Of a signature that the library does not take. What the certificate says of the subkey is not
+    proven here, so it only says what kind of bad it is."""
+    assert packet.made_at is not None
+    part = part_named(signer.octets, packet.issuers)
+    if part is not None and part.is_revoked:
+        return SignatureResult.REVOKED, "the part of its key that made it was revoked"
+    if part is not None and part.expires_at is not None and part.expires_at <= packet.made_at:
+        ended = f"{part.expires_at:%Y-%m-%d}"
+        return SignatureResult.EXPIRED, f"the part of its key that made it ended on {ended}"
+    if part is not None and part.why_weak:
+        return SignatureResult.UNSUPPORTED, part.why_weak
+    return SignatureResult.INVALID, "the text was changed, or another key made it"
 
 
 def _named(recipients: Sequence[str]) -> tuple[str, ...]:
@@ -220,7 +262,7 @@ def _of(
         reason=reason,
         addresses=signer.addresses if signer is not None else (),
         key=signer.fingerprint if signer is not None else (packet.issuers or ("",))[0],
-        algorithm=f"{packet.algorithm} with {packet.hash_name}",
+        algorithm=f"{packet.algorithm} with {packet.hash_name}" if packet.algorithm else "",
         made_at=packet.made_at,
     )
 
@@ -229,7 +271,7 @@ def _unsealed(
     message: SealedMessage, octets: bytes, signatures: tuple[Signature, ...], *, cipher: int | None
 ) -> Unsealed:
     algorithm = message.algorithm
-    if cipher is not None:
+    if cipher is not None and message.container.tag == Tag.SEIPD:
         algorithm = f"{structure.CIPHERS[cipher]} with MDC"
     encryption = Encryption(
         scheme=Scheme.OPENPGP,

@@ -11,6 +11,8 @@ import msgspec
 
 PACKETS_MAX: Final = 20_000
 """Of one message, signature or file of keys."""
+CRITICAL_MAX: Final = 39
+"""Whoever does not know a packet of a higher number passes over it (§4.3)."""
 PARTS_MAX: Final = 100_000
 """Of a body that comes in parts of 512 octets and more (§4.2.1.4)."""
 
@@ -39,6 +41,9 @@ class Tag(IntEnum):
     PADDING = 21
 
 
+_FILLING: Final = frozenset({Tag.MARKER, Tag.PADDING})
+
+
 class BadPackets(ValueError):
     """The octets are no OpenPGP data; `str()` says why, in plain words."""
 
@@ -48,6 +53,11 @@ class Packet(msgspec.Struct, frozen=True):
     body: bytes
     octets: bytes
     """The whole packet as it came."""
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether it may stand anywhere in a message and means nothing (§4.3, §5.8, §5.14)."""
+        return self.tag in _FILLING or self.tag > CRITICAL_MAX
 
 
 def walk(octets: bytes, *, packets_max: int = PACKETS_MAX) -> Iterator[Packet]:

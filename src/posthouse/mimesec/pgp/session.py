@@ -65,7 +65,7 @@ class Subkey(msgspec.Struct, frozen=True, kw_only=True):
 def subkeys(private: bytes) -> Iterator[Subkey]:
     """Of an unlocked private key: all that may decrypt, by their algorithm. Raises BadPackets."""
     for packet in walk(private):
-        if packet.tag not in (Tag.SECRET_KEY, Tag.SECRET_SUBKEY):
+        if packet.tag not in (Tag.SECRET_KEY, Tag.SECRET_SUBKEY) or locking.is_elsewhere(packet):
             continue
         public, secret = locking.halves(packet)
         if public[5] in _RSA or public[5] in (_ECDH, _X25519):

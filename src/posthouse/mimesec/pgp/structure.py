@@ -14,7 +14,6 @@ RECIPIENTS_MAX: Final = 1_000
 SIGNATURES_MAX: Final = 20
 ANONYMOUS: Final = "0" * 16
 """The key id of a recipient who is not named (§5.1)."""
-_IGNORED: Final = frozenset({Tag.MARKER, Tag.PADDING})
 _OPEN: Final = frozenset({Tag.ONE_PASS, Tag.SIGNATURE, Tag.LITERAL, Tag.COMPRESSED})
 CIPHERS: Final = {7: "AES-128", 8: "AES-192", 9: "AES-256", 10: "Twofish", 13: "Camellia-256"}
 _AEADS: Final = {1: "EAX", 2: "OCB", 3: "GCM"}
@@ -23,6 +22,13 @@ HASHES: Final = {
     11: "SHA-224", 12: "SHA3-256", 14: "SHA3-512",
 }  # fmt: skip
 WEAK_HASHES: Final = frozenset({"MD5", "SHA-1", "RIPEMD-160"})
+STRONG_HASHES: Final = frozenset(HASHES.values()) - WEAK_HASHES
+_OF_CONTAINERS: Final[dict[tuple[int, int], int]] = {
+    (Tag.SEIPD, 1): 3,
+    (Tag.SEIPD, 2): 6,
+    (Tag.AEAD, 1): 3,
+}
+"""The version of PKESK that each form of encryption has in front of it (§10.3.2.1)."""
 ALGORITHMS: Final = {
     1: "RSA", 2: "RSA", 3: "RSA", 16: "ElGamal", 17: "DSA", 18: "ECDH", 19: "ECDSA", 22: "EdDSA",
     25: "X25519", 26: "X448", 27: "Ed25519", 28: "Ed448", 30: "ML-DSA-65+Ed25519",
@@ -49,16 +55,20 @@ class SignaturePacket(msgspec.Struct, frozen=True, kw_only=True):
     """0 of octets, 1 of text with line ends made CRLF (§5.2.1)."""
     hash_name: str
     algorithm: str
-    issuers: tuple[str, ...]
+    issuers: tuple[str, ...] = ()
     """Fingerprints (40 or 64 digits) and key ids (16), as the packet names them; nothing proves
     them."""
-    made_at: datetime | None
-    expires_at: datetime | None
+    made_at: datetime | None = None
+    expires_at: datetime | None = None
+    why_unread: str = ""
+    """In words, of a form that is not known here; then nothing else is told of it."""
+    key_lasts_s: int = 0
+    """Since the key was made (§5.2.3.13); 0 for ever."""
 
 
 def is_in_the_open(octets: bytes) -> bool:
     """Whether a message begins with what only signs or packs. Raises BadPackets."""
-    first = next((one for one in walk(octets) if one.tag not in _IGNORED), None)
+    first = next((one for one in walk(octets) if not one.is_filling), None)
     return first is not None and first.tag in _OPEN
 
 
@@ -68,19 +78,17 @@ def sealed_message(octets: bytes) -> SealedMessage:
         BadPackets: it is no encrypted message, or one that is not opened here: unauthenticated
             encryption, something behind it, several messages.
     """
-    recipients: list[str] = []
-    session_keys: list[bytes] = []
+    bodies: list[bytes] = []
     has_password = False
     container: Packet | None = None
     for packet in walk(octets):
-        if packet.tag in _IGNORED:
+        if packet.is_filling:
             continue
         if container is not None:
             raise BadPackets("something stands behind the encrypted message")
         if packet.tag == Tag.PKESK:
-            recipients.append(_recipient(packet.body))
-            session_keys.append(packet.body)
-            if len(recipients) > RECIPIENTS_MAX:
+            bodies.append(packet.body)
+            if len(bodies) > RECIPIENTS_MAX:
                 raise BadPackets(f"it has more than {RECIPIENTS_MAX} recipients")
         elif packet.tag == Tag.SKESK:
             has_password = True
@@ -91,14 +99,16 @@ def sealed_message(octets: bytes) -> SealedMessage:
     if container is None:
         raise BadPackets("it is no encrypted message")
     algorithm = _container(container)
-    if not recipients:
+    version = _OF_CONTAINERS[container.tag, container.body[0]]
+    session_keys = tuple(one for one in bodies if one[:1] == bytes((version,)))
+    if not session_keys:
         raise BadPackets(
             "it is encrypted with a password" if has_password else "it names no recipient"
         )
     return SealedMessage(
-        recipients=tuple(recipients),
+        recipients=tuple(map(_recipient, session_keys)),
         algorithm=algorithm,
-        session_keys=tuple(session_keys),
+        session_keys=session_keys,
         container=container,
     )
 
@@ -111,9 +121,11 @@ def _container(packet: Packet) -> str:
         )
     if packet.tag == Tag.SEIPD and version == 1:
         return "CFB with MDC"
-    if packet.tag == Tag.SEIPD and version == 2 and len(packet.body) > 3:
+    # The second is what GnuPG and RNP had before RFC 9580 settled on the first.
+    if (packet.tag, version) in ((Tag.SEIPD, 2), (Tag.AEAD, 1)) and len(packet.body) > 3:
         cipher, mode = CIPHERS.get(packet.body[1]), _AEADS.get(packet.body[2])
-        if cipher is not None and mode is not None:
+        is_known = mode == "OCB" or (mode is not None and packet.tag == Tag.SEIPD)
+        if cipher is not None and is_known:
             return f"{cipher}-{mode}"
     raise BadPackets("its form of encryption is not known here")
 
@@ -140,7 +152,7 @@ def signature_packets(octets: bytes) -> tuple[SignaturePacket, ...]:
     """
     found: list[SignaturePacket] = []
     for packet in walk(octets):
-        if packet.tag in _IGNORED:
+        if packet.is_filling:
             continue
         if packet.tag != Tag.SIGNATURE:
             raise BadPackets("it is no signature")
@@ -176,14 +188,17 @@ def _signature(packet: Packet) -> SignaturePacket:
     version = cursor.number(1)
     if version == 3:
         return _old_signature(packet, cursor)
-    if version not in (4, 6):
-        raise BadPackets(f"a signature of version {version} is not known here")
+    if version not in (4, 6):  # the others around it count all the same (§5.2)
+        why = f"a signature of version {version} is not known here"
+        return SignaturePacket(
+            octets=packet.octets, kind=0, hash_name="", algorithm="", why_unread=why
+        )
     kind, algorithm, hash_number = cursor.number(1), cursor.number(1), cursor.number(1)
     width = 2 if version == 4 else 4
     hashed = cursor.take(cursor.number(width))
     unhashed = cursor.take(cursor.number(width))
     made: int | None = None
-    lasts = 0
+    lasts = key_lasts = 0
     issuers: list[str] = []
     for is_hashed, area in ((True, hashed), (False, unhashed)):
         for number, value in _subpackets(area):
@@ -192,6 +207,8 @@ def _signature(packet: Packet) -> SignaturePacket:
                 made = int.from_bytes(value, "big")
             elif number == 3 and is_hashed and len(value) == 4:
                 lasts = int.from_bytes(value, "big")
+            elif number == 9 and is_hashed and len(value) == 4:
+                key_lasts = int.from_bytes(value, "big")
             elif number == 16 and len(value) == 8:
                 issuers.append(value.hex().upper())
             elif number == 33 and len(value) in (21, 33):
@@ -206,6 +223,7 @@ def _signature(packet: Packet) -> SignaturePacket:
         expires_at=datetime.fromtimestamp(made + lasts, UTC)
         if made is not None and lasts
         else None,
+        key_lasts_s=key_lasts,
     )
 
 

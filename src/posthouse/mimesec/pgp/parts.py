@@ -1,0 +1,103 @@
+"""What a certificate says of one of its keys: that it ended, was revoked, or is too weak.
+
+None of it is proven here. It is asked why a signature was not taken by whoever proves them, and
+never whether one is good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from posthouse.mimesec.pgp import locking
+from posthouse.mimesec.pgp.packets import BadPackets, Packet, Tag, walk
+from posthouse.mimesec.pgp.structure import ALGORITHMS, SignaturePacket, signature_packets
+
+BITS_MIN: Final = 2048
+"""Of RSA and DSA; the library takes no smaller ones."""
+_KEYS: Final = frozenset({Tag.PUBLIC_KEY, Tag.PUBLIC_SUBKEY})
+_SIZED: Final = frozenset({1, 3, 17})
+_BINDS, _REVOKES = 0x18, 0x28
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """The primary key or a subkey."""
+
+    key_id: str
+    is_revoked: bool
+    """By itself; of a subkey only."""
+    expires_at: datetime | None
+    """By itself; of a subkey only."""
+    why_weak: str
+    """In words; "" when it is not."""
+
+
+def part_named(certificate: bytes, issuers: Sequence[str]) -> Part | None:
+    """The key that one of the fingerprints or key ids names. Linear in the certificate.
+
+    Args:
+        certificate: of a `PublicKey`.
+    """
+    named = {short_id(one) for one in issuers}
+    for key, around in _divided(certificate):
+        if locking.key_id(key.body) in named:
+            return _part(key, around)
+    return None
+
+
+def short_id(issuer: str) -> str:
+    """The key id in a fingerprint: its end, and of version 6 its beginning (RFC 9580 §5.5.4)."""
+    return issuer[:16] if len(issuer) == 64 else issuer[-16:]
+
+
+def _divided(certificate: bytes) -> Iterator[tuple[Packet, list[Packet]]]:
+    """Keys, each with the signatures behind it."""
+    key: Packet | None = None
+    around: list[Packet] = []
+    for packet in walk(certificate):
+        if packet.tag in _KEYS:
+            if key is not None:
+                yield key, around
+            key, around = packet, []
+        elif packet.tag == Tag.SIGNATURE:
+            around.append(packet)
+    if key is not None:
+        yield key, around
+
+
+def _part(key: Packet, around: Sequence[Packet]) -> Part:
+    signatures = list(_read(around)) if key.tag == Tag.PUBLIC_SUBKEY else []
+    bindings = [one for one in signatures if one.kind == _BINDS and one.made_at is not None]
+    made_s = int.from_bytes(key.body[1:5], "big")
+    newest = max(bindings, key=_made_s, default=None)
+    lasts_s = newest.key_lasts_s if newest is not None else 0
+    return Part(
+        key_id=locking.key_id(key.body),
+        is_revoked=any(one.kind == _REVOKES for one in signatures),
+        expires_at=datetime.fromtimestamp(made_s + lasts_s, UTC) if lasts_s else None,
+        why_weak=_why_weak(key.body),
+    )
+
+
+def _made_s(signature: SignaturePacket) -> float:
+    return signature.made_at.timestamp() if signature.made_at is not None else 0.0
+
+
+def _read(packets: Sequence[Packet]) -> Iterator[SignaturePacket]:
+    for packet in packets:
+        try:
+            yield from signature_packets(packet.octets)
+        except BadPackets:
+            continue
+
+
+def _why_weak(body: bytes) -> str:
+    if body[0] != 4 or body[5] not in _SIZED:
+        return ""
+    bits = int.from_bytes(body[6:8], "big")
+    if bits >= BITS_MIN:
+        return ""
+    return f"its key is {ALGORITHMS[body[5]]} of {bits} bits, which is too weak"
