@@ -173,3 +173,16 @@ def test_the_key_of_somebody_elsewhere_is_believed_for_that_address(
     file.write_bytes(eve.armored(None))
     code, _, err = house("key", "import", "eve@far.example", str(file))
     assert code == ExitCode.FAILED and "private key" in err
+
+
+def test_an_openpgp_key_gets_another_end_and_a_certificate_does_not(house: Cli) -> None:
+    house("key", "make", ADA, "--scheme", "openpgp", "--days", "5")
+    code, _, err = house("key", "extend", ADA, "--days", "500")
+    assert code == ExitCode.OK and "is good until" in err
+    expires = json.loads(house("key", "list", "--json")[1])[0]["expires"]
+    left = datetime.fromisoformat(expires).date() - datetime.now(UTC).date()
+    assert 498 <= left.days <= 500
+    house("key", "remove", ADA, "--yes")
+    house("key", "make", ADA)
+    code, _, err = house("key", "extend", ADA)
+    assert code == ExitCode.FAILED and "keeps the end it was issued with" in err

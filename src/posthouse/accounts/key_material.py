@@ -139,6 +139,11 @@ def export_private(
     return _said(partial(pgp_material.export_private, private, password, salt))
 
 
+def extended(private: bytes, at: datetime) -> KeyMaterial:
+    """An OpenPGP key with another end. Raises UserError."""
+    return _said(lambda: pgp_material.extended(private, at))
+
+
 def make_revocation(private: bytes) -> bytes:
     """Of an OpenPGP key that came without one. Raises UserError."""
     return _said(lambda: pgp_material.make_revocation(private))

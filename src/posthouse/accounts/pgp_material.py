@@ -44,6 +44,11 @@ def export_private(private: bytes, password: Secret | None, salt: bytes) -> byte
     return PrivateKey(private).armored(password, salt=salt)
 
 
+def extended(private: bytes, at: datetime) -> KeyMaterial:
+    later = pgp_make.with_end(PrivateKey(private), at=at)
+    return _material(later.public, later.octets)
+
+
 def make_revocation(private: bytes) -> bytes:
     return pgp_make.make_revocation(PrivateKey(private))
 

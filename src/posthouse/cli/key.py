@@ -1,8 +1,9 @@
-"""`posthouse key list|make|import|export|policy|publish|find|revoke|remove`: keys of accounts and
-of whom they write to, and what is done with them."""
+"""`posthouse key list|make|import|export|policy|publish|find|extend|revoke|remove`: keys of
+accounts and of whom they write to, and what is done with them."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -249,6 +250,40 @@ def policy(
     _tell_policy(said, as_json=as_json)
     if missing:
         say_hint(missing)
+
+
+@key.command("extend")
+@click.argument("whom", metavar="ADDRESS|FINGERPRINT")
+@click.option(
+    "--days",
+    type=click.IntRange(1, key_material.DAYS_MAX),
+    default=DAYS,
+    show_default=True,
+    help="How long it is good from now on.",
+)
+@config_option
+def extend(whom: str, days: int, config_path: str | None) -> None:
+    """Give an OpenPGP key another end. A certificate (S/MIME) has the end it was issued with."""
+    config = load_config(config_path).config
+    node_key = NodeKey(build_keys.node_key_path(config), SystemChance())
+    at = SystemClock().now() + timedelta(days=days)
+
+    def unit(tx: Transaction) -> MailKey:
+        found = mail_keys.by_name(tx, whom)
+        if found.scheme is not Scheme.OPENPGP:
+            raise CommandError(
+                f"{found.fingerprint} is a certificate, and keeps the end it was issued with",
+                hint=f"make another: posthouse key make {found.addresses[0]}",
+            )
+        private = mail_keys.private_half(tx, found, node_key)
+        material = key_material.extended(private, at)
+        owner = mail_keys.owner_name(tx, found)
+        return mail_keys.add_own(tx, owner, material, node_key, source=found.source)
+
+    with open_store(config) as store:
+        kept = store.write_now(unit)
+    say(f"{kept.fingerprint} is good until {mail_keys.expires_text(kept)}")
+    say_hint(f"whoever has it needs it anew: posthouse key export {kept.fingerprint}")
 
 
 @key.command("revoke")
