@@ -11,7 +11,8 @@ import random
 import re
 import string
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import msgspec
 
@@ -24,132 +25,25 @@ from posthouse.sending import (
     Message,
     Priority,
 )
+from tests.interop.letter_content import Content, Part, Person
+from tests.interop.odd_words import (
+    ASCII_DOMAINS,
+    DOMAINS,
+    ENCODINGS,
+    GROUP,
+    LINES,
+    LOCAL_PARTS,
+    ODD_NAMES,
+    SUFFIXES,
+    WORDS,
+)
 from tests.sending.making import letter_of, simple
 
-Person = tuple[str, str]
-"""Display name and address."""
+Pair = tuple[dict[str, Any], dict[str, Any]]
+"""Of a `Message`, and of its `Content`."""
 
-WORDS = (
-    *("tea", "at", "five", "Grüße", "日本語", "Привет", "a,b", '"quoted"', "semi;colon", "=?x?="),
-    *("=?utf-8?q?no?=", "<b>", "100%", "back\\slash", "😀", "e\u0301", "(c)", "(", "@home", "it's"),
-    *(
-        "x" * 90,
-        "ö" * 60,
-        ".",
-        "From",
-        "--",
-        "=3D",
-        "\u00a0",
-        "\u202e",
-        "a:b",
-        "[x]",
-        "ﬀ",
-        "Ω",
-        "*",
-    ),
-    *("שלום", "مرحبا", "हिन्दी", "👩‍👩‍👧", "\ufeff", "=", "_", "a_b", "?=", "“so”", "z" * 400),
-)
-LINES = (
-    *(
-        "",
-        ".",
-        "..",
-        "From here",
-        "-- ",
-        "trailing \t ",
-        " leading",
-        "\ttab",
-        "=",
-        "--=_",
-        "~" * 76,
-    ),
-    *(
-        "long " * 400,
-        "x" * 3_000,
-        "ö" * 700,
-        "a" * 997,
-        "a" * 998,
-        "é" * 75 + "=",
-        "\x0c",
-        "\u2028",
-    ),
-)
-SUFFIXES = {
-    ".txt": "text/plain",
-    ".html": "text/html",
-    ".csv": "text/csv",
-    ".png": "image/png",
-    ".pdf": "application/pdf",
-    ".tar.gz": "application/gzip",
-    ".ICS": "text/calendar",
-    ".unknown": "application/octet-stream",
-    "": "application/octet-stream",
-}
-ODD_NAMES = (
-    *(
-        "../../etc/passwd",
-        "C:\\x\\y.txt",
-        ".hidden",
-        "a" * 250,
-        "ö" * 120,
-        "per%20cent",
-        "it''s*0*",
-    ),
-    *(
-        'say "hi"',
-        "semi;colon=1",
-        "=?utf-8?b?eA==?=",
-        "two  blanks",
-        "tab-less",
-        "😀.png",
-        "a\u0301",
-    ),
-    *("utf-8''x", "comma, dot.", "(c)", "日本語の長い名前" * 8, "back\\", "CON", "x'y'z", "100%"),
-)
-LOCAL_PARTS = (
-    *("ada", "ada.lovelace", "a+tag", "o'neill", '"two words"', '"a@b"', '"quo\\"te"', "jürgen"),
-    *("用户", "x" * 64, "!#$%&'*+/=?^_`{|}~-", '".dot."'),
-)
-DOMAINS = (
-    *("example.org", "x.example", "[192.0.2.7]", "[IPv6:2001:db8::1]", "a-b.c-d.example"),
-    *("bücher.example", "例え.example", f"{'l' * 60}.{'m' * 60}.example"),
-)
-ASCII_DOMAINS = {"bücher.example": "xn--bcher-kva.example", "例え.example": "xn--r8jz45g.example"}
-ENCODINGS = (None, None, "base64", "quoted-printable")
-
-
-class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """One part that holds no others; an attached message counts as one."""
-
-    media_type: str
-    content: bytes
-    disposition: str = ""
-    file_name: str | None = None
-    cid: str | None = None
-    parameters: tuple[tuple[str, str], ...] = ()
-    """Of the Content-Type, but for charset and name, which are ours to choose."""
-
-
-class Content(msgspec.Struct, frozen=True, kw_only=True):
-    """What a reader finds in a message; None is for what it does not tell."""
-
-    tree: str | None
-    """ "mixed(alternative(text/plain text/html) image/png)"."""
-    parts: tuple[Part, ...]
-    subject: str
-    sender: Person
-    on_behalf: Person | None
-    to: tuple[Person, ...]
-    cc: tuple[Person, ...]
-    reply_to: tuple[Person, ...]
-    date: datetime
-    message_id: str
-    in_reply_to: str
-    references: tuple[str, ...] | None
-    extra: tuple[str, ...] | None
-    """The values of X-Extra."""
-    list_id: str | None
-    unsubscribe: tuple[str, ...] | None
+WITHIN = "Within.\n"
+"""The text of messages within."""
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -260,8 +154,10 @@ class _Maker:
     def _attach_text(self) -> None:
         """With quoted-printable, line ends are text's own; else the octets stay as they are."""
         text = self._text()
-        encoding = self._chance.choice(("quoted-printable", None))
+        encoding = self._chance.choice(("quoted-printable", None, "8bit"))
         name = self._words(2)
+        if encoding == "8bit":
+            text = "Zeile für Zeile\n.\nFrom here\n"
         content = text.encode() if encoding is None else lines(text, whole=False)
         kind = self._chance.choice(("text/plain", "text/html", "text/x-log; charset=utf-8"))
         octets = text.encode() if encoding is None else content
@@ -269,7 +165,7 @@ class _Maker:
         self._attached.append((given, _part(kind, content, "attachment", name)))
 
     def _attach_message(self) -> None:
-        inner = simple(subject=self._words(3), text="Within.\n", message_id="<in@x.example>")
+        inner = simple(subject=self._words(3), text=WITHIN, message_id="<in@x.example>")
         octets = letter_of(inner).octets
         name = "within.eml" if self._is(0.5) else ""
         given = Attachment(content=octets, filename=name, content_type="message/rfc822")
@@ -278,8 +174,7 @@ class _Maker:
     def _attach_raw(self) -> None:
         raw = (
             b"content-type: application/x-raw;\r\n\tname=raw.bin ; b=c\r\n"
-            b"Content-Disposition: INLINE\r\nX-Other: 1\r\n\r\nraw "
-            + self._token().encode()
+            b"Content-Disposition: INLINE\r\nX-Other: 1\r\n\r\nraw " + self._token().encode()
         )
         part = _part("application/x-raw; b=c", raw.partition(b"\r\n\r\n")[2], "inline", "raw.bin")
         self._attached.append((Attachment(raw=raw), part))
@@ -287,76 +182,94 @@ class _Maker:
     # --- the message ---
 
     def made(self) -> Made:
-        for _ in range(self._chance.choice((0, 0, 0, 1, 2))):
-            self._alternative()
-        for number in range(self._chance.choice((0, 0, 1, 1, 2, 5))):
-            self._attachment(number)
-        text = self._text() if self._is(0.8) else None
-        markup = f"<p>{self._text()}</p>" if self._is(0.5) else None
-        if markup is not None and text is None:
-            text = ""  # made of the HTML, which is tested elsewhere
-            markup = "<p>Only <b>this</b></p>"
-        event = self._event() if self._is(0.2) else None
-        tree, parts = self._nested(text, markup, event)
+        given, wanted = self._addressed()
+        for make_some in (self._text_fields, self._ids_and_date, self._list_fields, self._body):
+            more_given, more_wanted = make_some()
+            given |= more_given
+            wanted |= more_wanted
+        return Made(Message(**given), Content(**wanted))
+
+    def _addressed(self) -> Pair:
         sender, on_behalf = self._person(), self._person() if self._is(0.2) else None
-        to, cc, reply_to = self._people(6), self._people(40 if self._is(0.1) else 2), []
-        if self._is(0.3):
-            reply_to = self._people(2)
-        subject = self._words(40)
-        answered, references = self._ids(1), self._ids(30 if self._is(0.2) else 2)
+        to, cc = self._people(6), self._people(40 if self._is(0.1) else 2)
+        reply_to = self._people(2) if self._is(0.3) else []
+        group = [("", "c@x.example"), ("D, E", "d@x.example")] if self._is(0.1) else []
+        given = {
+            "sender": _mailbox(sender),
+            "on_behalf": _mailbox(on_behalf) if on_behalf else "",
+            "to": [_mailbox(one) for one in to] or "everybody@example.net",
+            "cc": [*map(_mailbox, cc), *([GROUP] if group else [])],
+            "bcc": "blind@example.net" if self._is(0.3) else (),
+            "reply_to": [_mailbox(one) for one in reply_to],
+        }
+        wanted = {
+            "sender": _read(sender),
+            "on_behalf": _read(on_behalf) if on_behalf else None,
+            "to": tuple(map(_read, to)) or (("", "everybody@example.net"),),
+            "cc": (*map(_read, cc), *group),
+            "reply_to": tuple(map(_read, reply_to)),
+        }
+        return given, wanted
+
+    def _text_fields(self) -> Pair:
+        subject = self._words(40) if self._is(0.95) else ""
         extra = [self._words(60 if self._is(0.1) else 6) for _ in range(self._chance.randint(0, 2))]
+        given = {
+            "subject": subject,
+            "headers": {"X-Extra": extra} if extra else {},
+            "priority": self._chance.choice(list(Priority)),
+        }
+        return given, {"subject": subject, "extra": tuple(extra)}
+
+    def _ids_and_date(self) -> Pair:
+        answered, references = self._ids(1), self._ids(30 if self._is(0.2) else 2)
+        zone = timezone(timedelta(minutes=self._chance.choice((0, 60, -210, 345, 720))))
+        given = {
+            "date": datetime.fromtimestamp(self._chance.randint(10**9, 2 * 10**9), zone),
+            "message_id": f"<{self._token()}.{self._token()}@x.example>",
+            "in_reply_to": " ".join(answered),
+            "references": references,
+        }
+        # A reply that names no references has at least what it answers in them.
+        return given, given | {"references": tuple(references or answered)}
+
+    def _list_fields(self) -> Pair:
+        if self._is(0.6):
+            return {}, {"list_id": "", "unsubscribe": ()}
         title = self._chance.choice(("", "Tea ", "Tée, täglich ", '"Quoted" '))
         list_id = f"{title}<{self._token().lower()}.example>"
         urls = [
             f"https://example.org/{self._token(self._chance.choice((5, 90, 400)))}?a=1&b=(2)"
             for _ in range(self._chance.randint(0, 2))
         ]
-        zone = timezone(timedelta(minutes=self._chance.choice((0, 60, -210, 345, 720))))
-        date = datetime.fromtimestamp(self._chance.randint(10**9, 2 * 10**9), UTC).astimezone(zone)
-        message_id = f"<{self._token()}.{self._token()}@x.example>"
-        has_list = self._is(0.4)
-        message = Message(
-            sender=_mailbox(sender),
-            on_behalf=_mailbox(on_behalf) if on_behalf else "",
-            to=[_mailbox(one) for one in to] or "everybody@example.net",
-            cc=[_mailbox(one) for one in cc],
-            bcc="blind@example.net" if self._is(0.3) else (),
-            reply_to=[_mailbox(one) for one in reply_to],
-            subject=subject,
-            text=text,
-            html=markup,
-            alternatives=[one for one, _ in self._alternatives],
-            attachments=[one for one, _ in self._attached],
-            calendar=event,
-            headers={"X-Extra": extra} if extra else {},
-            date=date,
-            message_id=message_id,
-            in_reply_to=" ".join(answered),
-            references=references,
-            priority=self._chance.choice(list(Priority)),
-            list=ListFields(id=list_id, unsubscribe=urls, is_one_click=bool(urls))
-            if has_list
-            else None,
-            text_encoding=self._chance.choice(ENCODINGS),
-        )
-        content = Content(
-            tree=tree,
-            parts=parts,
-            subject=subject,
-            sender=_read(sender),
-            on_behalf=_read(on_behalf) if on_behalf else None,
-            to=tuple(map(_read, to)) or (("", "everybody@example.net"),),
-            cc=tuple(map(_read, cc)),
-            reply_to=tuple(map(_read, reply_to)),
-            date=date,
-            message_id=message_id,
-            in_reply_to=" ".join(answered),
-            references=tuple(references or answered),
-            extra=tuple(extra),
-            list_id=list_id.replace('"', "") if has_list else "",
-            unsubscribe=tuple(urls) if has_list else (),
-        )
-        return Made(message, content)
+        given = ListFields(id=list_id, unsubscribe=urls, is_one_click=bool(urls))
+        wanted = {"list_id": list_id.replace('"', ""), "unsubscribe": tuple(urls)}
+        return {"list": given}, wanted
+
+    def _body(self) -> Pair:
+        for _ in range(self._chance.choice((0, 0, 0, 1, 2))):
+            self._alternative()
+        for number in range(self._chance.choice((0, 0, 1, 1, 2, 5))):
+            self._attachment(number)
+        text = self._text() if self._is(0.8) else None
+        markup = f"<p>{self._text()}</p>" if self._is(0.5) else None
+        encoding = self._chance.choice(ENCODINGS)
+        if self._is(0.1):  # which long lines do not fit
+            text, markup, encoding = "Zeile für Zeile\n" * 9, None, "8bit"
+        is_made = markup is not None and not text  # the text, of the HTML
+        if is_made:
+            markup = "<p>Only <b>this</b></p>"
+        event = self._event() if self._is(0.2) else None
+        given = {
+            "text": text,
+            "html": markup,
+            "alternatives": [one for one, _ in self._alternatives],
+            "attachments": [one for one, _ in self._attached],
+            "calendar": event,
+            "text_encoding": encoding,
+        }
+        tree, parts = self._nested("Only this\n" if is_made else text, markup, event)
+        return given, {"tree": tree, "parts": parts}
 
     def _event(self) -> CalendarEvent:
         method = self._chance.choice(("REQUEST", "CANCEL", "REPLY"))
@@ -375,8 +288,6 @@ class _Maker:
             return part.media_type
 
         texts: list[str] = []
-        if markup is not None and text == "":
-            text = "Only this\n"
         if text is not None:
             texts.append(leaf(_part("text/plain", lines(text))))
         are_rare = [one.media_type.startswith("text/") for _, one in self._alternatives]

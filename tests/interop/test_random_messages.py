@@ -1,21 +1,20 @@
-"""Random messages of ours, read to the same content by mail-parser and by Dovecot.
+"""Random messages of ours, read to the same content by the standard library, mail-parser and
+Dovecot, and sent to Dovecot by LMTP.
 
 POSTHOUSE_COMPOSE_MESSAGES says how many; 10,000 are for a release:
 
+    python -m tests.interop.random_messages --count 10000
     POSTHOUSE_COMPOSE_MESSAGES=10000 pytest tests/interop/test_random_messages.py \\
         tests/sending/test_compose_random.py
 """
 
 from __future__ import annotations
 
-import base64
 import imaplib
 import os
 import re
-import unicodedata
 from collections.abc import Iterator
 
-import mailparser
 import msgspec
 import pytest
 
@@ -23,55 +22,52 @@ from posthouse.message import read
 from posthouse.message.mime import Part
 from posthouse.sending import AsyncTransport, Message, SendEnvelope
 from tests.interop import dovecot
-from tests.sending.making import letter_of
+from tests.interop.letter_content import Content
+from tests.interop.letter_readers import by_the_library
+from tests.interop.programs import needs_program
+from tests.interop.random_messages import Judge, judges, run
 from tests.sending.test_compose_random import Maker
 
-COUNT = int(os.environ.get("POSTHOUSE_COMPOSE_MESSAGES", "100"))
+COUNT = int(os.environ.get("POSTHOUSE_COMPOSE_MESSAGES", "200"))
 USER = "bob@house.test"
 
 
-# --- mail-parser ---
+# --- all readers, the message as it is composed ---
 
 
-def texts(made: Maker, media_type: str) -> list[str]:
-    return [
-        one.content.decode().replace("\r\n", "\n").strip()
-        for one in made.leaves
-        if one.media_type == media_type and not one.disposition
-    ]
+@pytest.mark.parametrize("reader", ["library", "mail-parser"])
+def test_readers_in_python_find_what_the_messages_were_made_of(reader: str) -> None:
+    check_all(reader)
 
 
-def composed(text: str) -> str:
-    """It writes letters with their accents as one character (NFC), whatever was sent."""
-    return unicodedata.normalize("NFC", text)
+@needs_program("dovecot", package="dovecot-imapd", root=True)
+def test_dovecot_finds_what_the_messages_were_made_of() -> None:
+    if why := dovecot.why_not():
+        pytest.skip(why)
+    check_all("dovecot")
 
 
-def test_mail_parser_reads_them_as_they_were_meant() -> None:
-    for seed in range(COUNT):
-        made = Maker(seed)
-        found = mailparser.parse_from_bytes(letter_of(made.message).octets)
-        # It reads attachments of a text type as UTF-8, whatever octets they are.
-        faults = [words for one in found.defects for words in one["text/plain"]]
-        assert all("CharsetDecode" in words for words in faults), seed
-        assert composed(" ".join(found.subject.split())) == composed(
-            " ".join(made.subject.split())
-        ), seed
-        assert [address for _, address in found.to] == [address for _, address in made.to], seed
-        for media_type, got in (("text/plain", found.text_plain), ("text/html", found.text_html)):
-            shown = [composed(text.replace("\r\n", "\n").strip()) for text in got]
-            wanted_texts = [composed(text) for text in texts(made, media_type)]
-            assert shown[: len(wanted_texts)] == wanted_texts, seed
-        wanted = [one for one in made.leaves if one.disposition]
-        attached = [one for one in found.attachments if one["content-disposition"]]
-        assert len(attached) == len(wanted), seed
-        for one, leaf in zip(attached, wanted, strict=True):
-            # It decodes text by its own rules; what it takes for binary it hands on as it was.
-            if one["binary"]:
-                assert base64.b64decode(one["payload"]) == leaf.content, seed
-            assert one["mail_content_type"] == leaf.media_type, seed
+def check_all(reader: str) -> None:
+    with judges([reader]) as readers:
+        tally = run(range(COUNT), readers)
+    assert tally.messages == COUNT and tally.parts > COUNT
+    assert not tally.unknown, tally.report()
 
 
-# --- Dovecot ---
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("subject", "Coffee"), ("to", ()), ("tree", "mixed()"), ("parts", ()), ("date", None)],
+)
+def test_a_reader_that_finds_something_else_is_told(field: str, value: object) -> None:
+    def misreads(octets: bytes) -> Content:
+        return msgspec.structs.replace(by_the_library(octets), **{field: value})
+
+    tally = run(range(5), {"library": Judge(misreads, lambda content: content)})
+    told = {one.where for one in tally.unknown}
+    assert {"number of parts" if field == "parts" else field} <= told
+
+
+# --- Dovecot, by LMTP ---
 
 
 @pytest.fixture(scope="module")

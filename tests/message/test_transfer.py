@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import email
+import email.policy
 import quopri
 
 import pytest
@@ -30,6 +32,15 @@ def test_quoted_printable_is_read_back(text: str) -> None:
     encoded = b"".join(encode(octets, Encoding.QUOTED_PRINTABLE))
     assert quopri.decodestring(encoded) == octets
     assert all(len(line) <= 76 for line in encoded.split(b"\r\n"))
+
+
+@pytest.mark.parametrize("end", ["x", "\xe9", "=", " "])
+@pytest.mark.parametrize("octets", range(70, 80))
+def test_a_last_line_without_an_end_fits_with_its_soft_one(octets: int, end: str) -> None:
+    text = ("x" * octets + end).encode()
+    encoded = b"".join(encode(text, Encoding.QUOTED_PRINTABLE))
+    assert encoded.endswith(b"=\r\n") and quopri.decodestring(encoded) == text
+    assert all(len(line) <= 76 for line in encoded.split(b"\r\n"))  # RFC 2045 §6.7 (5)
 
 
 @given(st.binary(max_size=200))
@@ -78,3 +89,14 @@ def test_long_parameters_go_on_between_characters() -> None:
     assert all(piece.count("%") % 2 == 0 and len(piece) < 76 for piece in pieces)
     with pytest.raises(BuildError, match="longer"):
         build.parameters("X", "filename", "ö" * 501)
+
+
+@pytest.mark.parametrize("name", ["=?utf-8?b?eA==?=", "=?x", f"{'a' * 80}=?utf-8?q?x?="])
+def test_parameters_that_look_like_encoded_words_are_written_so_that_nobody_decodes_them(
+    name: str,
+) -> None:  # RFC 2047 §5 (3), which readers do not keep
+    pieces = build.parameters("Content-Disposition", "filename", name)
+    field = build.parameters_field("Content-Disposition", "attachment", pieces)
+    assert b"=?" not in field
+    message = email.message_from_bytes(field + b"\r\n", policy=email.policy.default)
+    assert message.get_filename() == name

@@ -14,6 +14,7 @@ from typing import Final
 
 LINE_OCTETS_MAX: Final = 998  # without CRLF, RFC 5322 §2.1.1
 BASE64_LINE: Final = 76  # RFC 2045 §6.8
+QUOTED_LINE: Final = 76  # RFC 2045 §6.7 (5), the = of a soft line end included
 _BLOCK_OCTETS: Final = BASE64_LINE // 4 * 3 * 1024
 _ROW: Final = struct.Struct(f"{BASE64_LINE}s")
 _BARE: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n")
@@ -56,8 +57,19 @@ def encode(octets: bytes, encoding: Encoding) -> tuple[bytes, ...]:
     if encoding is Encoding.QUOTED_PRINTABLE:
         lines = octets.replace(b"\r\n", b"\n")
         encoded = binascii.b2a_qp(lines, istext=True).replace(b"\n", b"\r\n")
-        return (encoded if encoded.endswith(b"\r\n") or not encoded else encoded + b"=\r\n",)
+        return (_with_last_end(encoded),)
     return (octets,)
+
+
+def _with_last_end(encoded: bytes) -> bytes:
+    """Quoted-printable with a soft line end behind a last line that has none."""
+    if not encoded or encoded.endswith(b"\r\n"):
+        return encoded
+    last = encoded[encoded.rfind(b"\n") + 1 :]
+    if len(last) < QUOTED_LINE:
+        return encoded + b"=\r\n"
+    at = -3 if last[-3:-2] == b"=" else -1  # there is no room for its =
+    return b"".join((encoded[:at], b"=\r\n", encoded[at:], b"=\r\n"))
 
 
 def why_not_plain(octets: bytes, encoding: Encoding) -> str | None:
