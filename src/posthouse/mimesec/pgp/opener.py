@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 TRIES_MAX: Final = 20
 """Private keys that are tried on a message."""
-CANDIDATES_MAX: Final = 8
+CANDIDATES_MAX: Final = 4
 """Certificates that are tried on a signature."""
 _GOOD: Final = frozenset({SignatureResult.VALID, SignatureResult.UNTRUSTED})
 _OF_DOCUMENTS: Final = frozenset({0, 1})
@@ -144,11 +144,14 @@ class PgpOpener:
         return SignatureResult.UNTRUSTED, "nobody vouches for its key"
 
     def _keys_of(self, issuers: Sequence[str]) -> Iterator[PublicKey]:
-        """Those that may be meant, each once: trusted ones first."""
+        """Those that may be meant, each once: trusted ones first, then those that are named."""
         fitting = [
             one for one in self._known.values() if any(_is_named(issuer, one) for issuer in issuers)
         ]
-        yield from sorted(fitting, key=lambda one: one.fingerprint not in self._trusted)
+        yield from sorted(
+            fitting,
+            key=lambda one: (one.fingerprint not in self._trusted, one.fingerprint not in issuers),
+        )
 
     def _key_of(self, issuer: str) -> PublicKey | None:
         return next(self._keys_of((issuer,)), None)

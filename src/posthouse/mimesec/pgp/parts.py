@@ -1,4 +1,4 @@
-"""What a certificate says of one of its keys: that it ended, was revoked, or is too weak.
+"""What a certificate says of one of its keys: that it ended, was revoked, is too weak or too large.
 
 None of it is proven here. It is asked why a signature was not taken by whoever proves them, and
 never whether one is good.
@@ -18,6 +18,18 @@ from posthouse.mimesec.pgp.structure import ALGORITHMS, SignaturePacket, signatu
 
 BITS_MIN: Final = 2048
 """Of RSA and DSA; the library takes no smaller ones."""
+BITS_MAX: Final = 8192
+EXPONENT_BITS_MAX: Final = 33
+ORDER_BITS_MAX: Final = 512
+"""Larger numbers only make strangers' signatures dear to check."""
+_SECOND_BITS_MAX: Final = {
+    1: EXPONENT_BITS_MAX,
+    2: EXPONENT_BITS_MAX,
+    3: EXPONENT_BITS_MAX,
+    16: BITS_MAX,
+    17: ORDER_BITS_MAX,
+}
+"""Of each algorithm whose keys begin with two numbers: modulus or prime, then this."""
 _KEYS: Final = frozenset({Tag.PUBLIC_KEY, Tag.PUBLIC_SUBKEY})
 _SIZED: Final = frozenset({1, 3, 17})
 _BINDS, _REVOKES = 0x18, 0x28
@@ -51,6 +63,22 @@ def part_named(certificate: bytes, issuers: Sequence[str]) -> Part | None:
 def short_id(issuer: str) -> str:
     """The key id in a fingerprint: its end, and of version 6 its beginning (RFC 9580 §5.5.4)."""
     return issuer[:16] if len(issuer) == 64 else issuer[-16:]
+
+
+def why_dear(body: bytes) -> str:
+    """Why a public key is not even looked at, in words; "" where it is: numbers that take seconds.
+
+    Args:
+        body: of its packet.
+    """
+    if len(body) < 10 or body[5] not in _SECOND_BITS_MAX:
+        return ""
+    at = 10 if body[0] == 6 else 6
+    first = int.from_bytes(body[at : at + 2], "big")
+    behind = at + 2 + (first + 7 >> 3)
+    second = int.from_bytes(body[behind : behind + 2], "big")
+    is_small = first <= BITS_MAX and second <= _SECOND_BITS_MAX[body[5]]
+    return "" if is_small else f"its numbers ({ALGORITHMS[body[5]]}) are larger than any in use"
 
 
 def _divided(certificate: bytes) -> Iterator[tuple[Packet, list[Packet]]]:
