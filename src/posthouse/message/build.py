@@ -115,7 +115,8 @@ def checked(name: str, value: str) -> str:
         raise BuildError(name, "this is not a field name")
     bad = _CONTROL.search(value)
     if bad is not None:
-        raise BuildError(name, f"the character U+{ord(bad[0]):04X} cannot stand in a field")
+        what = "a line break" if bad[0] in "\r\n" else f"the character U+{ord(bad[0]):04X}"
+        raise BuildError(name, f"{what} cannot stand in a field")
     return value
 
 

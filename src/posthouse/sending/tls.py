@@ -76,7 +76,11 @@ def _trust(context: ssl.SSLContext, ca: str | Path | bytes) -> None:
     except ssl.SSLError as error:
         raise OptionError("ca", f"names {path}, which holds no certificate in PEM") from error
     except OSError as error:
-        raise OptionError("ca", f"names {path}: {error.strerror}") from None
+        raise OptionError(
+            "ca",
+            f"names {path}, which cannot be read: {error.strerror}",
+            hint=f"relative paths are looked for in {Path.cwd()}",
+        ) from None
 
 
 def _present(context: ssl.SSLContext, certificate: str | Path, key: str | Path | None) -> None:
