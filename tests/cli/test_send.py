@@ -931,7 +931,7 @@ def test_a_mailbox_that_cannot_be_read_does_not_undo_the_sending(
         (("--user", "x", "--password-file", "empty"), "the first line of 'empty' is empty"),
         (("--user", "x", "--password-file", "latin.txt"), "'latin.txt' is not UTF-8 text"),
         (("--user", "x"), "a password is needed, and there is no terminal to ask on"),
-        (("--ca", "gone.pem"), "--ca names gone.pem: No such file"),
+        (("--ca", "gone.pem"), "--ca names gone.pem, which cannot be read: No such file"),
         (("--ca", "latin.txt"), "--ca names latin.txt, which holds no certificate"),
         (("--certificate", "gone.pem"), "--certificate cannot be read: No such file"),
         (("--certificate-key", "gone.pem"), "--certificate-key is of no use without the option"),
