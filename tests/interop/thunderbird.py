@@ -57,6 +57,9 @@ from tests.interop.thunderbird_control import (
 ADA = "ada@example.org"
 CHANGED = "The treasure is under the elm."
 TEXT = "The treasure is under the oak."
+SUBJECT = "Map"
+HIDDEN = "[...]"
+"""It knows no header protection of S/MIME; the real subject stands above the text."""
 OPEN_TEXT, SEALED = "Message Is Not Encrypted", "Message Is Encrypted"
 INVALID = "Digital Signature Is Not Valid"
 
@@ -73,10 +76,16 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     """Of its panel about the message's security."""
     text: str = TEXT
     """ "" where the message cannot be opened."""
+    subject: str = SUBJECT
 
     def is_right(self, seen: Mapping[str, str]) -> bool:
         is_shown = (self.text or TEXT) in seen.get("body", "")
-        marks = {"signed": self.signed, "encrypted": self.encrypted, "words": self.words}
+        marks = {
+            "signed": self.signed,
+            "encrypted": self.encrypted,
+            "words": self.words,
+            "subject": self.subject,
+        }
         return is_shown == bool(self.text) and marks.items() <= seen.items()
 
 
@@ -124,8 +133,8 @@ def made(folder: Path) -> list[Case]:
         for kind in (KeyKind.P256, KeyKind.RSA2048)
     }
     (folder / "ca.pem").write_bytes(root.certificates_pem())
-    for number, (_, bob) in enumerate(people.values()):
-        (folder / f"bob{number}.p12").write_bytes(pkcs12(bob))
+    for number, (_, reader) in enumerate(people.values()):
+        (folder / f"bob{number}.p12").write_bytes(pkcs12(reader))
     ada, _ = make_key([ADA], at=at, days=90, name="Ada")
     bob, _ = make_key([BOB], at=at, days=90, name="Bob")
     (folder / "ada.asc").write_bytes(ada.public.armored())
@@ -168,6 +177,7 @@ def by_smime(kind: KeyKind, own: Identity, reader: Identity) -> list[Case]:
             octets=letter(sealed),
             encrypted="ok",
             words=f"Message Has No Digital Signature. {SEALED}",
+            subject=HIDDEN,
         ),
         Case(
             title=f"smime-sealed-{name}",
@@ -175,6 +185,7 @@ def by_smime(kind: KeyKind, own: Identity, reader: Identity) -> list[Case]:
             signed="ok",
             encrypted="ok",
             words=f"Message Is Signed. {SEALED}",
+            subject=HIDDEN,
         ),
         Case(
             title=f"smime-changed-{name}",
@@ -184,7 +195,7 @@ def by_smime(kind: KeyKind, own: Identity, reader: Identity) -> list[Case]:
         ),
         # It shows an empty page for AuthEnvelopedData (RFC 5083). When it learns to read that,
         # this fails, and what `SmimeSealer` takes by itself may change.
-        Case(title=f"smime-gcm-{name}", octets=letter(new), words="", text=""),
+        Case(title=f"smime-gcm-{name}", octets=letter(new), words="", text="", subject=HIDDEN),
     ]
 
 
@@ -233,7 +244,7 @@ def letter(wish: Protection) -> bytes:
     message = Message(
         sender=f"Ada Lovelace <{ADA}>",
         to=f"Bob <{BOB}>",
-        subject="Map",
+        subject=SUBJECT,
         text=f"{TEXT}\n",
         attachments=[Attachment(content=b"\x89PNG", filename="Übersicht.png")],
         protection=wish,

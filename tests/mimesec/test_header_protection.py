@@ -248,6 +248,17 @@ def test_of_an_encrypted_message_the_subject_stays_inside() -> None:
     assert b"hp" not in found.entity  # whoever encrypts it again would claim what is not so
 
 
+def test_programs_that_know_the_drafts_only_are_told_of_a_hidden_subject() -> None:
+    sealed = protected_payload(FIELDS, ENTITY, is_encrypted=True)
+    root = mime.scan(sealed.entity)
+    assert (root.parameters.raw(b"hp"), root.parameters.raw(b"protected-headers")) == (
+        b"cipher",
+        b"v1",
+    )
+    signed = protected_payload(FIELDS, ENTITY, is_encrypted=False)
+    assert b"protected-headers" not in signed.entity
+
+
 def test_what_the_way_adds_stays_outside_and_old_hp_outer_goes() -> None:
     fields = (b"Received: x\r\n", b"DKIM-Signature: y\r\n", b"HP-Outer: Subject: z\r\n", *FIELDS)
     made = protected_payload(fields, ENTITY, is_encrypted=True)

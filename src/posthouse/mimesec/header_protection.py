@@ -92,7 +92,7 @@ def protected_payload(
     of_transit = [one for one in fields if _is_of_transit(one)]
     own = canonical_fields(one for one in fields if not _is_of_transit(one))
     if not is_encrypted:
-        inner = _with_type_parameter(entity, CLEAR)
+        inner = _with_type_parameters(entity, (HP, CLEAR))
         return Payload(entity=b"".join((*own, inner)), outer=(*of_transit, *own))
     outer: list[bytes] = []
     hidden: list[Header] = []
@@ -109,7 +109,8 @@ def protected_payload(
             outer.append(_written(header.name, new))
     if has_legacy_display:
         entity = legacy_display.add(entity, hidden)
-    inner = _with_type_parameter(entity, CIPHER)
+    # Programs that know the drafts only (Thunderbird, for OpenPGP) show the real subject by it.
+    inner = _with_type_parameters(entity, (HP, CIPHER), (DRAFT_PARAMETER, b"v1"))
     copies = [_hp_outer(whole) for whole in outer]
     return Payload(entity=b"".join((*own, *copies, inner)), outer=(*of_transit, *outer))
 
@@ -145,7 +146,7 @@ def _hp_outer(whole: bytes) -> bytes:
     return (b"HP-Outer:\r\n " if is_long else b"HP-Outer: ") + copy
 
 
-def _with_type_parameter(entity: bytes, value: bytes) -> bytes:
+def _with_type_parameters(entity: bytes, *added: tuple[bytes, bytes]) -> bytes:
     """The entity with hp on its Content-Type, and with no other (RFC 9788 §2.1.1)."""
     section = read_section(entity)
     written = section.first(b"content-type")
@@ -155,7 +156,7 @@ def _with_type_parameter(entity: bytes, value: bytes) -> bytes:
         kind, given = f"{parsed[0].decode('ascii')}/{parsed[1].decode('ascii')}", parsed[2]
     kept = tuple(item for item in given.items if item[0] not in (HP, DRAFT_PARAMETER))
     try:
-        new = with_parameters("Content-Type", kind, Parameters((*kept, (HP, value))))
+        new = with_parameters("Content-Type", kind, Parameters((*kept, *added)))
     except BuildError:
         new = b""
     made = parse_type(as_header(new).value)
