@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from posthouse.mimesec.findings import SignatureResult
+from posthouse.mimesec.pgp import locking
 from posthouse.mimesec.pgp.keys import read_private, read_public
+from posthouse.mimesec.pgp.make import KeyForm
 from posthouse.mimesec.ports import ProtectionError
 from tests.fuzz.target import Target
 from tests.mimesec.pgp.people import NOW, person
@@ -42,7 +44,14 @@ def keys(octets: bytes) -> Hashable:
     return tuple(found)
 
 
+def seeds() -> tuple[bytes, ...]:
+    """One of each form, and one with a password."""
+    forms = [person(form=form).octets for form in KeyForm]
+    locked = person().armored("sesame", salt=bytes(locking.SALT_OCTETS))
+    return (*forms, person().public.armored(), locked)
+
+
 TARGETS = (
     Target("openpgp messages", message, samples()),
-    Target("openpgp keys", keys, (person().octets, person().public.armored())),
+    Target("openpgp keys", keys, seeds()),
 )

@@ -20,13 +20,17 @@ CHUNK = 64  # the smallest
 FORMS = ["v2 OCB", "v2 GCM", "packet 20"]
 
 
-def chunks(form: str, plain: bytes) -> tuple[bytes, list[bytes]]:
-    """What stands in front, and each chunk with its tag; the last is the tag of all."""
+def chunks(form: str, plain: bytes, secret: bytes = KEY) -> tuple[bytes, list[bytes]]:
+    """What stands in front, and each chunk with its tag; the last is the tag of all.
+
+    Args:
+        secret: the session key.
+    """
     if form == "packet 20":
         start = bytes(range(7, 22))
         head = b"\x01\x09\x02\x00"
         about, front = b"\xd4" + head, head + start
-        aead: AESOCB3 | AESGCM = AESOCB3(KEY)
+        aead: AESOCB3 | AESGCM = AESOCB3(secret)
         low = int.from_bytes(start[7:], "big")
         nonces = [start[:7] + (low ^ one).to_bytes(8, "big") for one in range(1_000)]
     else:
@@ -34,7 +38,7 @@ def chunks(form: str, plain: bytes) -> tuple[bytes, list[bytes]]:
         salt = bytes(range(100, 132))
         head = bytes((2, 9, mode, 0))
         about, front = b"\xd2" + head, head + salt
-        made = HKDF(algorithm=SHA256(), length=32 + size - 8, salt=salt, info=about).derive(KEY)
+        made = HKDF(algorithm=SHA256(), length=32 + size - 8, salt=salt, info=about).derive(secret)
         aead = AESOCB3(made[:32]) if mode == 2 else AESGCM(made[:32])
         nonces = [made[32:] + one.to_bytes(8, "big") for one in range(1_000)]
     found: list[bytes] = []

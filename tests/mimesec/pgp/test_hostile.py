@@ -26,9 +26,11 @@ from posthouse.mimesec.pgp.content import CONTENT_MAX, NESTING_MAX
 from posthouse.mimesec.pgp.keys import PrivateKey
 from posthouse.mimesec.pgp.make import KeyForm
 from posthouse.mimesec.pgp.opener import PgpOpener
-from posthouse.mimesec.pgp.packets import Tag, encoded
+from posthouse.mimesec.pgp.packets import Tag, encoded, walk
+from posthouse.mimesec.pgp.session import session_key
 from posthouse.net.isolated import ProcessIsolation
 from tests.mimesec.pgp.people import BOB, NOW, person
+from tests.mimesec.pgp.test_content import chunks, container
 
 SECONDS = 2.0
 ENTITY = b"Content-Type: text/plain\r\n\r\nunder the oak\r\n"
@@ -41,13 +43,39 @@ def samples() -> tuple[bytes, ...]:
         sequoia.encrypt(ENTITY, [bob.public.cert], ada.tsk),
         sequoia.encrypt(ENTITY, [bob.public.cert], None),
         sequoia.sign(ada.tsk, ENTITY),
+        old_ocb(sequoia.encrypt(ENTITY, [bob.public.cert], None), bob),
+        sequoia.encrypt(ENTITY, [rsa_key().public.cert], ada.tsk),
+        sequoia.encrypt(ENTITY, [person(BOB, KeyForm.VERSION6).public.cert], ada.tsk),
     )
+
+
+def old_ocb(message: bytes, key: PrivateKey) -> bytes:
+    """A message with its content in the packet that GnuPG and RNP write."""
+    pkesk = next(walk(message))
+    [made] = [session_key(pkesk.body, one) for one in key.subkeys]
+    literal = encoded(Tag.LITERAL, b"b\0\0\0\0\0" + ENTITY)
+    return pkesk.octets + container("packet 20", *chunks("packet 20", literal, made.octets)).octets
+
+
+SAMPLES = 6
+
+
+def test_the_samples_are_good() -> None:
+    assert len(samples()) == SAMPLES
+    for number, octets in enumerate(samples()):
+        if number == 2:
+            [found] = opener().verify(ENTITY, octets, at=NOW)
+            assert found.result is SignatureResult.VALID
+        else:
+            assert opener().unseal(octets, at=NOW).entity == ENTITY
+        looked_at(octets)
 
 
 @cache
 def opener() -> PgpOpener:
     ada, bob = person(), person(BOB)
-    return PgpOpener(own=[bob], known=[ada.public], trusted=[ada.public.fingerprint])
+    own = [bob, rsa_key(), person(BOB, KeyForm.VERSION6)]
+    return PgpOpener(own=own, known=[ada.public], trusted=[ada.public.fingerprint])
 
 
 def looked_at(octets: bytes) -> None:
@@ -64,8 +92,8 @@ def looked_at(octets: bytes) -> None:
     assert time.perf_counter() - began_s < SECONDS
 
 
-@given(st.integers(0, 2), st.integers(0, 2000), st.integers(1, 255))
-@settings(max_examples=120, deadline=None)
+@given(st.integers(0, SAMPLES - 1), st.integers(0, 2000), st.integers(1, 255))
+@settings(max_examples=240, deadline=None)
 def test_changed_octets_are_found_out(which: int, at: int, flip: int) -> None:
     octets = bytearray(samples()[which])
     octets[at % len(octets)] ^= flip
@@ -74,8 +102,8 @@ def test_changed_octets_are_found_out(which: int, at: int, flip: int) -> None:
     assert unsealed.entity in (b"", ENTITY)  # all of it or nothing
 
 
-@given(st.integers(0, 2), st.integers(0, 2000))
-@settings(max_examples=60, deadline=None)
+@given(st.integers(0, SAMPLES - 1), st.integers(0, 2000))
+@settings(max_examples=120, deadline=None)
 def test_cut_off_octets_are_found_out(which: int, at: int) -> None:
     octets = samples()[which]
     looked_at(octets[: at % len(octets)])
@@ -126,6 +154,16 @@ def _mpis(octets: bytes, count: int) -> list[bytes]:
 
 def rsa_key() -> PrivateKey:
     return person(BOB, KeyForm.RSA3072)
+
+
+@pytest.mark.parametrize("bits", [0, 1, 3_071, 3_072, 3_073, 5_000, 65_535])
+def test_a_number_of_any_size_is_no_session_key(bits: int) -> None:
+    pkesk, container_ = walk(samples()[4])
+    number = ((1 << bits) - 1).to_bytes(bits + 7 >> 3, "big")
+    body = pkesk.body[:10] + bits.to_bytes(2, "big") + number
+    octets = encoded(Tag.PKESK, body) + container_.octets
+    looked_at(octets)
+    assert not opener().unseal(octets, at=NOW).encryption.is_opened
 
 
 def test_what_is_packed_in_the_usual_way_is_unpacked() -> None:

@@ -101,6 +101,7 @@ def test_armour_is_read_as_programs_write_it() -> None:
         text,
         text.replace(b"\n", b"\r\n"),
         text.replace(b"-----\n\n", b"-----\nVersion: x\nComment: y\n\n", 1),
+        text.replace(b"\n\n", b"\n \t\n" + b"\n" * 1_000, 1).replace(b"AB", b"A \tB"),
         text[: text.index(b"\n=")] + b"\n-----END PGP MESSAGE-----",
         b"leading text\n" + text + b"trailing text",
         text.replace(b"\n=", b"\n=AAAA\n", 1).replace(b"=AAAA\n", b"=", 1),
@@ -115,6 +116,10 @@ def test_armour_is_read_as_programs_write_it() -> None:
         (armour.write(b"\xcb\x00", Kind.SIGNATURE), "PGP SIGNATURE"),
         (armour.write(b"\xcb\x00", Kind.MESSAGE) * 2, "2 blocks"),
         (b"-----BEGIN PGP MESSAGE-----\n\nyw==\n-----END PGP SIGNATURE-----\n", "does not end"),
+        (
+            b"-----BEGIN PGP MESSAGE-----\n" + b"A: b\n" * 21 + b"-----END PGP MESSAGE-----\n",
+            "header",
+        ),
         (
             b"-----BEGIN PGP MESSAGE-----\nnot a header\n\nyw==\n-----END PGP MESSAGE-----\n",
             "header",

@@ -95,17 +95,27 @@ def _is_new(octets: bytes) -> bool:
 
 
 def _content(text: bytes) -> bytes:
-    lines = text.replace(b"\r\n", b"\n").split(b"\n")
-    at = 1  # the rest of the first line is empty
-    while at < len(lines) and lines[at].strip(b" \t"):
-        if at > HEADERS_MAX or _HEADER.fullmatch(lines[at]) is None:
-            raise BadArmour("what stands above its first empty line is no header")
-        at += 1
-    body = b"".join(line.strip(b" \t") for line in lines[at + 1 :])
-    # "=abcd" at the end is the checksum; other "=" pad.
+    # Whatever is blank in it says nothing; "=abcd" at the end is the checksum, other "=" pad.
+    body = text[_behind_headers(text) :].translate(None, b" \t\r\n")
     if len(body) >= 5 and body[-5:-4] == b"=" and body[-1:] != b"=":
         body = body[:-5]
     try:
         return binascii.a2b_base64(body, strict_mode=True)
     except binascii.Error:
         raise BadArmour("what is in it is no base64") from None
+
+
+def _behind_headers(text: bytes) -> int:
+    """Where the first empty line ends."""
+    at = text.find(b"\n") + 1  # the rest of the line that begins the block is empty
+    for _ in range(HEADERS_MAX + 1):
+        end = text.find(b"\n", at)
+        line = text[at:end].rstrip(b"\r") if end >= 0 else text[at:]
+        if not line.strip(b" \t"):
+            return end + 1 if end >= 0 else len(text)
+        if _HEADER.fullmatch(line) is None:
+            break
+        if end < 0:
+            return len(text)
+        at = end + 1
+    raise BadArmour("what stands above its first empty line is no header")

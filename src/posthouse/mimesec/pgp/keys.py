@@ -29,6 +29,7 @@ OCTETS_MAX: Final = 8 * 1024 * 1024
 """Of a file of keys."""
 KEY_OCTETS_MAX: Final = 1024 * 1024
 """Of one key: those with thousands of foreign signatures are made to annoy."""
+KEY_PACKETS_MAX: Final = 5_000
 KEYS_MAX: Final = 1_000
 """Of one file."""
 PRIVATE_MAX: Final = 100
@@ -325,7 +326,7 @@ def _check_bounds(octets: bytes) -> None:
     if first is None or first.tag != Tag.PUBLIC_KEY or len(first.body) < 6:
         raise BadPackets("it does not begin with a public key")
     keys = names = 0
-    for packet in walk(octets):
+    for packet in walk(octets, packets_max=KEY_PACKETS_MAX):
         keys += packet.tag == Tag.PUBLIC_KEY
         if keys > 1:
             raise BadPackets("there is more than one key in it")

@@ -18,6 +18,8 @@ from posthouse.mimesec.pgp.structure import ALGORITHMS, SignaturePacket, signatu
 
 BITS_MIN: Final = 2048
 """Of RSA and DSA; the library takes no smaller ones."""
+BODY_OCTETS_MAX: Final = 0xFFFF
+"""Of a public key: there is no fingerprint of a larger one of version 4 (§5.5.4.2)."""
 BITS_MAX: Final = 8192
 EXPONENT_BITS_MAX: Final = 33
 ORDER_BITS_MAX: Final = 512
@@ -71,6 +73,8 @@ def why_dear(body: bytes) -> str:
     Args:
         body: of its packet.
     """
+    if len(body) > BODY_OCTETS_MAX:
+        return "a key in it is larger than keys can be"
     if len(body) < 10 or body[5] not in _SECOND_BITS_MAX:
         return ""
     at = 10 if body[0] == 6 else 6

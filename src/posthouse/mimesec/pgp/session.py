@@ -122,6 +122,8 @@ def _by_rsa(sealed: bytes, key: Subkey) -> bytes:
         public_numbers=rsa.RSAPublicNumbers(e, n),
     )
     [number] = _mpis(sealed, 1)
+    if number >= n:
+        raise NotForUs
     octets = number.to_bytes((n.bit_length() + 7) // 8, "big")
     # Checked as a whole it takes a hundred times as long as its use, for each key that is tried.
     private = numbers.private_key(unsafe_skip_rsa_key_validation=True)
