@@ -236,7 +236,7 @@ def test_patterns_match_as_rfc_9051_says(pattern: str, name: str) -> None:
 def test_no_pattern_takes_long(pattern: str) -> None:  # H54
     wanted = Pattern(pattern)
     longest = "a" * 999 + "c"
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(50):
         wanted.matches(longest)
-    assert time.perf_counter() - started < 1.0
+    assert time.thread_time() - started < 1.0

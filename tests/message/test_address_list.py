@@ -115,9 +115,9 @@ def test_one_address_may_not_take_what_two_thousand_do() -> None:  # H26, P10
 )
 def test_hostile_lists_take_linear_time(piece: bytes) -> None:  # H26, H39, H66
     """100 KiB, what a field can hold at most, nested 50,000 deep where it can nest."""
-    started = time.perf_counter()
+    started = time.thread_time()
     found = parse_address_list(piece * (100_000 // len(piece)), addresses_max=1_000_000)
-    assert time.perf_counter() - started < 1.0
+    assert time.thread_time() - started < 1.0
     assert isinstance(found, AddressList)
 
 

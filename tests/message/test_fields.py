@@ -133,10 +133,10 @@ def test_bounds_can_be_lower() -> None:
 )
 def test_header_sections_of_any_kind_take_linear_time(unit: bytes) -> None:  # H26, H27
     octets = b"A: b\r\n" + unit * (20 * 1024 * 1024 // len(unit))
-    started = time.perf_counter()
+    started = time.thread_time()
     section = read_section(octets)
     exceeded(section)
-    assert time.perf_counter() - started < 1.0
+    assert time.thread_time() - started < 1.0
     assert len(section.fields) <= fields.FIELDS_MAX
 
 

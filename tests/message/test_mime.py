@@ -194,9 +194,9 @@ HOSTILE = {
 def test_hostile_structures_are_bounded_in_time_memory_and_size(name: str) -> None:
     # H26, H28, H29, H30
     octets = HOSTILE[name](10_000)
-    started = time.perf_counter()
+    started = time.thread_time()
     rendered = render(octets)
-    assert time.perf_counter() - started < 1.0
+    assert time.thread_time() - started < 2.0  # what is not linear takes minutes
     tracemalloc.start()
     root = scan(octets)
     assert tracemalloc.get_traced_memory()[1] < 64 * 1024 * 1024
@@ -483,12 +483,12 @@ def test_a_preview_is_cut() -> None:
     "unit", ["<a>", "<!--", "<script ", "<a ", "<", "&#", "&#99999999;", "</", "<style>", "&amp"]
 )
 def test_html_of_any_kind_takes_linear_time(unit: str) -> None:  # H37, H38
-    started = time.perf_counter()
+    started = time.thread_time()
     to_words(unit * (1_000_000 // len(unit)))
-    assert time.perf_counter() - started < 2.0
-    started = time.perf_counter()
+    assert time.thread_time() - started < 2.0
+    started = time.thread_time()
     preview(b"Content-Type: text/html\r\n\r\n" + unit.encode() * 1_000_000)
-    assert time.perf_counter() - started < 0.3
+    assert time.thread_time() - started < 0.3
 
 
 # --- published vectors ---

@@ -57,9 +57,9 @@ def test_decoded_text_has_no_control_characters(value: bytes) -> None:  # H31
 
 @pytest.mark.parametrize("unit", [b"=?utf-8?q?a?= ", b"=?x?q?", b"=?", b"=?x?q?a?= ", b"=?u?b?a"])
 def test_many_encoded_words_take_linear_time(unit: bytes) -> None:  # H31, H39
-    started = time.perf_counter()
+    started = time.thread_time()
     words.decode(unit * 100_000)
-    assert time.perf_counter() - started < 1.0
+    assert time.thread_time() - started < 1.0
 
 
 def test_every_charset_we_name_exists() -> None:
@@ -121,9 +121,9 @@ def test_no_date_raises(value: bytes) -> None:  # H36
 
 @pytest.mark.parametrize("unit", [b"(", b"1 ", b"a", b" ", b"\\(", b"1 Jan "])
 def test_hostile_dates_take_linear_time(unit: bytes) -> None:  # H39
-    started = time.perf_counter()
+    started = time.thread_time()
     parse_date(unit * 50_000 + b"!")
-    assert time.perf_counter() - started < 0.2
+    assert time.thread_time() - started < 0.2
 
 
 DATE_DEVIATIONS = {
@@ -207,9 +207,9 @@ def test_a_malformed_type_is_none(value: bytes) -> None:  # RFC 2045 §5.2
 
 def test_file_names_by_pieces_are_bounded() -> None:  # H29
     value = b"attachment" + b"".join(b"; filename*%d=x" % n for n in range(100_000))
-    started = time.perf_counter()
+    started = time.thread_time()
     found = parse_disposition(value)
-    assert time.perf_counter() - started < 0.1
+    assert time.thread_time() - started < 0.1
     assert found is not None and found[1].text(b"filename") == "x" * PARAMETERS_MAX
     many = parse_type(b"a/b" + b"".join(b"; p%d=x" % n for n in range(1_000)))
     assert many is not None and len(many[2].items) == PARAMETERS_MAX

@@ -234,9 +234,9 @@ def test_of_many_records_a_few_are_used_and_always_the_same() -> None:
     assert len(kept) == 20
     random.Random(1).shuffle(flood)
     assert usable(flood) == kept
-    began = time.perf_counter()
+    began = time.thread_time()
     assert not judged(flood, LEAF.chain * 30).is_authenticated
-    assert time.perf_counter() - began < 1.0
+    assert time.thread_time() - began < 1.0
 
 
 # H48
@@ -281,9 +281,9 @@ def test_many_certificates_that_lead_in_circles_cost_little() -> None:
     again = [make("Same", issuer=one, is_ca=True) for one in crowd]
     leaf = again[0].issue("mx.there.example")
     chain = [leaf.der, *(one.der for one in again + crowd)]
-    began = time.perf_counter()
+    began = time.thread_time()
     assert not judged([record(2, 0, 1, ROOT)], chain).is_authenticated
-    assert time.perf_counter() - began < 1.0
+    assert time.thread_time() - began < 1.0
 
 
 def test_the_key_stands_in_the_certificate_as_it_is() -> None:

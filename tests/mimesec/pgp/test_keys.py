@@ -180,10 +180,10 @@ def number(bits: int) -> bytes:
 )
 def test_a_key_that_is_made_to_annoy_is_refused_at_once(more: bytes, words: str) -> None:
     octets = person().public.octets + more
-    began_s = time.perf_counter()
+    began_s = time.thread_time()
     with pytest.raises(ProtectionError, match=words):
         PublicKey(octets)
-    assert time.perf_counter() - began_s < 1
+    assert time.thread_time() - began_s < 1
 
 
 def test_a_key_with_as_much_of_everything_as_may_be_takes_no_time() -> None:  # H66
@@ -193,9 +193,9 @@ def test_a_key_with_as_much_of_everything_as_may_be_takes_no_time() -> None:  # 
         [encoded(2, b"\4\x13\x16\x0a" + os.urandom(96)) for _ in range(4_900)],
         [one.octets for one in walk(octets) if one.tag == 14] * 4_900,
     ):
-        began_s = time.perf_counter()
+        began_s = time.thread_time()
         assert PublicKey(octets + b"".join(more)).addresses == (ADA,)
-        assert time.perf_counter() - began_s < 5
+        assert time.thread_time() - began_s < 5
 
 
 def test_what_others_put_into_a_key_does_not_keep_its_revocation_out() -> None:
@@ -220,10 +220,10 @@ def test_a_lock_that_takes_too_much_work_is_refused(passes: int, exponent: int) 
     dear = with_packets(
         person(), lambda one: argon2(one, passes, exponent) if one.tag == 5 else one.octets
     )
-    began_s = time.perf_counter()
+    began_s = time.thread_time()
     with pytest.raises(ProtectionError, match="more work"):
         read_private(dear, "sesame")
-    assert time.perf_counter() - began_s < 1
+    assert time.thread_time() - began_s < 1
 
 
 def test_a_lock_by_argon2_tells_a_wrong_password() -> None:
@@ -235,10 +235,10 @@ def test_a_lock_by_argon2_tells_a_wrong_password() -> None:
 def test_there_is_an_end_to_locked_parts_and_private_keys() -> None:
     octets = locking.locked(person().octets, Secret("sesame"), bytes(locking.SALT_OCTETS))
     [last] = [one.octets for one in walk(octets) if one.tag == 7]
-    began_s = time.perf_counter()
+    began_s = time.thread_time()
     with pytest.raises(ProtectionError, match="locked parts"):
         read_private(octets + last * 1_000, "sesame")
-    assert time.perf_counter() - began_s < 10
+    assert time.thread_time() - began_s < 10
     with pytest.raises(ProtectionError, match="private keys in it"):
         read_private(person().octets * (PRIVATE_MAX + 1))
 

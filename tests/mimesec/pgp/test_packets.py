@@ -159,9 +159,9 @@ def test_signatures_tell_their_maker_and_time() -> None:
     ],
 )
 def test_a_million_octets_take_no_time(octets: bytes) -> None:  # H66
-    began_s = time.perf_counter()
+    began_s = time.thread_time()
     with contextlib.suppress(BadPackets, BadArmour):
         list(walk(octets, packets_max=1 << 30))
     with contextlib.suppress(BadPackets, BadArmour):
         list(armour.blocks(octets))
-    assert time.perf_counter() - began_s < 3.0
+    assert time.thread_time() - began_s < 3.0

@@ -222,6 +222,6 @@ def test_id_is_bounded_as_its_rfc_says() -> None:  # RFC 2971 §3.3
 )
 def test_a_command_of_the_longest_line_takes_no_time(make: object) -> None:
     text = make(30_000)[:60_000]  # type: ignore[operator]
-    started = time.perf_counter()
+    started = time.thread_time()
     run(machine(), b"a " + text + b"\r\n")
-    assert time.perf_counter() - started < 0.25
+    assert time.thread_time() - started < 0.25
