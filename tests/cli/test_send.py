@@ -1047,10 +1047,13 @@ def test_interrupting_ends_at_once_and_says_so(cli: Cli) -> None:
             # A signal that is only simulated (`_thread.interrupt_main`) wakes no waiting loop.
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
+        # Where the tests run in the background of a shell, Ctrl-C is ignored.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         thread = threading.Thread(target=interrupt)
         thread.start()
         code, out, err = cli(*("send", "--server", f"127.0.0.1:{port}", "--from", ADA, "--to", BOB))
         thread.join()
+        signal.signal(signal.SIGINT, before)
         kept[0].close()
     assert (code, out) == (ExitCode.INTERRUPTED, ""), err
     assert err.splitlines()[-1] == "error: interrupted"
