@@ -41,7 +41,7 @@ def main(url: str, sender: str, own: str, to: str, theirs: str) -> int:
         with Transport(url) as transport:
             print(transport.send(letter).response)
     except (ProtectionError, SendingError) as error:
-        print(error, error.hint, sep="\n", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 1
     return 0
 

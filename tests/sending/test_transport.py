@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from typing import Any
@@ -24,6 +25,7 @@ from posthouse.sending import (
     SendTimeout,
     TlsError,
 )
+from posthouse.testing import MailServer
 from tests.sending.bad_server import DROP, SILENCE, USUAL, BadServer
 from tests.sending.conftest import Certificates
 
@@ -475,3 +477,20 @@ def test_options_are_checked_where_they_are_given() -> None:
     with pytest.raises(OptionError) as caught:
         AsyncTransport(conections_max=3)  # type: ignore[call-arg]
     assert caught.value.option == "conections_max" and "connections_max" in caught.value.hint
+
+
+def test_sessions_live_in_one_loop(mail_server: MailServer) -> None:
+    async def in_two() -> None:
+        async with AsyncTransport(mail_server.url, ca=mail_server.ca) as way:
+            await way.send(letter())
+            with pytest.raises(OptionError, match="two event loops"):
+                await asyncio.to_thread(asyncio.run, way.send(letter()))
+
+    asyncio.run(in_two())
+
+
+def test_one_loop_may_follow_another() -> None:
+    way = AsyncTransport("memory:")
+    for _ in range(2):
+        asyncio.run(way.send(letter()))
+    assert len(way.letters) == 2

@@ -14,7 +14,7 @@ import msgspec
 
 from posthouse.sending.carrier import Carrier, Letter, Verified
 from posthouse.sending.compose import compose
-from posthouse.sending.errors import ConnectError, MessageError, SendingError
+from posthouse.sending.errors import ConnectError, MessageError, OptionError, SendingError
 from posthouse.sending.message import Message
 from posthouse.sending.options import Dkim, Keywords, Kind, Options
 from posthouse.sending.reading import read_options
@@ -63,6 +63,7 @@ class AsyncTransport:
         """
         self.options: Options = read_options(url, service, keywords)
         self._carrier: Carrier | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -76,7 +77,7 @@ class AsyncTransport:
         Raises:
             SendingError: nobody has it; `may_have_been_sent` says where that is not certain.
         """
-        return await self._carrier_now().carry(await self.prepare(message))
+        return await self._carrier_here().carry(await self.prepare(message))
 
     async def send_all(
         self,
@@ -155,13 +156,13 @@ class AsyncTransport:
 
     async def verify(self) -> Verified:
         """Prove that name, TLS and login are right, without sending. Raises SendingError."""
-        return await self._carrier_now().verify()
+        return await self._carrier_here().verify()
 
     async def close(self) -> None:
         """Let what is under way end, and leave. Twice is once."""
         self._is_closed = True
         carrier, self._carrier = self._carrier, None
-        if carrier is not None:
+        if carrier is not None and self._loop in (None, asyncio.get_running_loop()):
             await carrier.close()
 
     @property
@@ -184,8 +185,8 @@ class AsyncTransport:
     # --- inside ---
 
     def _forget(self) -> None:
-        """The sessions are another process's: begin anew."""
-        self._carrier = None
+        """The sessions are another process's, or another loop's: begin anew."""
+        self._carrier = self._loop = None
 
     def _carrier_now(self) -> Carrier:
         if self._is_closed:
@@ -193,6 +194,20 @@ class AsyncTransport:
         if self._carrier is None:
             self._carrier = _carrier_for(self.options)
         return self._carrier
+
+    def _carrier_here(self) -> Carrier:
+        """In the running loop, which has to be the one that the sessions live in."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop and self.options.kind is not Kind.MEMORY:
+            if self._loop is not None and not self._loop.is_closed():
+                raise OptionError(
+                    "",
+                    "an AsyncTransport is used in two event loops",
+                    hint="make one for each loop, or take Transport, which any thread may use",
+                )
+            self._forget()  # an earlier asyncio.run ended, and its sessions with it
+            self._loop = loop
+        return self._carrier_now()
 
 
 def _carrier_for(options: Options) -> Carrier:
