@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -177,6 +178,7 @@ def test_the_key_of_somebody_elsewhere_is_believed_for_that_address(
 
 def test_an_openpgp_key_gets_another_end_and_a_certificate_does_not(house: Cli) -> None:
     house("key", "make", ADA, "--scheme", "openpgp", "--days", "5")
+    time.sleep(1.1)  # of two statements of one second nobody can tell which is the later
     code, _, err = house("key", "extend", ADA, "--days", "500")
     assert code == ExitCode.OK and "is good until" in err
     expires = json.loads(house("key", "list", "--json")[1])[0]["expires"]
