@@ -159,7 +159,7 @@ const [done] = arguments;
     const mark = name => inside.getElementById(name + "HdrIcon")?.getAttribute("src")?.match(/message-\\w+-([\\w-]+)/)?.[1] ?? "";
     seen = { tech: button.hidden ? "" : button.textContent.trim(),
       signed: mark("signed"), encrypted: mark("encrypted"),
-      subject: inside.getElementById("expandedsubjectBox")?.textContent.replace(/^\s*Subject:/, "").trim() ?? "",
+      subject: inside.getElementById("expandedsubjectBox")?.textContent.replace("Subject:", "").trim() ?? "",
       body: inside.getElementById("messagepane")?.contentDocument?.body?.textContent.trim() ?? "" };
     if (tries < 7 || tries < 16 && (!seen.tech || !seen.body)) continue;
     inside.getElementById("messageSecurityPanel").setAttribute("noautohide", "true");
