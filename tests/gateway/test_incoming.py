@@ -13,7 +13,7 @@ from posthouse.accounts.mail_policy import Mode
 from posthouse.message import read
 from posthouse.mimesec.ports import Signer
 from posthouse.mimesec.protection import Protection, protect
-from posthouse.mimesec.smime.capabilities import Cipher
+from posthouse.mimesec.smime.capabilities import COMMON, OWN, Capabilities, Cipher
 from posthouse.mimesec.smime.identity import Identity, private_key, read_certificates
 from posthouse.mimesec.smime.make import make_authority, make_identity
 from posthouse.mimesec.smime.recipient import SmimeRecipient
@@ -25,6 +25,7 @@ from tests.gateway.house import ADA, BOB, EVE, SECRET, House, queue_id_of
 
 NOW = SystemClock().now()
 PLAIN = f"From: Eve <{EVE}>\r\nTo: {ADA}\r\nSubject: Map\r\n\r\n{SECRET}\r\n".encode()
+FROM_BOB = PLAIN.replace(f"From: Eve <{EVE}>".encode(), f"From: {BOB}".encode())
 HOST = "localhost"
 
 
@@ -190,6 +191,36 @@ def test_a_valid_signature_teaches_the_key_to_answer_with(house: House, eve: Key
     house.give_key(ADA)
     house.say(ADA, encrypt=Mode.ALWAYS)
     assert house.recipients(queue_id_of(house.send(ADA, [EVE]))) == [EVE]
+
+
+def test_what_a_signer_s_program_reads_is_kept_and_the_newest_word_counts(house: House) -> None:
+    bob = house.give_key(BOB)
+    house.say(ADA, open=Mode.WHEN_POSSIBLE)
+
+    def sign(reads: Capabilities, minutes: int) -> None:
+        certificates = read_certificates(bob.public)
+        assert bob.private is not None
+        identity = Identity(private_key(bob.private), certificates[0], ())
+        wish = Protection(signer=SmimeSigner(identity, reads=reads))
+        house.arrive(protect(FROM_BOB, wish, at=NOW + timedelta(minutes=minutes)), [ADA])
+
+    count = iter(range(1, 9))
+
+    def kept() -> tuple[str, ...]:
+        house.stored(ADA, count=next(count))
+        (key,) = house.keys_of(BOB)
+        return key.reads
+
+    sign(OWN, -30)
+    assert kept() == OWN.words
+    sign(COMMON, -40)  # an older letter that took its time, or that somebody sends again
+    assert kept() == OWN.words
+    sign(COMMON, -20)
+    assert kept() == COMMON.words
+    sign(OWN, 50)  # a time to come counts as now
+    assert kept() == OWN.words
+    (key,) = house.keys_of(BOB)
+    assert key.reads_at is not None and key.reads_at <= int(SystemClock().now().timestamp() * 1e6)
 
 
 def test_plain_mail_is_not_looked_at(house: House) -> None:

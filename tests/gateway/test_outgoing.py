@@ -13,17 +13,22 @@ from posthouse.accounts.mail_policy import Mode
 from posthouse.kernel.finding import Finding
 from posthouse.message import mime, read
 from posthouse.message.fields import read_section
-from posthouse.mimesec.findings import Scheme
+from posthouse.mimesec.findings import Scheme, SignatureResult
+from posthouse.mimesec.opening import open_message
 from posthouse.mimesec.pgp import autocrypt
 from posthouse.mimesec.pgp.autocrypt import Autocrypt
 from posthouse.mimesec.pgp.keys import PublicKey
 from posthouse.mimesec.pgp.make import make_key
 from posthouse.mimesec.protection import Protection, protect
+from posthouse.mimesec.smime.capabilities import COMMON, OWN
+from posthouse.mimesec.smime.chain import Trust
 from posthouse.mimesec.smime.identity import read_certificates
+from posthouse.mimesec.smime.opener import SmimeOpener
 from posthouse.mimesec.smime.recipient import SmimeRecipient
 from posthouse.mimesec.smime.sealer import SmimeSealer
 from posthouse.net.world import SystemClock
 from posthouse.sending import Message, MessageError
+from posthouse.store import mail_keys as rows
 from tests.gateway.house import (
     ADA,
     BOB,
@@ -87,6 +92,38 @@ def test_what_leaves_is_encrypted_to_its_recipients_and_its_sender(
         assert inside.root.subtype == b"signed" and SECRET in inside.text
         assert b"\r\nSubject: Map\r\n" in content  # protected, too (RFC 9788)
     assert the_finding(house, queue_id_of(receipt)).result == "signed and encrypted"
+
+
+@pytest.mark.parametrize("all_know", [True, False])
+def test_it_is_encrypted_by_what_all_its_readers_are_known_to_read(
+    house: House, all_know: bool
+) -> None:
+    for whom in (ADA, BOB):
+        house.give_key(whom)
+        (key,) = house.keys_of(whom)
+        words = " ".join(OWN.words if all_know or whom == ADA else COMMON.words)
+        house.write(lambda tx, key=key, words=words: rows.set_reads(tx, key.id, words, 1))
+    house.say(ADA, encrypt=Mode.ALWAYS)
+    house.send(ADA, [BOB])
+    kind = read(house.stored(BOB)).root.parameters.text(b"smime-type")
+    assert kind == ("authEnveloped-data" if all_know else "enveloped-data")
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"), [(Mode.NEVER, COMMON.words), (Mode.WHEN_POSSIBLE, OWN.words)]
+)
+def test_a_signature_promises_no_more_than_its_owner_s_program_reads(
+    house: House, mode: Mode, said: tuple[str, ...]
+) -> None:
+    """Where mail is opened here, that program is ours."""
+    ada = house.give_key(ADA)
+    house.say(ADA, sign=Mode.ALWAYS, open=mode)
+    house.send(ADA, [BOB])
+    trust = Trust(roots=read_certificates(ada.public))
+    opened = open_message(house.stored(BOB), [SmimeOpener(trust=trust)], at=SystemClock().now())
+    assert opened.whole is not None
+    (signature,) = opened.whole.signatures
+    assert signature.result is SignatureResult.VALID and signature.reads == said
 
 
 def test_whoever_is_hidden_gets_a_copy_that_names_nobody_else(house: House) -> None:

@@ -171,10 +171,17 @@ def recipient(key: MailKey) -> Recipient:
     return pgp_material.recipient(key)
 
 
-def signer(key: MailKey, private: bytes) -> Signer:
-    """Raises ProtectionError for a key that is not for signatures, or cannot be read any more."""
+def signer(key: MailKey, private: bytes, *, opens: bool) -> Signer:
+    """
+    Args:
+        opens: what is encrypted to the key is opened here, and not by a program of its owner's,
+            of which less is known.
+
+    Raises:
+        ProtectionError: the key is not for signatures, or cannot be read any more.
+    """
     if key.scheme is Scheme.SMIME:
-        return smime_material.signer(key, private)
+        return smime_material.signer(key, private, opens=opens)
     return pgp_material.signer(private)
 
 

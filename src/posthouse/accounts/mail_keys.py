@@ -68,6 +68,10 @@ class KeyMaterial(msgspec.Struct, frozen=True, kw_only=True):
     """Of an OpenPGP key, made beforehand, to be used when it is lost."""
     is_revoked: bool = False
     """It says so itself (OpenPGP)."""
+    reads: tuple[str, ...] = ()
+    """What its owner's program decrypts, as its signature said: `findings.Signature.reads`."""
+    reads_at: int | None = None
+    """When that was said, in microseconds since 1970; None where nothing was."""
 
     def __repr__(self) -> str:
         return f"KeyMaterial({NAMES[self.scheme]}, {self.fingerprint})"
@@ -92,6 +96,8 @@ class MailKey(msgspec.Struct, frozen=True, kw_only=True):
     revoked_at: int | None
     seen_at: int
     warned_at: int | None
+    reads: tuple[str, ...] = ()
+    reads_at: int | None = None
 
     @property
     def is_own(self) -> bool:
@@ -215,6 +221,8 @@ def add_found(
                 rows.set_trusted(tx, key, is_trusted=True)
             elif is_trusted is known.is_trusted:
                 rows.set_addresses(tx, key, (*known.addresses, *named)[:ADDRESSES_MAX])
+    if material.reads_at is not None:
+        rows.set_reads(tx, key, " ".join(material.reads), material.reads_at)
     _note_revocation(tx, key, material)
     for address in named:
         rows.forget_miss(tx, address)
@@ -421,4 +429,6 @@ def _key(row: rows.MailKeyRow) -> MailKey:
         revoked_at=row.revoked_at,
         seen_at=row.seen_at,
         warned_at=row.warned_at,
+        reads=tuple(row.reads.split()),
+        reads_at=row.reads_at,
     )

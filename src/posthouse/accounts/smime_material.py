@@ -14,6 +14,7 @@ from posthouse.kernel.secret import Secret
 from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.ports import ProtectionError, Recipient, Signer
 from posthouse.mimesec.smime import pem
+from posthouse.mimesec.smime.capabilities import COMMON, OWN, Capabilities
 from posthouse.mimesec.smime.certificates import Certificate
 from posthouse.mimesec.smime.identity import Identity, from_pem, from_pkcs12, read_certificates
 from posthouse.mimesec.smime.make import KeyKind, make_identity
@@ -60,11 +61,13 @@ def export_private(key: MailKey, private: bytes, password: Secret | None) -> byt
 
 
 def recipient(key: MailKey) -> Recipient:
-    return SmimeRecipient(_certificates(key.public)[0])
+    said = Capabilities.of_words(key.reads)
+    return SmimeRecipient(_certificates(key.public)[0], capabilities=said)
 
 
-def signer(key: MailKey, private: bytes) -> Signer:
-    return SmimeSigner(_identity(key, private))
+def signer(key: MailKey, private: bytes, *, opens: bool) -> Signer:
+    reads = OWN if opens else Capabilities.of_words(key.reads) or COMMON
+    return SmimeSigner(_identity(key, private), reads=reads)
 
 
 @lru_cache(maxsize=1_000)

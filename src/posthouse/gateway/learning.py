@@ -9,10 +9,10 @@ from functools import lru_cache
 import msgspec
 
 from posthouse.accounts import key_material, mail_keys, smime_material
-from posthouse.accounts.mail_keys import KeyMaterial, Source, fold_address
+from posthouse.accounts.mail_keys import KeyMaterial, MailKey, Source, fold_address
 from posthouse.kernel.errors import UserError
 from posthouse.message.fields import read_section
-from posthouse.mimesec.findings import Scheme, SignatureResult
+from posthouse.mimesec.findings import Scheme, Signature, SignatureResult
 from posthouse.mimesec.opening import Opened, Summary
 from posthouse.mimesec.pgp import autocrypt
 from posthouse.mimesec.pgp.autocrypt import Autocrypt
@@ -40,7 +40,9 @@ class Learnt(msgspec.Struct, frozen=True):
         """Whether the store has all of them as they are: most mail teaches nothing new."""
         return all(
             any(
-                key.fingerprint == material.fingerprint and key.public == material.public
+                key.fingerprint == material.fingerprint
+                and key.public == material.public
+                and not _is_news(material, key)
                 for address in material.addresses
                 for key in mail_keys.by_address(tx, address)
             )
@@ -53,6 +55,12 @@ class Learnt(msgspec.Struct, frozen=True):
             mail_keys.add_found(tx, material, source=source, is_trusted=False)
 
 
+def _is_news(material: KeyMaterial, key: MailKey) -> bool:
+    """Whether what its owner's program decrypts has changed."""
+    at = material.reads_at
+    return at is not None and at > (key.reads_at or 0) and material.reads != key.reads
+
+
 def learn(opened: Opened, *, roots: tuple[bytes, ...], at: datetime) -> Learnt:
     """The certificates of valid signatures on a whole message (RFC 8551 §2.5.3, RFC 8550 §2.3): the
     signer's own, and where it is for signatures only, another that came with it, names the same
@@ -63,7 +71,7 @@ def learn(opened: Opened, *, roots: tuple[bytes, ...], at: datetime) -> Learnt:
         is_ours = signature.scheme is Scheme.SMIME and signature.certificates
         if is_ours and signature.result is SignatureResult.VALID:
             certificates = _certificates(signature.certificates)
-            if (material := _to_encrypt(certificates, signature.addresses, roots, at)) is not None:
+            if (material := _to_encrypt(certificates, signature, roots, at)) is not None:
                 found.append((material, Source.LEARNT))
     return Learnt(tuple(found))
 
@@ -97,12 +105,12 @@ def _of_autocrypt(fields: Iterable[Autocrypt]) -> Iterator[tuple[KeyMaterial, So
 
 def _to_encrypt(
     certificates: Sequence[Certificate],
-    addresses: Sequence[str],
+    signature: Signature,
     roots: tuple[bytes, ...],
     at: datetime,
 ) -> KeyMaterial | None:
-    named = set(map(fold_address, addresses))
-    for one in certificates:
+    named = set(map(fold_address, signature.addresses))
+    for one in sorted(certificates, key=lambda one: one.fingerprint != signature.preferred):
         if not named & set(map(fold_address, one.addresses)):
             continue
         # The signer's own is proven by the signature; any other has to prove itself.
@@ -110,9 +118,16 @@ def _to_encrypt(
         if not SmimeRecipient(one, trust=trust, offered=tuple(certificates)).why_unusable(at):
             issuers = [each for each in certificates if each is not one]
             try:
-                return smime_material.of_certificates([one, *issuers])
+                material = smime_material.of_certificates([one, *issuers])
             except UserError:
                 return None
+            # Whoever chooses the time may not put it so far ahead that nothing newer ever counts.
+            said_at = min(signature.made_at or at, at) if signature.reads else None
+            return msgspec.structs.replace(
+                material,
+                reads=signature.reads,
+                reads_at=int(said_at.timestamp() * 1e6) if said_at is not None else None,
+            )
     return None
 
 

@@ -136,7 +136,7 @@ class Outgoing:
         self._finder = finder
         self._clock = clock
         self._workers = workers
-        self._signers: dict[tuple[int, bytes], Signer] = {}
+        self._signers: dict[tuple[int, bytes, tuple[str, ...], bool], Signer] = {}
 
     @property
     def is_active(self) -> bool:
@@ -217,7 +217,10 @@ class Outgoing:
         signer, why_unsigned = None, "the sender has signed it already"
         if policy.sign is not Mode.NEVER and not is_signed:
             scheme = plan.scheme if plan is not None else policy.scheme
-            signer, why_unsigned = self._signer(sender, scheme, is_strict=plan is not None)
+            opens = policy.open is not Mode.NEVER
+            signer, why_unsigned = self._signer(
+                sender, scheme, is_strict=plan is not None, opens=opens
+            )
             if signer is None and policy.sign is Mode.ALWAYS:
                 raise NotProtected(
                     f"your mail has to be signed, and {why_unsigned}",
@@ -268,11 +271,12 @@ class Outgoing:
         return None, why
 
     def _signer(
-        self, sender: _Sender, scheme: Scheme | None, *, is_strict: bool
+        self, sender: _Sender, scheme: Scheme | None, *, is_strict: bool, opens: bool
     ) -> tuple[Signer | None, str]:
         """
         Args:
             is_strict: only a key of that scheme will do.
+            opens: what is encrypted to the sender is opened here.
         """
         keys = sorted(sender.signing, key=lambda one: one[0].scheme is not (scheme or Scheme.SMIME))
         why = sender.trouble or "there is no key of yours here that names your address"
@@ -280,18 +284,19 @@ class Outgoing:
             if is_strict and key.scheme is not scheme:
                 continue
             try:
-                return self._loaded(key, private), ""
+                return self._loaded(key, private, opens), ""
             except ProtectionError as error:
                 why = f"the key {key.fingerprint[:FINGERPRINT_SHOWN]} cannot sign: {error.text}"
         return None, why
 
-    def _loaded(self, key: MailKey, private: bytes) -> Signer:
-        known = self._signers.get((key.id, key.public))
+    def _loaded(self, key: MailKey, private: bytes, opens: bool) -> Signer:
+        wanted = (key.id, key.public, key.reads, opens)
+        known = self._signers.get(wanted)
         if known is None:
-            known = key_material.signer(key, private)
+            known = key_material.signer(key, private, opens=opens)
             if len(self._signers) >= SIGNERS_MAX:
                 self._signers.clear()
-            self._signers[key.id, key.public] = known
+            self._signers[wanted] = known
         return known
 
 

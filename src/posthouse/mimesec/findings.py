@@ -45,6 +45,10 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
     """As the signer claims."""
     certificates: tuple[bytes, ...] = ()
     """What came with it: DER certificates, the signer's first; empty for OpenPGP."""
+    preferred: str = ""
+    """The fingerprint of the one among them that the signer asks to be encrypted to."""
+    reads: tuple[str, ...] = ()
+    """What the signer's program decrypts, best first, where it says so: "AES-256-GCM"."""
 
 
 class Encryption(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,6 +29,8 @@ class MailKeyRow(msgspec.Struct, frozen=True, kw_only=True):
     revoked_at: int | None
     seen_at: int
     warned_at: int | None
+    reads: str = ""
+    reads_at: int | None = None
     addresses: tuple[str, ...] = ()
 
 
@@ -46,7 +48,7 @@ class PolicyRow(msgspec.Struct, frozen=True, kw_only=True):
 _SELECT = (
     "SELECT k.id, k.scheme, k.fingerprint, k.account_id, k.domain_id, k.source, k.is_trusted,"
     " k.is_published, k.public, k.private IS NOT NULL, k.created_at, k.expires_at, k.revoked_at,"
-    " k.seen_at, k.warned_at FROM mail_key k"
+    " k.seen_at, k.warned_at, k.reads, k.reads_at FROM mail_key k"
 )
 
 
@@ -70,6 +72,8 @@ def _key(tx: Transaction, row: Row) -> MailKeyRow:
         revoked_at=row[12],
         seen_at=row[13],
         warned_at=row[14],
+        reads=row[15],
+        reads_at=row[16],
         addresses=tuple(address for (address,) in addresses),
     )
 
@@ -215,6 +219,14 @@ def set_private(tx: Transaction, key: int, private: bytes, revocation: bytes | N
     tx.run(
         "UPDATE mail_key SET private = ?, revocation = coalesce(?, revocation) WHERE id = ?",
         (private, revocation, key),
+    )
+
+
+def set_reads(tx: Transaction, key: int, reads: str, at: int) -> None:
+    """What its owner's program decrypts, unless something newer was said (RFC 8551 §2.7.1)."""
+    tx.run(
+        "UPDATE mail_key SET reads = ?, reads_at = ? WHERE id = ? AND coalesce(reads_at, ?) <= ?",
+        (reads, at, key, at, at),
     )
 
 

@@ -24,7 +24,7 @@ from posthouse.mimesec.smime import (
     opening,
     structures,
 )
-from posthouse.mimesec.smime.capabilities import CHOICE, Capabilities, Cipher
+from posthouse.mimesec.smime.capabilities import CHOICE, COMMON, OWN, Capabilities, Cipher
 from posthouse.mimesec.smime.enveloped import KeyTransport
 from posthouse.mimesec.smime.identity import Identity
 from posthouse.mimesec.smime.make import KeyKind, make_identity
@@ -173,9 +173,16 @@ def test_oaep_is_for_readers_who_said_that_they_know_it(has_oaep: bool) -> None:
 
 
 def test_our_own_capabilities_come_back() -> None:
-    found = capabilities.read_capabilities(capabilities.own_capabilities())
+    found = capabilities.read_capabilities(capabilities.write_capabilities(OWN))
     assert found.ciphers[:2] == (Cipher.AES_256_GCM, Cipher.AES_128_GCM)
     assert found.has_oaep and set(CHOICE) <= set(found.ciphers)
+
+
+@pytest.mark.parametrize("said", [OWN, COMMON])
+def test_capabilities_can_be_kept_as_words(said: Capabilities) -> None:
+    assert Capabilities.of_words(said.words) == said
+    assert Capabilities.of_words(("ROT-13", *said.words)) == said
+    assert Capabilities.of_words(()) is None
 
 
 def test_oaep_with_other_digests_than_ours_is_not_taken_for_ours() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
@@ -10,6 +11,7 @@ import msgspec
 from posthouse.mimesec.smime import algorithms, der
 
 CAPABILITIES_MAX: Final = 50
+OAEP: Final = "RSAES-OAEP"
 
 
 class Cipher(Enum):
@@ -59,7 +61,6 @@ CHOICE: Final = (
     Cipher.AES_256_CBC, Cipher.AES_128_CBC,
 )  # fmt: skip
 """That are written, best first."""
-OWN: Final = (*CHOICE[:3], Cipher.AES_192_GCM, *CHOICE[3:], Cipher.AES_192_CBC)
 
 
 class Capabilities(msgspec.Struct, frozen=True):
@@ -67,6 +68,27 @@ class Capabilities(msgspec.Struct, frozen=True):
 
     ciphers: tuple[Cipher, ...] = ()
     has_oaep: bool = False
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """As they are kept and shown: "AES-256-GCM", "RSAES-OAEP"."""
+        return (*(cipher.label for cipher in self.ciphers), *((OAEP,) if self.has_oaep else ()))
+
+    @staticmethod
+    def of_words(words: Iterable[str]) -> Capabilities | None:
+        """None where nothing was said; a word that is not known is passed over."""
+        said = tuple(words)
+        by_label = {cipher.label: cipher for cipher in Cipher}
+        ciphers = tuple(by_label[word] for word in said if word in by_label)
+        return Capabilities(ciphers, OAEP in said) if said else None
+
+
+OWN: Final = Capabilities(
+    (*CHOICE[:3], Cipher.AES_192_GCM, *CHOICE[3:], Cipher.AES_192_CBC), has_oaep=True
+)
+"""What we read."""
+COMMON: Final = Capabilities((Cipher.AES_256_CBC, Cipher.AES_192_CBC, Cipher.AES_128_CBC))
+"""What every program of today reads."""
 
 
 def read_capabilities(octets: bytes) -> Capabilities:
@@ -96,10 +118,10 @@ def _is_own_oaep(found: algorithms.Identifier) -> bool:
     return digests == (algorithms.SHA256, algorithms.SHA256)
 
 
-def own_capabilities() -> bytes:
-    """What is said of ourselves in each signature."""
-    plain = [algorithms.algorithm(cipher.value) for cipher in OWN]
-    return der.sequence(*plain, algorithms.oaep_der())
+def write_capabilities(said: Capabilities) -> bytes:
+    """The value of the attribute."""
+    plain = [algorithms.algorithm(cipher.value) for cipher in said.ciphers]
+    return der.sequence(*plain, *((algorithms.oaep_der(),) if said.has_oaep else ()))
 
 
 def best_for_all(known: list[Capabilities | None]) -> Cipher:

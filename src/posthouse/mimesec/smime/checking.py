@@ -161,6 +161,8 @@ class _Checks:
             algorithm=algorithm,
             made_at=made_at,
             certificates=tuple(one.octets for one in offered[:SENT_ALONG_MAX]),
+            preferred=learnt.preference.fingerprint if learnt.preference else "",
+            reads=learnt.capabilities.words if learnt.capabilities else (),
         )
         return msgspec.structs.replace(
             learnt, signature=found, certificate=certificate, offered=offered

@@ -9,6 +9,7 @@ import msgspec
 
 from posthouse.mimesec.smime import capabilities, der
 from posthouse.mimesec.smime.algorithms import SigningAlgorithm
+from posthouse.mimesec.smime.capabilities import OWN, Capabilities
 from posthouse.mimesec.smime.certificates import Certificate
 from posthouse.mimesec.smime.structures import DATA, SIGNED_DATA
 
@@ -37,18 +38,20 @@ def maker(
     certificate: Certificate,
     chain: tuple[Certificate, ...],
     *,
-    encryption: Certificate | None,
+    encryption: Certificate | None = None,
+    reads: Capabilities = OWN,
 ) -> Maker:
     """
     Args:
         chain: sent along so that a reader finds the way; a root is not needed by anybody.
         encryption: what answers should be encrypted to, sent along and named.
+        reads: what answers may be encrypted by.
     """
     sent = [certificate, *chain] + ([encryption] if encryption else [])
     fixed = [
         attribute(CONTENT_TYPE, der.oid(DATA)),
         attribute(SIGNING_CERTIFICATE_V2, _signing_certificate(certificate)),
-        attribute(SMIME_CAPABILITIES, capabilities.own_capabilities()),
+        attribute(SMIME_CAPABILITIES, capabilities.write_capabilities(reads)),
     ]
     if encryption is not None:
         named = issuer_serial(encryption)

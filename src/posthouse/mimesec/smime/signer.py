@@ -8,6 +8,7 @@ from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.ports import ProtectionError
 from posthouse.mimesec.smime import algorithms, signed, wrapping
 from posthouse.mimesec.smime.algorithms import UnsupportedForm
+from posthouse.mimesec.smime.capabilities import OWN, Capabilities
 from posthouse.mimesec.smime.certificates import Certificate
 from posthouse.mimesec.smime.identity import Identity
 
@@ -23,6 +24,7 @@ class SmimeSigner:
         is_pss: bool = False,
         encryption: Certificate | None = None,
         has_chain: bool = True,
+        reads: Capabilities = OWN,
     ) -> None:
         """
         Args:
@@ -30,6 +32,8 @@ class SmimeSigner:
                 is for PSS only always does.
             encryption: what answers should be encrypted to, where that is another certificate.
             has_chain: send the issuers along, except for a root.
+            reads: what answers may be encrypted by: whoever reads them in a program that knows no
+                AES-GCM, as Thunderbird, says COMMON.
 
         Raises:
             ProtectionError: the key or its certificate is not for signatures.
@@ -52,7 +56,9 @@ class SmimeSigner:
             )
         sent = [one for one in identity.chain if not one.is_self_issued] if has_chain else []
         self._micalg = algorithm.digest.micalg
-        self._maker = signed.maker(algorithm, certificate, tuple(sent), encryption=encryption)
+        self._maker = signed.maker(
+            algorithm, certificate, tuple(sent), encryption=encryption, reads=reads
+        )
 
     @property
     def scheme(self) -> Scheme:

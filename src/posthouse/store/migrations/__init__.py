@@ -31,6 +31,7 @@ MIGRATIONS: Final = (
     Migration(4, "m0004_relay_tls.sql", "0.2.0", "0.1.0"),
     Migration(5, "m0005_refusals.sql", "0.2.0", "0.1.0"),
     Migration(6, "m0006_mail_keys.sql", "0.2.0", "0.1.0"),
+    Migration(7, "m0007_key_reads.sql", "0.2.0", "0.1.0"),
 )
 VERSION: Final = MIGRATIONS[-1].version
 
