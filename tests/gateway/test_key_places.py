@@ -40,7 +40,9 @@ class Web:
         self.pages = pages or {}
         self.asked: list[str] = []
 
-    async def get(self, url: str, *, octets_max: int, timeout_s: float) -> Fetched:
+    async def get(
+        self, url: str, *, octets_max: int, timeout_s: float, allow_http: bool = False
+    ) -> Fetched:
         self.asked.append(url)
         found = self.pages.get(url, FetchFailed("there is no such host", FetchTrouble.DNS))
         if isinstance(found, FetchFailed):

@@ -525,7 +525,9 @@ class Page(BaseHTTPRequestHandler):
 class Web:
     """The same page for our side, which goes to https only."""
 
-    async def get(self, url: str, *, octets_max: int, timeout_s: float) -> Fetched:
+    async def get(
+        self, url: str, *, octets_max: int, timeout_s: float, allow_http: bool = False
+    ) -> Fetched:
         return Fetched(status=200, media_type="text/plain", octets=b"A license")
 
     async def post(

@@ -233,3 +233,42 @@ async def test_proxies_of_the_environment_are_not_asked(peer, monkeypatch) -> No
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1/")
     assert (await fetching(peer).get(URL, octets_max=1000, timeout_s=10)).status == 200
+
+
+# --- plain HTTP, for what is signed itself ---
+
+
+async def test_plain_http_is_gone_to_only_where_the_caller_allows_it() -> None:
+    peer = WebPeer(None, page("a list"))
+    await peer.serve()
+    url = f"http://{HOST}/list.crl"
+    try:
+        fetch = HttpsFetch(
+            Names("127.0.0.1"),
+            context=trusting(),
+            http_port=peer.address[1],
+            allow_private_addresses=True,
+        )
+        got = await fetch.get(url, octets_max=1000, timeout_s=10, allow_http=True)
+        assert (got.status, got.octets) == (200, b"a list")
+        assert await failure(fetch, url) is FetchTrouble.PROTOCOL
+        assert len(peer.requests) == 1
+    finally:
+        await peer.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "trouble"),
+    [
+        (f"http://{HOST}/list.crl", FetchTrouble.ADDRESS),  # loopback, and this is no laboratory
+        (f"http://{HOST}:8080/list.crl", FetchTrouble.PROTOCOL),
+        ("http://127.0.0.1/list.crl", FetchTrouble.ADDRESS),
+        (f"ftp://{HOST}/list.crl", FetchTrouble.PROTOCOL),
+        (f"http://ada:secret@{HOST}/list.crl", FetchTrouble.PROTOCOL),
+    ],
+)
+async def test_plain_http_is_guarded_like_the_other(url: str, trouble: FetchTrouble) -> None:
+    fetch = HttpsFetch(Names("127.0.0.1"), context=trusting())
+    with pytest.raises(FetchFailed) as caught:
+        await fetch.get(url, octets_max=1000, timeout_s=10, allow_http=True)
+    assert caught.value.kind is trouble

@@ -35,7 +35,9 @@ class ScriptedFetch:
         self.is_down = False
         self.posts: list[tuple[str, bytes, str]] = []
 
-    async def get(self, url: str, *, octets_max: int, timeout_s: float) -> Fetched:
+    async def get(
+        self, url: str, *, octets_max: int, timeout_s: float, allow_http: bool = False
+    ) -> Fetched:
         raise AssertionError("nothing is fetched for reports")
 
     async def post(

@@ -44,7 +44,9 @@ class Web:
         self.answer = answer
         self.asked: list[str] = []
 
-    async def get(self, url: str, *, octets_max: int, timeout_s: float) -> Fetched:
+    async def get(
+        self, url: str, *, octets_max: int, timeout_s: float, allow_http: bool = False
+    ) -> Fetched:
         self.asked.append(url)
         if isinstance(self.answer, FetchFailed):
             raise self.answer

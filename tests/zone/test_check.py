@@ -35,7 +35,9 @@ class Pages:
     def __init__(self) -> None:
         self.pages: dict[str, Fetched | FetchFailed] = {}
 
-    async def get(self, url: str, *, octets_max: int, timeout_s: float) -> Fetched:
+    async def get(
+        self, url: str, *, octets_max: int, timeout_s: float, allow_http: bool = False
+    ) -> Fetched:
         page = self.pages.get(url, FetchFailed("nobody answers", FetchTrouble.CONNECT))
         if isinstance(page, FetchFailed):
             raise page

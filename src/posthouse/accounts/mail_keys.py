@@ -317,6 +317,15 @@ def revoke(tx: Transaction, key: MailKey, public: bytes | None = None) -> None:
     tx.changed(DirectoryChanged())
 
 
+def note_revoked(tx: Transaction, *, fingerprints: Sequence[str]) -> None:
+    """Use S/MIME certificates no more whose issuers have taken them back."""
+    for one in fingerprints:
+        row = rows.by_fingerprint(tx, NAMES[Scheme.SMIME], one)
+        if row is not None and row.revoked_at is None:
+            rows.set_revoked(tx, row.id)
+            tx.changed(DirectoryChanged())
+
+
 def publish(tx: Transaction, key: MailKey, *, is_published: bool) -> None:
     """Whether others may look the key up here (WKD). Raises UserError for a key not of ours."""
     if not key.is_own:

@@ -14,6 +14,7 @@ from posthouse.gateway.key_search import KeySearch
 from posthouse.gateway.options import Options
 from posthouse.gateway.outgoing import Outgoing
 from posthouse.gateway.own_copies import OwnCopies
+from posthouse.gateway.revocations import Revocations
 from posthouse.kernel.ports import Fetch, Resolver
 from posthouse.message.fields import read_section
 from posthouse.reception.authentication import Examiner
@@ -53,6 +54,12 @@ class Gateway:
             clock=world.clock,
             workers=world.workers,
         )
+        self.revocations = Revocations(
+            build_mimesec.revocation_options(config),
+            fetch=fetch,
+            clock=world.clock,
+            workers=world.workers,
+        )
         self.incoming = Incoming(
             options,
             store=store,
@@ -61,6 +68,7 @@ class Gateway:
             isolated=world.isolated,
             clock=world.clock,
             workers=world.workers,
+            revocations=self.revocations,
             without_forged=lambda octets: examiner.without_forged(read_section(octets)),
         )
         self.own_copies = OwnCopies(store, incoming=self.incoming, at_rest=at_rest)
@@ -73,3 +81,4 @@ class Gateway:
         """
         self.incoming.options = self.outgoing.options = options
         self.key_search.options = build_mimesec.key_search_options(config)
+        self.revocations.options = build_mimesec.revocation_options(config)

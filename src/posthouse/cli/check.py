@@ -173,7 +173,13 @@ def mail(
     message = _message(config, file)
     brought = _mail(message, address, hello, reverse_path)
     checked = _check_all(config, resolver, brought, at)
-    protection = protection_of(config, message.octets, whom, at or SystemClock().now())
+    protection = protection_of(
+        config,
+        message.octets,
+        whom,
+        at or SystemClock().now(),
+        dns=dns_options(config, resolver),
+    )
     found = (*_all_found(checked, address), *(_found(one, one.reason) for one in protection.found))
     shown = MailShown(
         verdict=_verdict(config, brought, checked),

@@ -13,17 +13,21 @@ from posthouse.accounts.admin import known_account
 from posthouse.accounts.sealing import NodeKey
 from posthouse.cli.data import open_store
 from posthouse.cli.output import CommandError
+from posthouse.cli.resolver import caching_resolver, https_fetch
 from posthouse.config import build, build_keys, build_mimesec
 from posthouse.config.schema import Config
+from posthouse.dns.options import Options
 from posthouse.gateway.incoming import authors_of, is_protected, open_with
 from posthouse.gateway.opening_keys import OpeningKeys, opening_keys
+from posthouse.gateway.revocations import Revocations
 from posthouse.kernel.finding import Finding
 from posthouse.kernel.ids import AccountId
 from posthouse.kernel.ports import IsolationFailed
 from posthouse.mimesec import explain
 from posthouse.mimesec.opening import Opened
 from posthouse.net.isolated import ProcessIsolation
-from posthouse.net.world import SystemChance
+from posthouse.net.workers import ThreadWorkers
+from posthouse.net.world import SystemChance, SystemClock
 from posthouse.store.transaction import Transaction
 
 
@@ -33,8 +37,13 @@ class ProtectionFound(msgspec.Struct, frozen=True, kw_only=True):
     """For people."""
 
 
-def protection_of(config: Config, octets: bytes, whom: str | None, at: datetime) -> ProtectionFound:
+def protection_of(
+    config: Config, octets: bytes, whom: str | None, at: datetime, *, dns: Options
+) -> ProtectionFound:
     """Nothing for a message that is neither signed nor encrypted.
+
+    Args:
+        dns: where issuers of certificates are looked up.
 
     Raises:
         CommandError, UserError: there is no such account, or it could not be opened at all.
@@ -43,7 +52,7 @@ def protection_of(config: Config, octets: bytes, whom: str | None, at: datetime)
         return ProtectionFound()
     keys = _keys(config, octets, whom)
     try:
-        opened = asyncio.run(_opened(config, keys, octets, at))
+        opened = asyncio.run(_opened(config, keys, octets, at, dns))
     except IsolationFailed as error:
         raise CommandError(
             f"the message could not be opened: {error}",
@@ -53,10 +62,25 @@ def protection_of(config: Config, octets: bytes, whom: str | None, at: datetime)
     return ProtectionFound(found=explain.findings(opened), lines=tuple(explain.lines(opened)))
 
 
-async def _opened(config: Config, keys: OpeningKeys, octets: bytes, at: datetime) -> Opened:
+async def _opened(
+    config: Config, keys: OpeningKeys, octets: bytes, at: datetime, dns: Options
+) -> Opened:
     options = build_mimesec.gateway_options(config)
-    with closing(ProcessIsolation()) as isolated:
-        return await open_with(keys, octets, options, isolated=isolated, at=at)
+    with (
+        closing(ProcessIsolation()) as isolated,
+        closing(ThreadWorkers()) as workers,
+    ):
+        resolver = caching_resolver(dns)
+        revocations = Revocations(
+            build_mimesec.revocation_options(config),
+            fetch=https_fetch(config, resolver),
+            clock=SystemClock(),
+            workers=workers,
+        )
+        opened, _ = await open_with(
+            keys, octets, options, isolated=isolated, revocations=revocations, at=at
+        )
+        return opened
 
 
 def _keys(config: Config, octets: bytes, whom: str | None) -> OpeningKeys:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from posthouse.config.schema import Config
-from posthouse.gateway import key_search
+from posthouse.gateway import key_search, revocations
 from posthouse.gateway.options import Options
 from posthouse.kernel.errors import UserError
 from posthouse.mimesec.ports import ProtectionError
@@ -38,6 +38,13 @@ def key_search_options(config: Config) -> key_search.Options:
         deadline_s=section.lookup_s,
         found_s=section.found_s,
         missed_s=section.missed_s,
+    )
+
+
+def revocation_options(config: Config) -> revocations.Options:
+    section = config.mimesec
+    return revocations.Options(
+        is_enabled=section.is_checking_revocation, deadline_s=section.revocation_s
     )
 
 

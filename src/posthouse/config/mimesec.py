@@ -59,6 +59,13 @@ class Mimesec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             computed="those of the system",
         ),
     ] = ""
+    is_checking_revocation: Annotated[
+        bool,
+        choice(
+            "Ask the issuers of S/MIME certificates on arriving mail whether they were revoked, by"
+            " their lists (CRL) or OCSP. A signature stands where nobody answers."
+        ),
+    ] = True
     lookup_s: Annotated[
         float,
         seconds(
@@ -75,6 +82,15 @@ class Mimesec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     missed_s: Annotated[float, seconds("How long it counts that there is none.", low=60.0)] = (
         6 * HOUR_S
     )
+    revocation_s: Annotated[
+        float,
+        seconds(
+            "How long a message waits for what issuers of its certificates say.",
+            low=0.5,
+            high=60.0,
+            reached="as if nothing was revoked",
+        ),
+    ] = 5.0
     open_s: Annotated[
         float,
         seconds(

@@ -17,12 +17,14 @@ from typing import Final
 
 import msgspec
 
+from posthouse.accounts.mail_keys import note_revoked
 from posthouse.accounts.mail_policy import MailPolicy, Mode
 from posthouse.accounts.policies import Policies
 from posthouse.accounts.sealing import NodeKey
 from posthouse.gateway.learning import Learnt, learn, learn_autocrypt, learn_gossip
 from posthouse.gateway.opening_keys import OpeningKeys, opening_keys
 from posthouse.gateway.options import Options
+from posthouse.gateway.revocations import Papers, Revocations
 from posthouse.kernel.errors import Fault
 from posthouse.kernel.finding import Finding
 from posthouse.kernel.ids import AccountId
@@ -74,6 +76,7 @@ class Incoming:
         isolated: Isolated,
         clock: Clock,
         workers: Workers,
+        revocations: Revocations,
         without_forged: Callable[[bytes], bytes],
     ) -> None:
         """
@@ -88,6 +91,7 @@ class Incoming:
         self._isolated = isolated
         self._clock = clock
         self._workers = workers
+        self._revocations = revocations
         self._without_forged = without_forged
 
     async def open(
@@ -132,8 +136,13 @@ class Incoming:
 
     async def _opened(self, octets: bytes, keys: OpeningKeys, is_author_proven: bool) -> OpenedCopy:
         try:
-            opened = await open_with(
-                keys, octets, self.options, isolated=self._isolated, at=self._clock.now()
+            opened, papers = await open_with(
+                keys,
+                octets,
+                self.options,
+                isolated=self._isolated,
+                revocations=self._revocations,
+                at=self._clock.now(),
             )
         except IsolationFailed as error:
             reason = f"it could not be opened: {error}"
@@ -145,6 +154,9 @@ class Incoming:
                 refusal=reason,
                 is_for_now=True,
             )
+        if papers:
+            with contextlib.suppress(Fault):
+                await self._store.submit(partial(note_revoked, fingerprints=papers.revoked))
         if self.options.is_learning:
             await self._learn(opened, is_author_proven)
         return self._copy(octets, opened)
@@ -180,13 +192,40 @@ class Incoming:
 
 
 async def open_with(
-    keys: OpeningKeys, octets: bytes, options: Options, *, isolated: Isolated, at: datetime
+    keys: OpeningKeys,
+    octets: bytes,
+    options: Options,
+    *,
+    isolated: Isolated,
+    revocations: Revocations,
+    at: datetime,
+) -> tuple[Opened, Papers]:
+    """Verify and decrypt a message in a process of its own, and where a signature is valid so far,
+    ask whether its certificates were revoked. Raises IsolationFailed."""
+
+    async def opened_with(papers: Papers) -> Opened:
+        return await _opened_once(keys, octets, options, papers, isolated=isolated, at=at)
+
+    opened = await opened_with(Papers())
+    papers = await revocations.of(opened, options.roots, at)
+    return (await opened_with(papers) if papers else opened), papers
+
+
+async def _opened_once(
+    keys: OpeningKeys,
+    octets: bytes,
+    options: Options,
+    papers: Papers,
+    *,
+    isolated: Isolated,
+    at: datetime,
 ) -> Opened:
-    """Verify and decrypt a message in a process of its own. Raises IsolationFailed."""
     request = OpenRequest(
         message=octets,
         at=at,
-        smime=msgspec.structs.replace(keys.smime, roots=options.roots),
+        smime=msgspec.structs.replace(
+            keys.smime, roots=options.roots, crls=papers.crls, ocsp=papers.ocsp
+        ),
         pgp=keys.pgp,
     )
     return await open_isolated(

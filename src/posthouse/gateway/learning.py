@@ -114,7 +114,7 @@ def _to_encrypt(
         if not named & set(map(fold_address, one.addresses)):
             continue
         # The signer's own is proven by the signature; any other has to prove itself.
-        trust = None if one is certificates[0] else _trust(roots)
+        trust = None if one is certificates[0] else trust_in(roots)
         if not SmimeRecipient(one, trust=trust, offered=tuple(certificates)).why_unusable(at):
             issuers = [each for each in certificates if each is not one]
             try:
@@ -143,7 +143,8 @@ def _certificates(octets: Iterable[bytes]) -> list[Certificate]:
 
 
 @lru_cache(maxsize=2)
-def _trust(roots: tuple[bytes, ...]) -> Trust:
+def trust_in(roots: tuple[bytes, ...]) -> Trust:
+    """Authorities in PEM; what cannot be read is left out."""
     found: list[Certificate] = []
     for octets in roots:
         try:

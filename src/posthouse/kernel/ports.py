@@ -230,14 +230,23 @@ class FetchTrouble(Enum):
 
 
 class Fetch(Protocol):
-    """All HTTP that goes out because of what others say (MTA-STS, reports): one guard for it.
+    """All HTTP that goes out because of what others say (MTA-STS, reports, revocation lists): one
+    guard for it.
 
     `https` on port 443 only, to public addresses only, looked up with our resolver and pinned for
     the connection; no redirects, bounded in size and time (H47).
     """
 
-    async def get(self, url: str, *, octets_max: int, timeout_s: float) -> Fetched:
-        """Raises FetchFailed."""
+    async def get(
+        self, url: str, *, octets_max: int, timeout_s: float, allow_http: bool = False
+    ) -> Fetched:
+        """
+        Args:
+            allow_http: `http` on port 80 will do, too: what comes is signed itself.
+
+        Raises:
+            FetchFailed: there is no response.
+        """
         ...
 
     async def post(

@@ -28,6 +28,7 @@ from posthouse.kernel.ports import (
 from posthouse.net.addresses import is_public
 
 HTTPS_PORT: Final = 443
+HTTP_PORT: Final = 80
 HEADER_LINE_OCTETS_MAX: Final = 8_190
 HEADERS_MAX: Final = 100
 CHUNK_OCTETS: Final = 16_384
@@ -45,21 +46,25 @@ class HttpsFetch:
         *,
         context: ssl.SSLContext,
         port: int = HTTPS_PORT,
+        http_port: int = HTTP_PORT,
         allow_private_addresses: bool = False,
     ) -> None:
         """Args:
         context: verifies the server's certificate and its name (`tls.contexts`).
         port: 443 but in a laboratory, where hosts on loopback cannot have it.
+        http_port: 80 likewise.
         allow_private_addresses: for laboratories too.
         """
         self._resolver = resolver
         self._context = context
-        self._port = port
+        self._ports = {"https": port, "http": http_port}
         self._allow_private_addresses = allow_private_addresses
 
-    async def get(self, url: str, *, octets_max: int, timeout_s: float) -> Fetched:
+    async def get(
+        self, url: str, *, octets_max: int, timeout_s: float, allow_http: bool = False
+    ) -> Fetched:
         """As the port says."""
-        return await self._fetch("GET", url, {}, None, octets_max, timeout_s)
+        return await self._fetch("GET", url, {}, None, octets_max, timeout_s, allow_http=allow_http)
 
     async def post(
         self, url: str, octets: bytes, *, media_type: str, octets_max: int, timeout_s: float
@@ -76,8 +81,10 @@ class HttpsFetch:
         content: bytes | None,
         octets_max: int,
         timeout_s: float,
+        *,
+        allow_http: bool = False,
     ) -> Fetched:
-        asked = self._checked(url)
+        asked = self._checked(url, allow_http)
         try:
             async with asyncio.timeout(timeout_s):  # look-up, connection, answer: all of it
                 addresses = await self._addresses(asked.raw_host or "")
@@ -86,23 +93,24 @@ class HttpsFetch:
             words = f"{asked.host} did not answer within {timeout_s:g} s"
             raise FetchFailed(words, FetchTrouble.TIMEOUT) from None
 
-    def _checked(self, url: str) -> yarl.URL:
+    def _checked(self, url: str, allow_http: bool) -> yarl.URL:
         """The URL with the port it goes to."""
         try:
             asked = yarl.URL(url)
             host, port = asked.raw_host, asked.explicit_port
         except ValueError as error:
             raise _protocol(f"{url!r} is no URL") from error
-        if asked.scheme != "https" or not host:
+        if not host or (asked.scheme != "https" and not (allow_http and asked.scheme == "http")):
             raise _protocol(f"{url!r} does not begin with https:// and a host name")
         if asked.user is not None or asked.password is not None:
             raise _protocol(f"{url!r} holds a login")
         if ":" in host or host.replace(".", "").isdigit():
             # aiohttp would connect to a literal without asking the resolver that it was given.
             raise FetchFailed(f"{url!r} names an address in place of a host", FetchTrouble.ADDRESS)
-        if port is not None and port != HTTPS_PORT:
-            raise _protocol(f"{url!r} names a port; only {HTTPS_PORT} is gone to")
-        return asked.with_port(self._port).with_fragment(None)
+        usual = HTTPS_PORT if asked.scheme == "https" else HTTP_PORT
+        if port is not None and port != usual:
+            raise _protocol(f"{url!r} names a port; only {usual} is gone to")
+        return asked.with_port(self._ports[asked.scheme]).with_fragment(None)
 
     async def _addresses(self, host: str) -> tuple[str, ...]:
         """Where the connection may go."""

@@ -30,7 +30,9 @@ class Web:
         page = Fetched(status=200, media_type="text/plain", octets=octets)
         self.pages[f"https://mta-sts.{domain}{PATH}"] = page
 
-    async def get(self, url: str, *, octets_max: int, timeout_s: float) -> Fetched:
+    async def get(
+        self, url: str, *, octets_max: int, timeout_s: float, allow_http: bool = False
+    ) -> Fetched:
         return await self._answer(url, octets_max, timeout_s)
 
     async def post(
@@ -75,9 +77,9 @@ def page(text: str, *, status: int = 200, media_type: str = "text/plain") -> Ans
 
 
 class WebPeer:
-    """An HTTPS host on loopback: the same answer to every request."""
+    """An HTTPS host on loopback, or one of plain HTTP: the same answer to every request."""
 
-    def __init__(self, context: ssl.SSLContext, answer: Answer) -> None:
+    def __init__(self, context: ssl.SSLContext | None, answer: Answer) -> None:
         self.answer = answer
         self.requests: list[bytes] = []
         """Heads of requests, the content left out."""

@@ -334,7 +334,9 @@ class _NoDns:
 
 
 class _NoFetch:
-    async def get(self, url: str, *, octets_max: int, timeout_s: float) -> Fetched:
+    async def get(
+        self, url: str, *, octets_max: int, timeout_s: float, allow_http: bool = False
+    ) -> Fetched:
         raise FetchFailed("a server for tests asks nobody", FetchTrouble.CONNECT)
 
     async def post(

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from posthouse.mimesec.smime.capabilities import Capabilities, Cipher
+    from posthouse.mimesec.smime.capabilities import COMMON, Capabilities, Cipher
     from posthouse.mimesec.smime.certificates import Certificate
     from posthouse.mimesec.smime.chain import Pin, Trust
     from posthouse.mimesec.smime.identity import (
@@ -23,15 +23,19 @@ if TYPE_CHECKING:
     from posthouse.mimesec.smime.make import KeyKind, make_authority, make_identity
     from posthouse.mimesec.smime.opener import SmimeOpener
     from posthouse.mimesec.smime.recipient import SmimeRecipient
+    from posthouse.mimesec.smime.revocation import Crl, OcspResponse, list_urls, ocsp_urls
     from posthouse.mimesec.smime.sealer import SmimeSealer
     from posthouse.mimesec.smime.signer import SmimeSigner
 
 __all__ = [
+    "COMMON",
     "Capabilities",
     "Certificate",
     "Cipher",
+    "Crl",
     "Identity",
     "KeyKind",
+    "OcspResponse",
     "Pin",
     "SmimeOpener",
     "SmimeRecipient",
@@ -40,19 +44,22 @@ __all__ = [
     "Trust",
     "from_pem",
     "from_pkcs12",
+    "list_urls",
     "make_authority",
     "make_identity",
+    "ocsp_urls",
     "read_certificates",
 ]
 
 _HOMES: Final = {
-    "capabilities": ("Capabilities", "Cipher"),
+    "capabilities": ("COMMON", "Capabilities", "Cipher"),
     "certificates": ("Certificate",),
     "chain": ("Pin", "Trust"),
     "identity": ("Identity", "from_pem", "from_pkcs12", "read_certificates"),
     "make": ("KeyKind", "make_authority", "make_identity"),
     "opener": ("SmimeOpener",),
     "recipient": ("SmimeRecipient",),
+    "revocation": ("Crl", "OcspResponse", "list_urls", "ocsp_urls"),
     "sealer": ("SmimeSealer",),
     "signer": ("SmimeSigner",),
 }

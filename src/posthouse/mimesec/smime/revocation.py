@@ -1,5 +1,6 @@
 """Whether a certificate has been revoked: by CRLs (RFC 5280 §5, §6.3) and OCSP responses (RFC 6960)
-that somebody else has fetched. What is not signed by the right key counts for nothing."""
+that somebody else has fetched, and where they are. What is not signed by the right key counts for
+nothing."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from posthouse.mimesec.smime import algorithms, certificates, der
@@ -44,27 +47,38 @@ class Crl:
     def __init__(self, octets: bytes) -> None:
         if len(octets) > CRL_OCTETS_MAX:
             raise BadStructure(f"a CRL of more than {CRL_OCTETS_MAX} octets")
+        self.octets = octets
         self._signed = signed_octets(octets)
+        self._known_issuers: dict[bytes, bool] = {}
         try:
             self._list = x509.load_der_x509_crl(octets)
             self.issuer = self._list.issuer
+            self.next_update = self._list.next_update_utc
             self._is_usable = _is_plain(self._list.extensions)
             self._scope = _scope(self._list.extensions)
         except Exception as error:  # whatever the library says of a stranger's octets
             raise BadStructure("a CRL that cannot be read") from error
 
+    def covers(self, certificate: Certificate, issuer: Certificate) -> bool:
+        """Whether it is the issuer's word about such a certificate."""
+        if not self._is_usable or self.issuer != certificate.issuer_name:
+            return False
+        if self._scope is not None and self._scope != _is_authority(certificate):
+            return False
+        usage = issuer.extension(x509.KeyUsage)
+        if usage is not None and not usage.crl_sign:
+            return False
+        # A list may have megabytes, and is asked about many certificates of one issuer.
+        known = self._known_issuers.get(issuer.octets)
+        if known is None:
+            known = self._known_issuers[issuer.octets] = _is_signed(self._signed, issuer)
+        return known
+
     def revoked(
         self, certificate: Certificate, issuer: Certificate, at: datetime
     ) -> Revoked | None:
         """None when it does not say so, or is not the issuer's."""
-        if not self._is_usable or self.issuer != certificate.issuer_name:
-            return None
-        if self._scope is not None and self._scope != _is_authority(certificate):
-            return None
-        usage = issuer.extension(x509.KeyUsage)
-        if issuer.public_key is None or (usage is not None and not usage.crl_sign):
-            return None
-        if not _is_signed(self._signed, issuer):
+        if not self.covers(certificate, issuer):
             return None
         try:
             found = self._list.get_revoked_certificate_by_serial_number(certificate.serial)
@@ -127,24 +141,33 @@ class OcspResponse:
     def __init__(self, octets: bytes) -> None:
         if len(octets) > OCSP_OCTETS_MAX:
             raise BadStructure(f"an OCSP response of more than {OCSP_OCTETS_MAX} octets")
+        self.octets = octets
         self._signed = signed_octets(_basic_response(octets))
         try:
             response = ocsp.load_der_ocsp_response(octets)
             self._singles = _singles(response)
+            self.next_update = response.next_update_utc
             self._responders = _responders(octets)
         except BadStructure:
             raise
         except Exception as error:  # as above
             raise BadStructure("an OCSP response that cannot be read") from error
 
+    def covers(self, certificate: Certificate, issuer: Certificate, at: datetime) -> bool:
+        """Whether it is the issuer's or its delegate's word about the certificate."""
+        is_meant = any(one.is_about(certificate, issuer) for one in self._singles)
+        return is_meant and self._is_signed(issuer, at)
+
     def revoked(
         self, certificate: Certificate, issuer: Certificate, at: datetime
     ) -> Revoked | None:
         """None when it does not say so, or is not the issuer's or its delegate's."""
         for single in self._singles:
-            is_meant = single.revoked.since <= at and single.is_about(certificate, issuer)
-            if is_meant and self._is_signed(issuer, at):
-                return single.revoked
+            found = single.revoked
+            if found is None or found.since > at or not single.is_about(certificate, issuer):
+                continue
+            if self._is_signed(issuer, at):
+                return found
         return None
 
     def _is_signed(self, issuer: Certificate, at: datetime) -> bool:
@@ -190,14 +213,14 @@ def _basic_response(octets: bytes) -> bytes:
 
 
 class _Single(msgspec.Struct, frozen=True):
-    """That one certificate is revoked; the hashes only say which one is meant, so SHA-1 does no
-    harm in them."""
+    """About one certificate; the hashes only say which one is meant, so SHA-1 does no harm in
+    them."""
 
     serial: int
     hash_name: str
     issuer_name_hash: bytes
     issuer_key_hash: bytes
-    revoked: Revoked
+    revoked: Revoked | None
 
     def is_about(self, certificate: Certificate, issuer: Certificate) -> bool:
         return (
@@ -208,20 +231,19 @@ class _Single(msgspec.Struct, frozen=True):
 
 
 def _singles(response: ocsp.OCSPResponse) -> list[_Single]:
-    """Those that revoke; one with a hash that is not known raises UnsupportedAlgorithm."""
+    """One with a hash that is not known raises UnsupportedAlgorithm."""
     found: list[_Single] = []
     singles: Iterator[ocsp.OCSPSingleResponse] = response.responses
     for single in islice(singles, RESPONSES_MAX):
         since, reason = single.revocation_time_utc, single.revocation_reason
-        if since is not None:
-            one = _Single(
-                single.serial_number,
-                single.hash_algorithm.name,
-                single.issuer_name_hash,
-                single.issuer_key_hash,
-                Revoked(since, reason.value if reason else ""),
-            )
-            found.append(one)
+        one = _Single(
+            single.serial_number,
+            single.hash_algorithm.name,
+            single.issuer_name_hash,
+            single.issuer_key_hash,
+            Revoked(since, reason.value if reason else "") if since is not None else None,
+        )
+        found.append(one)
     return found
 
 
@@ -234,6 +256,43 @@ def _responders(octets: bytes) -> list[Certificate]:
         return []
     values = der.elements(der.element(listed.content, der.SEQUENCE).content)
     return certificates.read_all((one.whole for one in values), count_max=RESPONDERS_MAX)
+
+
+def list_urls(certificate: Certificate) -> tuple[str, ...]:
+    """Where its issuer shows its list (RFC 5280 §4.2.1.13): those for all reasons, by HTTP."""
+    points = certificate.extension(x509.CRLDistributionPoints) or ()
+    return _http(
+        name
+        for point in points
+        if point.reasons is None and point.crl_issuer is None
+        for name in point.full_name or ()
+    )
+
+
+def ocsp_urls(certificate: Certificate) -> tuple[str, ...]:
+    """Whom its issuer lets answer (RFC 5280 §4.2.2.1)."""
+    places = certificate.extension(x509.AuthorityInformationAccess) or ()
+    return _http(
+        place.access_location
+        for place in places
+        if place.access_method == x509.oid.AuthorityInformationAccessOID.OCSP
+    )
+
+
+def _http(names: Iterable[x509.GeneralName]) -> tuple[str, ...]:
+    found = (one.value for one in names if isinstance(one, x509.UniformResourceIdentifier))
+    return tuple(dict.fromkeys(one for one in found if one.startswith(("http://", "https://"))))
+
+
+def ocsp_request(certificate: Certificate, issuer: Certificate) -> bytes:
+    """In DER (RFC 6960 §4.1.1); by SHA-1, as some responders know nothing else, and it only says
+    whom it is about."""
+    built = ocsp.OCSPRequestBuilder().add_certificate(
+        x509.load_der_x509_certificate(certificate.octets),
+        x509.load_der_x509_certificate(issuer.octets),
+        hashes.SHA1(),  # noqa: S303
+    )
+    return built.build().public_bytes(Encoding.DER)
 
 
 def _digest(name: str, octets: bytes) -> bytes:
