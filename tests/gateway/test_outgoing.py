@@ -109,6 +109,19 @@ def test_it_is_encrypted_by_what_all_its_readers_are_known_to_read(
     assert kind == ("authEnveloped-data" if all_know else "enveloped-data")
 
 
+def test_those_whose_mail_is_opened_here_read_what_we_read(house: House) -> None:
+    for whom in (ADA, BOB, CAT):
+        house.give_key(whom)
+    house.say(ADA, encrypt=Mode.ALWAYS, open=Mode.WHEN_POSSIBLE)
+    house.say(BOB, open=Mode.WHEN_POSSIBLE)
+    receipt = house.send(ADA, [BOB])
+    names = {one.name: one for one in house.decision(queue_id_of(receipt)).findings}
+    assert "AES-256-GCM" in str(names["encryption"])  # as it was opened for Bob
+    house.send(ADA, [CAT])
+    kind = read(house.stored(CAT)).root.parameters.text(b"smime-type")
+    assert kind == "enveloped-data"  # who opens it at home
+
+
 @pytest.mark.parametrize(
     ("mode", "said"), [(Mode.NEVER, COMMON.words), (Mode.WHEN_POSSIBLE, OWN.words)]
 )

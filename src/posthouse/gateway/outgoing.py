@@ -42,6 +42,7 @@ from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.pgp import autocrypt
 from posthouse.mimesec.ports import ProtectionError, Recipient, Signer
 from posthouse.mimesec.protection import Protection, protect
+from posthouse.mimesec.smime.capabilities import OWN
 from posthouse.store import accounts
 from posthouse.store.transaction import Store, Transaction
 
@@ -168,6 +169,8 @@ class Outgoing:
         sender = await self._store.read(
             partial(_sender, account=account, author=author, node_key=self._node_key)
         )
+        if policy.open is not Mode.NEVER:
+            sender = msgspec.structs.replace(sender, own=_opened_here(sender.own))
         candidates = await self._candidates(policy, destinations)
         work = partial(
             self._protect, octets, policy, sender, destinations, candidates, _is_signed(section)
@@ -187,14 +190,20 @@ class Outgoing:
         if policy.encrypt is Mode.NEVER:
             return {}
         remote = {address for one in destinations for address in one.remote}
-        local = {account for one in destinations for account in one.accounts}
+        local = list({account: None for one in destinations for account in one.accounts})
         if len(remote) + len(local) > self.options.recipients_max:
             return {}
         texts = {address: fold_address(format_address(address)) for address in remote}
         found = await self._finder.find_each(tuple(texts.values())) if texts else {}
 
+        policies = dict(zip(local, await self._policies.of(local), strict=True))
+
         def own(tx: Transaction) -> dict[End, Sequence[MailKey]]:
-            return {account: of_owner(tx, account=account) for account in local}
+            known = {account: of_owner(tx, account=account) for account in local}
+            return {
+                account: keys if policies[account].open is Mode.NEVER else _opened_here(keys)
+                for account, keys in known.items()
+            }
 
         candidates = await self._store.read(own)
         candidates.update({address: found.get(text, ()) for address, text in texts.items()})
@@ -365,6 +374,13 @@ def _finding(result: str, signer: Signer | None, plan: _Plan | None) -> Finding:
 
 def _untouched(reason: str) -> Protected:
     return Protected(findings=(Finding(name=FINDING, result="none", reason=reason),))
+
+
+def _opened_here(keys: Sequence[MailKey]) -> tuple[MailKey, ...]:
+    """Of an account whose mail is decrypted here: those that are read by us."""
+    return tuple(
+        msgspec.structs.replace(key, reads=OWN.words) if key.has_private else key for key in keys
+    )
 
 
 def _usable(keys: Sequence[MailKey], scheme: Scheme, now: datetime) -> Recipient | None:
