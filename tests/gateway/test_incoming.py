@@ -220,7 +220,7 @@ def test_what_a_signer_s_program_reads_is_kept_and_the_newest_word_counts(house:
     sign(OWN, 50)  # a time to come counts as now
     assert kept() == OWN.words
     (key,) = house.keys_of(BOB)
-    assert key.reads_at is not None and key.reads_at <= int(SystemClock().now().timestamp() * 1e6)
+    assert key.said_at is not None and key.said_at <= int(SystemClock().now().timestamp() * 1e6)
 
 
 def test_plain_mail_is_not_looked_at(house: House) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from posthouse.accounts import key_material, mail_policy
-from posthouse.accounts.mail_keys import Source
+from posthouse.accounts.mail_keys import KeyMaterial, Source
 from posthouse.accounts.mail_policy import Mode
+from posthouse.gateway.learning import Learnt
 from posthouse.kernel.finding import Finding
 from posthouse.message import mime, read
 from posthouse.message.fields import read_section
@@ -310,3 +312,53 @@ def test_a_key_in_a_field_is_learnt_from_whoever_logged_in_alone(house: House) -
     house.stored(BOB, count=2)
     learnt = house.keys_of(ADA)
     assert [(one.source, one.is_trusted) for one in learnt] == [(Source.AUTOCRYPT, False)]
+
+
+def field_of(address: str, date: str) -> tuple[str, bytes]:
+    """A fingerprint, and a message whose author says that it is their key."""
+    made, _ = make_key([address], at=NOW, days=9)
+    head = autocrypt.field(Autocrypt(address=address, key=made.public.octets))
+    body = f"From: {address}\r\nTo: {BOB}\r\nDate: {date}\r\nSubject: x\r\n\r\nhello\r\n"
+    return made.public.fingerprint, head + body.encode()
+
+
+def test_an_old_message_sent_again_brings_no_old_key_back(house: House) -> None:
+    house.say(BOB, open=Mode.WHEN_POSSIBLE)
+    count = iter(range(1, 9))
+
+    def first(octets: bytes) -> str:
+        house.send(ADA, [BOB], message=Message(raw=octets))
+        house.stored(BOB, count=next(count))
+        return house.keys_of(ADA)[0].fingerprint
+
+    new, letter = field_of(ADA, "Wed, 25 Nov 2026 10:00:00 +0000")
+    assert first(letter) == new
+    old, letter = field_of(ADA, "Tue, 24 Nov 2026 10:00:00 +0000")
+    assert first(letter) == new and len(house.keys_of(ADA)) == 1
+    next_one, letter = field_of(ADA, "Wed, 25 Nov 2026 10:00:01 +0000")
+    assert first(letter) == next_one != old
+
+
+def test_what_others_say_of_somebody_is_worth_less_than_their_own_word(house: House) -> None:
+    house.say(BOB, open=Mode.WHEN_POSSIBLE)
+
+    def told(address: str) -> KeyMaterial:
+        made, _ = make_key([address], at=NOW, days=9)
+        return key_material.read_public(made.public.octets)[0]
+
+    def keep(material: KeyMaterial, source: Source) -> None:
+        learnt = Learnt(((material, source),))
+        if not house.read(learnt.is_known):
+            house.write(learnt)
+
+    hearsay, own, more = told(EVE), told(EVE), told(EVE)
+    keep(hearsay, Source.GOSSIP)
+    assert [one.fingerprint for one in house.keys_of(EVE)] == [hearsay.fingerprint]
+    keep(msgspec.structs.replace(own, said_at=1), Source.AUTOCRYPT)
+    keep(more, Source.GOSSIP)
+    assert [one.fingerprint for one in house.keys_of(EVE)] == [
+        own.fingerprint,
+        hearsay.fingerprint,
+    ]
+    keep(msgspec.structs.replace(hearsay, said_at=2), Source.AUTOCRYPT)  # it was theirs after all
+    assert all(one.source is Source.AUTOCRYPT for one in house.keys_of(EVE))

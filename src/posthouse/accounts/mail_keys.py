@@ -47,7 +47,8 @@ class Source(Enum):
     MADE = "made"
     IMPORTED = "imported"
     LEARNT = "learnt"  # from signed mail (S/MIME)
-    AUTOCRYPT = "autocrypt"  # from a header field of mail
+    AUTOCRYPT = "autocrypt"  # from a header field of its owner's mail
+    GOSSIP = "gossip"  # from somebody else's encrypted mail
     WKD = "wkd"
     DNS = "dns"
 
@@ -70,8 +71,8 @@ class KeyMaterial(msgspec.Struct, frozen=True, kw_only=True):
     """It says so itself (OpenPGP)."""
     reads: tuple[str, ...] = ()
     """What its owner's program decrypts, as its signature said: `findings.Signature.reads`."""
-    reads_at: int | None = None
-    """When that was said, in microseconds since 1970; None where nothing was."""
+    said_at: int | None = None
+    """From when that, or an Autocrypt field, is, in microseconds since 1970."""
 
     def __repr__(self) -> str:
         return f"KeyMaterial({NAMES[self.scheme]}, {self.fingerprint})"
@@ -97,7 +98,7 @@ class MailKey(msgspec.Struct, frozen=True, kw_only=True):
     seen_at: int
     warned_at: int | None
     reads: tuple[str, ...] = ()
-    reads_at: int | None = None
+    said_at: int | None = None
 
     @property
     def is_own(self) -> bool:
@@ -216,13 +217,15 @@ def add_found(
         if known.account is None and known.domain is None:
             material = _renewed(known, material)
             rows.set_public(tx, key, material.public, expires_at=material.expires_at)
+            if known.source == Source.GOSSIP.value:
+                rows.set_source(tx, key, source.value)
             if is_trusted and not known.is_trusted:
                 rows.set_addresses(tx, key, named)
                 rows.set_trusted(tx, key, is_trusted=True)
             elif is_trusted is known.is_trusted:
                 rows.set_addresses(tx, key, (*known.addresses, *named)[:ADDRESSES_MAX])
-    if material.reads_at is not None:
-        rows.set_reads(tx, key, " ".join(material.reads), material.reads_at)
+    if material.said_at is not None:
+        rows.set_reads(tx, key, " ".join(material.reads), material.said_at)
     _note_revocation(tx, key, material)
     for address in named:
         rows.forget_miss(tx, address)
@@ -233,9 +236,14 @@ def add_found(
 
 
 def by_address(tx: Transaction, address: str) -> tuple[MailKey, ...]:
-    """All that name the address: own ones first, then trusted ones, the newest first."""
+    """All that name the address: own ones first, then trusted ones, the newest first; last those
+    that others say are somebody's."""
     found = [_key(row) for row in rows.by_address(tx, fold_address(address))]
-    return tuple(sorted(found, key=lambda key: (not key.is_own, not key.is_trusted)))
+    return tuple(sorted(found, key=_rank))
+
+
+def _rank(key: MailKey) -> tuple[bool, bool, bool]:
+    return not key.is_own, not key.is_trusted, key.source is Source.GOSSIP
 
 
 def of_owner(
@@ -439,5 +447,5 @@ def _key(row: rows.MailKeyRow) -> MailKey:
         seen_at=row.seen_at,
         warned_at=row.warned_at,
         reads=tuple(row.reads.split()),
-        reads_at=row.reads_at,
+        said_at=row.said_at,
     )

@@ -116,7 +116,9 @@ class Incoming:
         policies = dict(zip(accounts, await self._policies.of(accounts), strict=True))
         wanting = [one for one in accounts if policies[one].open is not Mode.NEVER]
         if wanting and is_teaching:
-            await self._keep(await self._workers.run(partial(learn_autocrypt, octets)))
+            await self._keep(
+                await self._workers.run(partial(learn_autocrypt, octets, at=self._clock.now()))
+            )
         if not wanting or not is_looked_at:
             return {}
         authors = authors_of(octets)

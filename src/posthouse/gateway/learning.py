@@ -11,6 +11,7 @@ import msgspec
 from posthouse.accounts import key_material, mail_keys, smime_material
 from posthouse.accounts.mail_keys import KeyMaterial, MailKey, Source, fold_address
 from posthouse.kernel.errors import UserError
+from posthouse.message.dates import parse_date
 from posthouse.message.fields import read_section
 from posthouse.mimesec.findings import Scheme, Signature, SignatureResult
 from posthouse.mimesec.opening import Opened, Summary
@@ -42,23 +43,44 @@ class Learnt(msgspec.Struct, frozen=True):
             any(
                 key.fingerprint == material.fingerprint
                 and key.public == material.public
+                and (key.source is not Source.GOSSIP or source is Source.GOSSIP)
                 and not _is_news(material, key)
                 for address in material.addresses
                 for key in mail_keys.by_address(tx, address)
             )
-            for material, _ in self.materials
+            or _is_outdone(tx, material, source)
+            for material, source in self.materials
         )
 
     def __call__(self, tx: Transaction) -> None:
         for material, source in self.materials:
+            if _is_outdone(tx, material, source):
+                continue
             # Whoever vouched for it has to do so again with the next signature: it may be revoked.
             mail_keys.add_found(tx, material, source=source, is_trusted=False)
 
 
+def _is_outdone(tx: Transaction, material: KeyMaterial, source: Source) -> bool:
+    """Whether better is known of somebody than this word: what others say of them counts while
+    they have said nothing themselves, and an old message sent again brings no old key back."""
+    if source not in (Source.AUTOCRYPT, Source.GOSSIP):
+        return False
+    others = [
+        key
+        for address in material.addresses
+        for key in mail_keys.by_address(tx, address)
+        if key.scheme is material.scheme and key.fingerprint != material.fingerprint
+    ]
+    if source is Source.GOSSIP:
+        return any(key.source is not Source.GOSSIP for key in others)
+    said_at = material.said_at or 0
+    return any(key.source is source and (key.said_at or 0) > said_at for key in others)
+
+
 def _is_news(material: KeyMaterial, key: MailKey) -> bool:
     """Whether what its owner's program decrypts has changed."""
-    at = material.reads_at
-    return at is not None and at > (key.reads_at or 0) and material.reads != key.reads
+    at = material.said_at
+    return at is not None and at > (key.said_at or 0) and material.reads != key.reads
 
 
 def learn(opened: Opened, *, roots: tuple[bytes, ...], at: datetime) -> Learnt:
@@ -76,11 +98,25 @@ def learn(opened: Opened, *, roots: tuple[bytes, ...], at: datetime) -> Learnt:
     return Learnt(tuple(found))
 
 
-def learn_autocrypt(octets: bytes) -> Learnt:
-    """The author's key in a header field of a message that is known to be the author's."""
+def learn_autocrypt(octets: bytes, *, at: datetime) -> Learnt:
+    """The author's key in a header field of a message that is known to be the author's.
+
+    Args:
+        at: now: a message is never from later than that, whatever its date says.
+    """
     section = read_section(octets)
     found = autocrypt.read(section) if autocrypt.FIELD in section else None
-    return Learnt(tuple(_of_autocrypt([found] if found is not None else [])))
+    if found is None:
+        return Learnt(())
+    date = section.raw(b"date")
+    written = parse_date(date) if date is not None else None
+    said_at = int(min(written or at, at).timestamp() * 1e6)
+    return Learnt(
+        tuple(
+            (msgspec.structs.replace(material, said_at=said_at), Source.AUTOCRYPT)
+            for material in _of_autocrypt([found])
+        )
+    )
 
 
 def learn_gossip(opened: Opened) -> Learnt:
@@ -88,10 +124,11 @@ def learn_gossip(opened: Opened) -> Learnt:
     whole = opened.whole
     if whole is None or not whole.encryptions or opened.summary is Summary.BROKEN:
         return Learnt(())
-    return Learnt(tuple(_of_autocrypt(autocrypt.read_gossip(read_section(opened.octets)))))
+    fields = autocrypt.read_gossip(read_section(opened.octets))
+    return Learnt(tuple((material, Source.GOSSIP) for material in _of_autocrypt(fields)))
 
 
-def _of_autocrypt(fields: Iterable[Autocrypt]) -> Iterator[tuple[KeyMaterial, Source]]:
+def _of_autocrypt(fields: Iterable[Autocrypt]) -> Iterator[KeyMaterial]:
     for one in fields:
         address = fold_address(one.address)
         try:
@@ -100,7 +137,7 @@ def _of_autocrypt(fields: Iterable[Autocrypt]) -> Iterator[tuple[KeyMaterial, So
             continue
         for material in read[:1]:
             if address in map(fold_address, material.addresses):
-                yield msgspec.structs.replace(material, addresses=(address,)), Source.AUTOCRYPT
+                yield msgspec.structs.replace(material, addresses=(address,))
 
 
 def _to_encrypt(
@@ -126,7 +163,7 @@ def _to_encrypt(
             return msgspec.structs.replace(
                 material,
                 reads=signature.reads,
-                reads_at=int(said_at.timestamp() * 1e6) if said_at is not None else None,
+                said_at=int(said_at.timestamp() * 1e6) if said_at is not None else None,
             )
     return None
 

@@ -30,7 +30,7 @@ class MailKeyRow(msgspec.Struct, frozen=True, kw_only=True):
     seen_at: int
     warned_at: int | None
     reads: str = ""
-    reads_at: int | None = None
+    said_at: int | None = None
     addresses: tuple[str, ...] = ()
 
 
@@ -48,7 +48,7 @@ class PolicyRow(msgspec.Struct, frozen=True, kw_only=True):
 _SELECT = (
     "SELECT k.id, k.scheme, k.fingerprint, k.account_id, k.domain_id, k.source, k.is_trusted,"
     " k.is_published, k.public, k.private IS NOT NULL, k.created_at, k.expires_at, k.revoked_at,"
-    " k.seen_at, k.warned_at, k.reads, k.reads_at FROM mail_key k"
+    " k.seen_at, k.warned_at, k.reads, k.said_at FROM mail_key k"
 )
 
 
@@ -73,7 +73,7 @@ def _key(tx: Transaction, row: Row) -> MailKeyRow:
         seen_at=row[13],
         warned_at=row[14],
         reads=row[15],
-        reads_at=row[16],
+        said_at=row[16],
         addresses=tuple(address for (address,) in addresses),
     )
 
@@ -223,11 +223,16 @@ def set_private(tx: Transaction, key: int, private: bytes, revocation: bytes | N
 
 
 def set_reads(tx: Transaction, key: int, reads: str, at: int) -> None:
-    """What its owner's program decrypts, unless something newer was said (RFC 8551 §2.7.1)."""
+    """What its owner's program decrypts ("" where it does not say), unless something newer was said
+    (RFC 8551 §2.7.1)."""
     tx.run(
-        "UPDATE mail_key SET reads = ?, reads_at = ? WHERE id = ? AND coalesce(reads_at, ?) <= ?",
+        "UPDATE mail_key SET reads = ?, said_at = ? WHERE id = ? AND coalesce(said_at, ?) <= ?",
         (reads, at, key, at, at),
     )
+
+
+def set_source(tx: Transaction, key: int, source: str) -> None:
+    tx.run("UPDATE mail_key SET source = ? WHERE id = ?", (source, key))
 
 
 def set_trusted(tx: Transaction, key: int, *, is_trusted: bool) -> None:
