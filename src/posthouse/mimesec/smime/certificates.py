@@ -17,6 +17,7 @@ from posthouse.mimesec.smime import algorithms, der
 from posthouse.mimesec.smime.addresses import named_addresses
 from posthouse.mimesec.smime.algorithms import Identifier, PublicKey
 from posthouse.mimesec.smime.der import BadStructure
+from posthouse.mimesec.smime.serials import with_positive_serials
 
 CERTIFICATE_OCTETS_MAX: Final = 64 * 1024
 EMAIL_PROTECTION: Final = x509.oid.ExtendedKeyUsageOID.EMAIL_PROTECTION
@@ -71,7 +72,7 @@ class Certificate:
             raise BadStructure("a certificate that cannot be read") from error
 
     def _read(self) -> None:
-        parsed = x509.load_der_x509_certificate(self.octets)
+        parsed = x509.load_der_x509_certificate(with_positive_serials(self.octets))
         self.not_before = parsed.not_valid_before_utc
         self.not_after = parsed.not_valid_after_utc
         self.extensions = parsed.extensions
