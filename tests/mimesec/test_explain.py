@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from posthouse.kernel.finding import Property
 from posthouse.mimesec import explain
 from posthouse.mimesec.findings import Scheme, Signature, SignatureResult
@@ -87,11 +89,24 @@ def test_a_signature_of_somebody_else_never_passes() -> None:
 
 
 # H65
+@pytest.mark.parametrize("who", ["stranger@a.example", "mallory@evil.example"])
+def test_a_signature_that_does_not_count_is_not_denied(who: str) -> None:
+    sealed = words(made(signer=FakeSigner(who), sealer=FakeSealer(), recipients=(BOB,)))
+    assert "The message was encrypted. Its signature does not count." in sealed
+    assert "a signature that does not count" in sealed and "Nobody signed" not in sealed
+    clear = words(made(signer=FakeSigner(who)))
+    assert "The message is not protected. Its signature does not count." in clear
+    unsigned = words(made(sealer=FakeSealer(), recipients=(BOB,)))
+    assert "The message was encrypted. Nobody signed it." in unsigned
+
+
+# H65
 def test_a_signature_on_an_encrypted_form_is_no_result() -> None:
     inner = FakeSealer().seal(TEXT, [BOB], at=NOW, signer=None)
     found = opened(HEAD + FakeSigner().sign(inner, at=NOW))
     assert [one.name for one in explain.findings(found)] == ["encryption"]
     assert "does not tell who wrote the text" in words(found)
+    assert "The message was encrypted. Nobody signed its text." in words(found)
 
 
 # H65

@@ -150,7 +150,7 @@ def lines(opened: Opened) -> list[str]:
 
 
 def _lines(opened: Opened) -> list[str]:
-    found = [_SUMMARIES[opened.summary]]
+    found = [_summary(opened)]
     for section in opened.sections:
         found += _section_lines(section)
     mismatch = opened.from_mismatch
@@ -166,11 +166,26 @@ def _lines(opened: Opened) -> list[str]:
 _SUMMARIES: Final = {
     Summary.NOT_PROTECTED: "The message is not protected.",
     Summary.SIGNED: "The message is signed by its author.",
-    Summary.ENCRYPTED: "The message was encrypted. Nobody signed it.",
+    Summary.ENCRYPTED: "The message was encrypted.",
     Summary.SIGNED_AND_ENCRYPTED: "The message was encrypted, and is signed by its author.",
     Summary.PARTLY: "The message is not protected; some of its parts are, and only those.",
     Summary.BROKEN: "The message is encrypted and stays closed.",
 }
+
+
+def _summary(opened: Opened) -> str:
+    """What the sections say of signatures is not denied here."""
+    said, whole = _SUMMARIES[opened.summary], opened.whole
+    if whole is None or opened.summary not in (Summary.ENCRYPTED, Summary.NOT_PROTECTED):
+        return said
+    if whole.signatures:
+        is_one = len(whole.signatures) == 1
+        return (
+            f"{said} {'Its signature does not' if is_one else 'None of its signatures does'} count."
+        )
+    if opened.summary is Summary.NOT_PROTECTED:
+        return said
+    return f"{said} Nobody signed {'its text' if whole.outer_signatures else 'it'}."
 
 
 def _section_lines(section: Section) -> Iterator[str]:
