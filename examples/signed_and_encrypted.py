@@ -40,11 +40,18 @@ def main(url: str, sender: str, own: str, to: str, theirs: str) -> int:
         )
         with Transport(url) as transport:
             print(transport.send(letter).response)
-    except (ProtectionError, SendingError) as error:
+    except SendingError as error:  # it says what to do, too
         print(error, file=sys.stderr)
-        return 1
-    return 0
+    except ProtectionError as error:
+        print(f"{error}\nhint: {error.hint}", file=sys.stderr)
+    except OSError as error:  # a file that is not there
+        print(f"{error.filename} cannot be read: {error.strerror}", file=sys.stderr)
+    else:
+        return 0
+    return 1
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 6:
+        sys.exit(__doc__)
     sys.exit(main(*sys.argv[1:]))

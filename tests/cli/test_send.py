@@ -759,7 +759,7 @@ def test_nobody_gets_what_they_cannot_read_and_nothing_goes_in_the_clear(
     assert code == ExitCode.FAILED
     assert "no key is for eve@example.test, who could not read the message" in err
     code, err = refused(cli, *start, "--bcc", "eve@example.test", "--encrypt-to", "eve.crt")
-    assert code == ExitCode.FAILED and "somebody in Bcc would be known" in err
+    assert code == ExitCode.FAILED and "eve@example.test in Bcc would be known" in err
     assert post.inbox(BOB) == []
 
 

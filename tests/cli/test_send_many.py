@@ -246,7 +246,7 @@ def test_nobody_in_the_table_gets_what_they_cannot_read(
         *arguments(folder, mail_server, "--body", "x", "--encrypt-to", str(folder / "bob.crt"))
     )
     assert code == ExitCode.FAILED
-    assert "line 3: --encrypt-to: no key is for eve@example.test" in err
+    assert "line 3: no key is for eve@example.test" in err
     assert mail_server.inbox("bob@example.test") == []
 
 

@@ -218,9 +218,29 @@ async def test_signed_and_encrypted(tmp_path: Path) -> None:
         wrong = await run(
             "signed_and_encrypted.py", server.plain_url, *arguments, KEY_PASSWORD="guess"
         )
+        other = await run(
+            "signed_and_encrypted.py",
+            server.plain_url,
+            *arguments[:2],
+            "eve@example.net",
+            arguments[3],
+            KEY_PASSWORD="sesame",
+        )
+        gone = await run(
+            "signed_and_encrypted.py",
+            server.plain_url,
+            *arguments[:3],
+            tmp_path / "gone.pem",
+            KEY_PASSWORD="sesame",
+        )
     assert b"We take it." not in arrived and b"The offer" not in arrived
     opener = SmimeOpener(identities=[bob], trust=Trust(roots=[ada.certificate]))
     opened = open_message(arrived, [opener], at=datetime.now(UTC))
     assert opened.summary is Summary.SIGNED_AND_ENCRYPTED, lines(opened)
     assert read(opened.octets).subject == "The offer" and "We take it." in read(opened.octets).text
     assert wrong.returncode == 1 and "password" in wrong.stderr and "guess" not in wrong.stderr
+    assert other.returncode == 1 and "no key is for eve@example.net" in other.stderr
+    assert gone.returncode == 1 and "gone.pem cannot be read: No such file" in gone.stderr
+    few = await run("signed_and_encrypted.py", "smtp://127.0.0.1")
+    assert few.returncode == 1 and "SENDER.p12" in few.stderr
+    assert all("Traceback" not in one.stderr for one in (wrong, other, gone, few))

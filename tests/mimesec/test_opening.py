@@ -363,6 +363,22 @@ def test_a_valid_signature_inside_proves_that_nobody_changed_the_ciphertext() ->
 
 
 # H65
+def test_what_trust_would_open_says_so() -> None:
+    """RFC 8551 §3.3: CBC does not tell of changes, so whom one trusts decides."""
+    how = {"sealer": FakeSealer(Scheme.SMIME, is_authenticated=False), "recipients": (BOB_SMIME,)}
+    stranger = FakeSigner("stranger@a.example", Scheme.SMIME)
+    author = MESSAGE.replace(b"alice@", b"stranger@")
+    found = opened(protect(author, Protection(signer=stranger, **how), at=NOW))  # type: ignore[arg-type]
+    assert found.summary is Summary.BROKEN and found.whole is not None
+    assert found.whole.reason.startswith(REFUSED)
+    assert "the signature of stranger@a.example inside would prove it" in found.whole.reason
+    assert "nobody vouches for its key (ABABABABABABABAB)" in found.whole.reason
+    # Of another author's message trust would open nothing.
+    found = opened(protected(signer=stranger, **how))
+    assert found.whole is not None and found.whole.reason == REFUSED
+
+
+# H65
 def test_unauthenticated_parts_are_refused_too() -> None:
     part = FakeSealer(Scheme.SMIME, is_authenticated=False).seal(
         TEXT, [BOB_SMIME], at=NOW, signer=None

@@ -25,7 +25,7 @@ from posthouse.cli.output import (
     show_json,
     show_text,
 )
-from posthouse.cli.send_keys import check_readers, protection_of, warn_of_author
+from posthouse.cli.send_keys import protection_of, warn_of_author
 from posthouse.cli.send_letter import filled, letter_of
 from posthouse.cli.send_many import many_options
 from posthouse.cli.send_options import (
@@ -182,14 +182,12 @@ async def _look_at(message: Message, keys: KeysWish) -> None:
     """What is wrong with the message is told before anybody is called or asked for a password.
 
     Raises:
-        MessageError: it cannot be made.
-        CommandError: somebody could not read it.
+        MessageError: it cannot be made, or somebody could not read it.
     """
     async with AsyncTransport("memory:", dkim=dkim_keys(keys)) as transport:
         letter = await transport.prepare(message)
     if message.protection is not None:
-        check_readers(message.protection, letter.envelope)
-        warn_of_author(message.protection, message.sender)
+        warn_of_author(message.protection, letter.octets)
 
 
 # --- sending ---

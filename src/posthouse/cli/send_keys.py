@@ -6,7 +6,6 @@ Which scheme a file is for shows in the file.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -15,16 +14,8 @@ import click
 from posthouse.cli.output import CommandError, read_password, say
 from posthouse.cli.send_options import KeysWish
 from posthouse.cli.send_secrets import KEY_VARIABLE, secret_of
-from posthouse.kernel.envelope import Address, Envelope
 from posthouse.kernel.secret import Secret
-from posthouse.message.address import (
-    LOCAL_PART_REMOTE_OCTETS_MAX,
-    AddressError,
-    format_address,
-    parse_mailbox,
-)
 from posthouse.mimesec.findings import Scheme
-from posthouse.mimesec.header_protection import AddressKey, address_key
 from posthouse.mimesec.pgp import (
     PgpRecipient,
     PgpSealer,
@@ -39,10 +30,9 @@ from posthouse.mimesec.smime.identity import from_pem, from_pkcs12, read_certifi
 from posthouse.mimesec.smime.recipient import SmimeRecipient
 from posthouse.mimesec.smime.sealer import SmimeSealer
 from posthouse.mimesec.smime.signer import SmimeSigner
-from posthouse.sending import Mailbox
-from posthouse.sending.addresses import one_mailbox
+from posthouse.sending.protecting import other_authors
 
-__all__ = ["check_readers", "protection_of", "warn_of_author"]
+__all__ = ["protection_of", "warn_of_author"]
 
 FILE_OCTETS_MAX: Final = 8 << 20
 _PEM: Final = b"-----BEGIN "
@@ -76,49 +66,15 @@ def protection_of(wish: KeysWish) -> Protection | None:
     sealer: Sealer | None = None
     if recipients:
         sealer = SmimeSealer() if Scheme.SMIME in schemes else PgpSealer()
-    return Protection(signer=signer, recipients=recipients, sealer=sealer)
+    return Protection(signer=signer, recipients=recipients, sealer=sealer, allows_other_author=True)
 
 
-def check_readers(protection: Protection, envelope: Envelope) -> None:
-    """Raises CommandError where somebody gets the message who could not read it."""
-    if protection.sealer is None:
-        return
-    readers = _named_by(protection.recipients)
-    for path in envelope.recipients:
-        if address_key(path.address) not in readers:
-            name = format_address(path.address, unicode=True)
-            raise CommandError(
-                f"--encrypt-to: no key is for {name}, who could not read the message",
-                hint=f"give the key of {name}, or send them a message of their own",
-            )
-
-
-def warn_of_author(protection: Protection, sender: str | Mailbox) -> None:
+def warn_of_author(protection: Protection, octets: bytes) -> None:
     """Readers compare the key with From (RFC 8550 §3); say so when they will complain."""
-    if protection.signer is None or sender == "":
-        return
-    author = one_mailbox("sender", sender).address
-    names = protection.signer.addresses
-    if address_key(author) not in _keys(names):
-        shown = ", ".join(names) or "nobody's address"
+    signer = protection.signer
+    if signer is not None and other_authors(signer, octets):
+        shown = ", ".join(signer.addresses) or "nobody's address"
         say(f"the key of --sign is for {shown}: readers will say so of this From")
-
-
-def _named_by(recipients: Iterable[Recipient]) -> frozenset[AddressKey]:
-    return _keys(text for one in recipients for text in one.addresses)
-
-
-def _keys(addresses: Iterable[str]) -> frozenset[AddressKey]:
-    return frozenset(
-        address_key(address) for text in addresses if (address := _parsed(text)) is not None
-    )
-
-
-def _parsed(text: str) -> Address | None:
-    try:
-        return parse_mailbox(text, local_part_octets_max=LOCAL_PART_REMOTE_OCTETS_MAX)
-    except AddressError:
-        return None
 
 
 # --- files ---

@@ -30,7 +30,6 @@ from posthouse.cli.output import (
     show_json,
     show_text,
 )
-from posthouse.cli.send_keys import check_readers
 from posthouse.cli.send_letter import variables
 from posthouse.cli.send_options import LetterWish
 from posthouse.cli.send_server import Way
@@ -38,6 +37,7 @@ from posthouse.cli.send_words import command_error, in_options
 from posthouse.message.address import AddressError, parse_mailbox
 from posthouse.sending import Dkim, Message, SendingError, Sent, Transport
 from posthouse.sending.options import Keywords
+from posthouse.sending.protecting import check_readers
 from posthouse.sending.templates import Templates
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -373,8 +373,6 @@ def _try_all(
                         check_readers(protection, letter.envelope)
             except SendingError as error:
                 text, said = in_options(error, attached=wish.attached)
-            except CommandError as error:
-                text, said = str(error), error.hint
             else:
                 continue
             hint = hint or said

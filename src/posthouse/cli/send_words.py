@@ -77,6 +77,7 @@ _HINTS: Final = (
     (re.compile(r"\bgive it to `render`"), "give it with --data, or as a column of --recipients"),
     (re.compile(r", or (?:Mailbox|give the content itself)$"), ""),
     (re.compile(r"\bor are given as a list\b"), "or an option each"),
+    (re.compile(r"; if the key of .* for_addresses=.*$"), ""),
     (re.compile(r"\buser:secret@"), "user@"),
     (re.compile(r"\bgive it as `url`"), "download it, and name the file"),
     (re.compile(r"\boption (proxy|certificate)\b"), r"option --\1"),

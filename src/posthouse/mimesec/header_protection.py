@@ -16,6 +16,11 @@ import msgspec
 
 from posthouse.kernel.envelope import Address
 from posthouse.message import build, mime, words
+from posthouse.message.address import (
+    LOCAL_PART_REMOTE_OCTETS_MAX,
+    AddressError,
+    parse_mailbox,
+)
 from posthouse.message.address_list import parse_address_list
 from posthouse.message.build import BuildError
 from posthouse.message.fields import FIELD_OCTETS_MAX, HeaderSection, read_section, unfold
@@ -322,6 +327,19 @@ def address_key(address: Address) -> AddressKey:
     """Equal for addresses that match (RFC 9788 §4.4.5)."""
     local_part = address.local_part
     return (local_part.lower() if local_part.isascii() else local_part), address.domain.lower()
+
+
+def address_keys(texts: Iterable[str]) -> frozenset[AddressKey]:
+    """Of those among some texts that are addresses, as keys and certificates name them."""
+    return frozenset(key for text in texts if (key := text_key(text)) is not None)
+
+
+def text_key(text: str) -> AddressKey | None:
+    try:
+        parsed = parse_mailbox(text, local_part_octets_max=LOCAL_PART_REMOTE_OCTETS_MAX)
+    except AddressError:
+        return None
+    return address_key(parsed)
 
 
 def shown(address: Address) -> str:

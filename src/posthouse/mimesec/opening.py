@@ -22,15 +22,10 @@ from typing import Final
 import msgspec
 
 from posthouse.message import mime, words
-from posthouse.message.address import (
-    LOCAL_PART_REMOTE_OCTETS_MAX,
-    AddressError,
-    parse_mailbox,
-)
 from posthouse.message.address_list import parse_address_list
 from posthouse.message.fields import HeaderSection
 from posthouse.message.mime import Part
-from posthouse.mimesec import inline
+from posthouse.mimesec import given, inline
 from posthouse.mimesec.entity import field_octets, join_message
 from posthouse.mimesec.findings import Encryption, Scheme, Signature, SignatureResult
 from posthouse.mimesec.header_protection import (
@@ -40,6 +35,7 @@ from posthouse.mimesec.header_protection import (
     ProtectedField,
     ProtectedHeader,
     address_key,
+    address_keys,
     author_addresses,
     content_only,
     field_states,
@@ -146,7 +142,13 @@ def open_message(
         allow_unauthenticated: show as the message what was decrypted from a form that does not tell
             of changes (S/MIME with CBC) without a valid signature inside. Nothing of it may then be
             loaded from elsewhere or answered with quotes.
+
+    Raises:
+        ProtectionError: it is called with something else than octets, openers and a time.
     """
+    given.check_octets(octets, "open_message")
+    given.check_openers(openers, "openers")
+    given.check_time(at, "at")
     asked = Openers(openers, at)
     root = mime.scan(octets)
     authors = _authors(root.section)
@@ -228,9 +230,8 @@ def _authors(section: HeaderSection) -> _Authors:
 
 def _expected(texts: Sequence[str], written: _Authors) -> _Authors:
     """What a caller knows better; two From fields are no signer's all the same."""
-    keys = {key for text in texts if (key := _key(text)) is not None}
     fault = written.fault if written.fault == _SEVERAL else ""
-    return _Authors(frozenset(keys), tuple(texts), fault)
+    return _Authors(address_keys(texts), tuple(texts), fault)
 
 
 def _inner_authors(header: ProtectedHeader | None, outer: _Authors) -> _Authors:
@@ -250,19 +251,11 @@ def _inner_authors(header: ProtectedHeader | None, outer: _Authors) -> _Authors:
     return _Authors(keys, tuple(map(shown, addresses)), fault)
 
 
-def _key(text: str) -> AddressKey | None:
-    try:
-        parsed = parse_mailbox(text, local_part_octets_max=LOCAL_PART_REMOTE_OCTETS_MAX)
-    except AddressError:
-        return None
-    return address_key(parsed)
-
-
 def _compared(signature: Signature, authors: _Authors) -> Signature:
     """VALID only for a key that names each author, whoever compared before."""
     if signature.result not in (SignatureResult.VALID, SignatureResult.MISMATCH):
         return signature
-    named = {_key(text) for text in signature.addresses}
+    named = address_keys(signature.addresses)
     if not authors.fault and authors.keys and authors.keys <= named:
         return msgspec.structs.replace(signature, result=SignatureResult.VALID, reason="")
     if authors.fault:
@@ -331,7 +324,7 @@ def _judge(
     if not reason and not allow_unauthenticated:
         is_proven = all(one.is_authenticated for one in peeled.encryptions)
         if not is_proven and not any(one.result is SignatureResult.VALID for one in signatures):
-            reason, header = REFUSED, None
+            reason, header = _why_refused(signatures, authors), None
     return _Judged(
         peeled=peeled,
         signatures=signatures,
@@ -340,6 +333,21 @@ def _judge(
         authors=authors,
         reason=reason,
     )
+
+
+def _why_refused(signatures: Sequence[Signature], authors: _Authors) -> str:
+    """With what would open it, where that is in the hands of who reads it."""
+    for one in signatures:
+        trusted = msgspec.structs.replace(one, result=SignatureResult.VALID)
+        is_untrusted = one.result is SignatureResult.UNTRUSTED
+        if is_untrusted and _compared(trusted, authors).result is SignatureResult.VALID:
+            owner = ", ".join(one.addresses[:4])
+            return words.shown(
+                f"{REFUSED}; the signature of {owner} inside would prove it, but nobody vouches for"
+                f" its key ({one.key[:16]}): trust that, if you know that it is theirs, and the"
+                " message opens"
+            )
+    return REFUSED
 
 
 # --- what is around all, and what is inside ---

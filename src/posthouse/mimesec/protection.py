@@ -15,20 +15,16 @@ from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
-from posthouse.kernel.envelope import Address
-from posthouse.message.address import (
-    LOCAL_PART_REMOTE_OCTETS_MAX,
-    AddressError,
-    parse_mailbox,
-)
 from posthouse.message.address_list import parse_address_list
 from posthouse.message.fields import unfold
 from posthouse.mimesec import entity as mime_entity
+from posthouse.mimesec import given
 from posthouse.mimesec.header_policy import Hcp, HeaderPolicy, hcp_no_confidentiality
 from posthouse.mimesec.header_protection import (
     AddressKey,
     Payload,
     address_key,
+    address_keys,
     protected_payload,
 )
 from posthouse.mimesec.ports import ProtectionError, Recipient, Sealer, Signer
@@ -47,7 +43,11 @@ class OpaqueSigner(Protocol):
 
 class Protection(msgspec.Struct, frozen=True, kw_only=True):
     """How a message is to be protected. With a signer it is signed, with a sealer and recipients it
-    is encrypted."""
+    is encrypted.
+
+    Raises:
+        ProtectionError: something in it is no signer, recipient or sealer.
+    """
 
     signer: Signer | None = None
     recipients: tuple[Recipient, ...] = ()
@@ -57,6 +57,9 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True):
     sealer: Sealer | None = None
     own: Recipient | None = None
     """The sender's key, so that the copy in Sent can be read; it is one of the recipients."""
+    allows_other_author: bool = False
+    """`posthouse.sending` signs although the signer's key is for another address than From, which
+    readers complain of; everything else signs as it is told."""
     is_opaque: bool = False
     """Sign with the text inside the signature: nothing on the way can break it, and readers without
     S/MIME see no text. Of what is encrypted nobody else sees anything anyway."""
@@ -68,6 +71,16 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True):
     """Hidden fields stand above the text, too, for readers that do not know header protection."""
     keeps_bcc: bool = False
     """For what is stored by its own sender and goes nowhere."""
+
+    def __post_init__(self) -> None:
+        if self.signer is not None:
+            given.check_signer(self.signer, "signer")
+        if self.sealer is not None:
+            given.check_sealer(self.sealer, "sealer")
+        if self.own is not None:
+            given.check_recipient(self.own, "own")
+        given.check_recipients(self.recipients, "recipients")
+        given.check_recipients(self.hidden, "hidden")
 
     @property
     def is_encrypting(self) -> bool:
@@ -190,19 +203,12 @@ def _check_nobody_hidden(fields: Sequence[bytes], recipients: Sequence[Recipient
             addresses = parse_address_list(unfold(value)).addresses()
             found.update(address_key(one) for one in addresses)
     for recipient in recipients:
-        keys = {address_key(one) for text in recipient.addresses if (one := _parsed(text))}
+        keys = address_keys(recipient.addresses)
         if keys & hidden and not keys & seen:
             raise ProtectionError(
                 f"{recipient.addresses[0]} is in Bcc, and the message would name that key",
                 hint="put the key into `hidden` and use protect_each",
             )
-
-
-def _parsed(text: str) -> Address | None:
-    try:
-        return parse_mailbox(text, local_part_octets_max=LOCAL_PART_REMOTE_OCTETS_MAX)
-    except AddressError:
-        return None
 
 
 def _is_bcc(whole: bytes) -> bool:

@@ -69,13 +69,21 @@ def test_pkcs12_without_a_password_is_read() -> None:
     assert found.certificate == identity().certificate
 
 
-@pytest.mark.parametrize("password", [None, Secret("wrong"), Secret("")])
-def test_a_wrong_password_is_told_and_nothing_of_it_shown(password: Secret | None) -> None:
+def test_a_wrong_password_is_told_and_nothing_of_it_shown() -> None:
     with pytest.raises(
         ProtectionError, match="the password of the PKCS #12 file is wrong"
     ) as raised:
-        from_pkcs12(pfx(identity()), password)
+        from_pkcs12(pfx(identity()), Secret("wrong"))
     assert raised.value.hint and "wrong" not in raised.value.hint
+
+
+@pytest.mark.parametrize("password", [None, "", Secret("")])
+def test_a_password_that_was_not_given_is_not_a_wrong_one(password: Secret | str | None) -> None:
+    with pytest.raises(
+        ProtectionError, match="the PKCS #12 file has a password, and none was given"
+    ) as raised:
+        from_pkcs12(pfx(identity()), password)
+    assert raised.value.hint.startswith("give the password")
 
 
 @pytest.mark.parametrize("octets", [b"", b"\x30\0", b"-----BEGIN", bytes(100)])

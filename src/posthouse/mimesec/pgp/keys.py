@@ -14,6 +14,7 @@ from posthouse.message.address import (
     format_address,
     parse_mailbox,
 )
+from posthouse.mimesec import given
 from posthouse.mimesec.pgp import armour, locking, sequoia, session
 from posthouse.mimesec.pgp.armour import BadArmour, Kind
 from posthouse.mimesec.pgp.packets import BadPackets, Packet, Tag, walk
@@ -151,9 +152,21 @@ class PrivateKey:
         Args:
             password: to lock it; None leaves it open.
             salt: 24 octets by chance, where there is a password.
+
+        Raises:
+            ProtectionError: there is a password, and no such salt.
         """
         word = Secret(password) if isinstance(password, str) else password
-        octets = locking.locked(self.octets, word, salt) if word else self.octets
+        if not word:
+            return armour.write(self.octets, Kind.PRIVATE_KEY)
+        hint = f"give salt=os.urandom({locking.SALT_OCTETS})"
+        given.check_octets(salt, "the salt of a password", hint=hint)
+        if len(salt) != locking.SALT_OCTETS:
+            raise ProtectionError(
+                f"the salt of a password has {locking.SALT_OCTETS} octets, not {len(salt)}",
+                hint=hint,
+            )
+        octets = locking.locked(self.octets, word, salt)
         return armour.write(octets, Kind.PRIVATE_KEY)
 
 
@@ -163,6 +176,7 @@ def read_public(octets: bytes) -> tuple[PublicKey, ...]:
     Raises:
         ProtectionError: there is none, or one of them cannot be read.
     """
+    given.check_octets(octets, "read_public")
     return tuple(PublicKey(_public_half(one)) for one in _keys(octets, "a public key"))
 
 
@@ -172,6 +186,7 @@ def read_private(octets: bytes, password: Secret | str | None = None) -> tuple[P
     Raises:
         ProtectionError: there is none, or the password is wrong or missing.
     """
+    given.check_octets(octets, "read_private")
     found = [one for one in _keys(octets, "a private key") if _is_private(one)]
     if not found:
         raise ProtectionError(

@@ -7,6 +7,7 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from posthouse.mimesec import given
 from posthouse.mimesec.findings import Encryption, Scheme, Signature, SignatureResult
 from posthouse.mimesec.pgp import armour, content, sequoia, structure
 from posthouse.mimesec.pgp.armour import BadArmour, Kind
@@ -48,10 +49,16 @@ class PgpOpener:
                 trusted.
             known: certificates of others.
             trusted: fingerprints of those that somebody vouches for.
+
+        Raises:
+            ProtectionError: something of another kind was given.
         """
-        self._own = tuple(own)
-        self._known = {one.fingerprint: one for one in (*known, *(each.public for each in own))}
-        self._trusted = frozenset(trusted) | {one.public.fingerprint for one in own}
+        self._own = given.all_of(own, PrivateKey, "own")
+        known = given.all_of(known, PublicKey, "known")
+        ours = [one.public for one in self._own]
+        self._known = {one.fingerprint: one for one in (*known, *ours)}
+        self._trusted = frozenset(given.all_of(trusted, str, "trusted", wanted="fingerprints"))
+        self._trusted |= {one.fingerprint for one in ours}
 
     def __repr__(self) -> str:
         return f"PgpOpener({len(self._own)} of our own, {len(self._known)} in all)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from posthouse.mimesec import given
 from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.pgp import sequoia, wrapping
 from posthouse.mimesec.pgp.keys import PrivateKey
@@ -15,6 +16,8 @@ class PgpSigner:
     """Ready to sign any number of messages. The time of a signature is the system's."""
 
     def __init__(self, private: PrivateKey) -> None:
+        """Raises ProtectionError for what `read_private` does not give."""
+        given.check_kind(private, PrivateKey, "the key of a PgpSigner")
         self.private = private
 
     def __repr__(self) -> str:

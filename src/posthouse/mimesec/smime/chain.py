@@ -16,6 +16,7 @@ import msgspec
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
+from posthouse.mimesec import given
 from posthouse.mimesec.findings import SignatureResult
 from posthouse.mimesec.smime import algorithms, constraints, revocation
 from posthouse.mimesec.smime.algorithms import UnsupportedForm
@@ -73,10 +74,14 @@ class Trust:
             known: certificates seen before, for signers who send none; not trusted.
             revocations: CRLs and OCSP responses at hand.
             pins: certificates that are trusted as they are, also for a name of somebody's choice.
+
+        Raises:
+            ProtectionError: something else than certificates was given.
         """
-        self.roots = frozenset(roots)
-        self.known = tuple(dict.fromkeys(known))
-        self.intermediates = tuple(dict.fromkeys((*intermediates, *self.known)))
+        self.roots = frozenset(given.all_of(roots, Certificate, "roots"))
+        self.known = tuple(dict.fromkeys(given.all_of(known, Certificate, "known")))
+        between = given.all_of(intermediates, Certificate, "intermediates")
+        self.intermediates = tuple(dict.fromkeys((*between, *self.known)))
         self.revocations = tuple(revocations)
         self.pins = tuple(pins)
         self._by_subject: dict[bytes, list[Certificate]] = {}

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from posthouse.kernel.secret import Secret
+from posthouse.mimesec import given
 from posthouse.mimesec.ports import ProtectionError
 from posthouse.mimesec.smime import algorithms, pem, pkcs12
 from posthouse.mimesec.smime.algorithms import PrivateKey
@@ -106,6 +107,7 @@ def private_key(octets: bytes, password: Secret | str | None = None) -> PrivateK
     Raises:
         ProtectionError: it is none, or the password is wrong or missing.
     """
+    given.check_octets(octets, "private_key")
     word = _word(password)
     load = load_pem_private_key if b"-----BEGIN" in octets else load_der_private_key
     try:
@@ -136,6 +138,8 @@ def from_pem(key: bytes, certificates: bytes, password: Secret | str | None = No
     Raises:
         ProtectionError: they cannot be read, or none of the certificates is the key's.
     """
+    given.check_octets(key, "from_pem")
+    given.check_octets(certificates, "from_pem")
     loaded = private_key(key, password)
     found = read_certificates(certificates)
     return _with_chain(loaded, found)
@@ -147,6 +151,7 @@ def read_certificates(octets: bytes) -> list[Certificate]:
     Raises:
         ProtectionError: there is none, or one of them cannot be read.
     """
+    given.check_octets(octets, "read_certificates")
     try:
         return [Certificate(one) for one in pem.certificates(octets)]
     except BadStructure as error:
@@ -160,8 +165,10 @@ def from_pkcs12(octets: bytes, password: Secret | str | None = None) -> tuple[Id
     first.
 
     Raises:
-        ProtectionError: it cannot be read, the password is wrong, or no key has its certificate.
+        ProtectionError: it cannot be read, the password is wrong or missing, or no key has its
+            certificate.
     """
+    given.check_octets(octets, "from_pkcs12")
     secret = Secret(password) if isinstance(password, str) else password
     keys, found = pkcs12.read(octets, secret)
     certificates = _readable(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from posthouse.mimesec import given
 from posthouse.mimesec.findings import Encryption, Scheme, Signature
 from posthouse.mimesec.ports import Unsealed
 from posthouse.mimesec.smime import checking, ciphers, opening, structures, wrapping
@@ -32,8 +33,13 @@ class SmimeOpener:
             trust: None trusts nobody, so that no signature is VALID.
             expected_addresses: those of the message's From. A signature is VALID only when its
                 certificate names each of them, so without any none is.
+
+        Raises:
+            ProtectionError: something of another kind was given.
         """
-        self.identities = tuple(identities)
+        self.identities = given.all_of(identities, Identity, "identities")
+        if trust is not None:
+            given.check_kind(trust, Trust, "trust")
         self.trust = trust or Trust()
         self.expected_addresses = tuple(expected_addresses)
 

@@ -88,7 +88,8 @@ def read(octets: bytes, password: Secret | None) -> tuple[list[bytes], list[byte
     """The private keys (PKCS #8 in DER) and the certificates of a file.
 
     Raises:
-        ProtectionError: it is no such file, uses what is not read, or the password is wrong.
+        ProtectionError: it is no such file, uses what is not read, or the password is wrong or
+            missing.
     """
     text = password.reveal() if password else ""
     spellings = [_Words(text.encode(), f"{text}\0".encode("utf-16-be"))]
@@ -108,6 +109,11 @@ def read(octets: bytes, password: Secret | None) -> tuple[list[bytes], list[byte
         raise ProtectionError(
             "this is no whole PKCS #12 file", hint="export the certificate with its key again"
         ) from None
+    if not text:
+        raise ProtectionError(
+            "the PKCS #12 file has a password, and none was given",
+            hint="give the password that was set when it was exported",
+        )
     raise ProtectionError(
         "the password of the PKCS #12 file is wrong",
         hint="give the password that was set when it was exported",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
+from posthouse.mimesec import given
 from posthouse.mimesec.findings import Scheme, SignatureResult
 from posthouse.mimesec.smime.capabilities import Capabilities
 from posthouse.mimesec.smime.certificates import Certificate
@@ -18,14 +20,23 @@ class SmimeRecipient:
         capabilities: Capabilities | None = None,
         trust: Trust | None = None,
         offered: tuple[Certificate, ...] = (),
+        for_addresses: str | Sequence[str] = (),
     ) -> None:
         """
         Args:
+            certificate: as `read_certificates` gives it.
             capabilities: what they said that they read, where it is known.
             trust: when given, a certificate that nobody vouches for, or that is revoked, is not
                 usable (RFC 8550 §4.2). Without it the caller has decided already.
             offered: certificates that help to find the way to a root.
+            for_addresses: whose it is, too, by the caller's word, though the certificate does not
+                name them: somebody under another address, a team that shares one key.
+
+        Raises:
+            ProtectionError: what was given is no certificate, or one of the addresses is none.
         """
+        given.check_kind(certificate, Certificate, "the certificate of a SmimeRecipient")
+        self._for_addresses = given.addresses(for_addresses, "for_addresses")
         self.certificate = certificate
         self.capabilities = capabilities
         self._trust = trust
@@ -40,7 +51,7 @@ class SmimeRecipient:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        return self.certificate.addresses
+        return (*self.certificate.addresses, *self._for_addresses)
 
     @property
     def key(self) -> str:

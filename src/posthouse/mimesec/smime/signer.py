@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from posthouse.mimesec import given
 from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.ports import ProtectionError
 from posthouse.mimesec.smime import algorithms, signed, wrapping
@@ -36,8 +37,9 @@ class SmimeSigner:
                 AES-GCM, as Thunderbird, says COMMON.
 
         Raises:
-            ProtectionError: the key or its certificate is not for signatures.
+            ProtectionError: the key or its certificate is not for signatures, or is no Identity.
         """
+        given.check_kind(identity, Identity, "the identity of a SmimeSigner")
         self.identity = identity
         certificate = identity.certificate
         why = certificate.why_not_signing()

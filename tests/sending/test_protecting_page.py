@@ -1,0 +1,76 @@
+"""The page about signing and encrypting in Python: all of its code runs, in one go."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    load_pem_private_key,
+)
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
+from cryptography.x509 import load_pem_x509_certificate
+
+from posthouse.mimesec.pgp import make_key
+from posthouse.mimesec.smime import make_authority, make_identity
+
+PAGE = Path(__file__).parents[2] / "docs" / "library" / "protecting.md"
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
+PASSWORD = b"its password"
+
+
+def put_keys(folder: Path) -> None:
+    """The files that the page names, and the authority that issued the certificates."""
+    at = datetime.now(UTC) - timedelta(minutes=1)
+    authority = make_authority("Test authority", at=at)
+    ada = make_identity(["ada@example.org"], at=at, days=2, issuer=authority)
+    bob = make_identity(["bob@example.net"], at=at, days=2, issuer=authority)
+    (folder / "ada.p12").write_bytes(
+        serialize_key_and_certificates(
+            b"ada",
+            load_pem_private_key(ada.key_pem(), None),  # type: ignore[arg-type]  # an EC key
+            load_pem_x509_certificate(ada.certificates_pem()),
+            None,
+            BestAvailableEncryption(PASSWORD),
+        )
+    )
+    (folder / "bob.pem").write_bytes(bob.certificates_pem())
+    (folder / "roots.pem").write_bytes(authority.certificates_pem())
+    for name in ("ada@example.org", "bob@example.net"):
+        key = make_key([name], at=at, days=2)[0]
+        whole = key.armored(PASSWORD.decode(), salt=bytes(24))
+        octets = whole if name.startswith("ada") else key.public.armored()
+        (folder / f"{name.partition('@')[0]}.asc").write_bytes(octets)
+
+
+def test_all_of_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    put_keys(tmp_path)
+    blocks = BLOCK.findall(PAGE.read_text())
+    assert len(blocks) == 3
+    code = "\n".join(blocks)
+    assert code.count(SYSTEM_ROOTS) == 1
+    names: dict[str, Any] = {}
+    exec(compile(code.replace(SYSTEM_ROOTS, "roots.pem"), str(PAGE), "exec"), names)
+    said = capsys.readouterr().out
+    assert said.startswith("The offer We take it.")
+    assert "The message was encrypted, and is signed by its author." in said
+    # What the page only makes can be sent, too, and is read by the same openers.
+    message = names["Message"](
+        sender="ada@example.org",
+        to="bob@example.net",
+        subject="By the other way",
+        text="We take it.",
+        protection=names["protection"],
+    )
+    with names["Transport"]("memory:") as transport:
+        octets = transport.prepare(message).octets
+    opened = names["open_message"](octets, names["openers"], at=datetime.now(UTC))
+    assert opened.summary is names["Summary"].SIGNED_AND_ENCRYPTED
