@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
+from posthouse.accounts.admin import add_alias
 from posthouse.sending import (
     AsyncTransport,
     AuthError,
@@ -33,14 +34,15 @@ from posthouse.sending import (
 from posthouse.testing import MailServer
 from tests.interop.programs import needs_program
 
-ADA, BOB, EVE = "ada@example.test", "bob@example.test", "eve@far.example"
+ADA, BOB, CAT = "ada@example.test", "bob@example.test", "cat@example.test"
+EVE, TEA = "eve@far.example", "tea@example.test"
 PASSWORD = "sesame-street-7"
 RAW = f"From: {ADA}\r\nTo: {BOB}\r\nSubject: Tea\r\n\r\nAt five?\r\n".encode()
 
 
 @pytest.fixture
 def server() -> Iterator[MailServer]:
-    accounts = dict.fromkeys((ADA, BOB), PASSWORD)
+    accounts = dict.fromkeys((ADA, BOB, CAT), PASSWORD)
     with MailServer.ephemeral(accounts, takes_anything=False) as made:
         yield made
 
@@ -232,6 +234,47 @@ def test_the_same_key_again_is_the_same_message(server: MailServer) -> None:
         f"{place(server)}?from={BOB}&to={ADA}", from_bob, user=BOB, Idempotency_Key="order-17"
     )
     assert theirs[0] == 202 and theirs[1]["id"] != first["id"]
+
+
+@pytest.mark.parametrize(
+    ("query", "octets"),
+    [
+        (f"from={ADA}&to={CAT}", RAW),
+        (f"from={ADA}&to={BOB}&to={CAT}", RAW),
+        (f"from={ADA}&to={BOB}&notify=success", RAW),
+        (f"from=&to={BOB}", RAW),
+        (f"from={ADA}&to={BOB}", RAW.replace(b"five", b"six")),
+    ],
+    ids=["another", "one more", "notice", "sender", "text"],
+)
+def test_a_key_of_another_letter_is_refused_and_nothing_is_lost_unsaid(
+    server: MailServer, query: str, octets: bytes
+) -> None:
+    url = f"{place(server)}?from={ADA}&to={BOB}"
+    first = call(url, Idempotency_Key="order-17")[1]
+    status, problem, _ = call(f"{place(server)}?{query}", octets, Idempotency_Key="order-17")
+    assert (
+        status == 422
+        and first["id"] in problem["title"]
+        and "a key of its own" in (problem["detail"])
+    )
+    assert call(url, Idempotency_Key="order-17")[1]["id"] == first["id"]
+    assert call(f"{url}&to={BOB}", Idempotency_Key="order-17")[1]["id"] == first["id"]
+    assert len(server.wait_for(BOB)) == 1 and server.inbox(CAT) == []
+
+
+def test_the_letter_that_went_to_an_alias_is_known_again(server: MailServer) -> None:
+    node = server._node
+
+    async def make() -> None:
+        await node.store.submit(lambda tx: add_alias(tx, TEA, BOB))
+
+    server._call(make())
+    url = f"{place(server)}?from={ADA}&to={TEA}"
+    first = call(url, Idempotency_Key="order-17")
+    again = call(url, Idempotency_Key="order-17")
+    assert first[0] == again[0] == 202 and first[1]["id"] == again[1]["id"]
+    assert call(f"{place(server)}?from={ADA}&to={BOB}", Idempotency_Key="order-17")[0] == 422
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import hashlib
 import re
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -72,6 +73,7 @@ T = TypeVar("T")
 
 SERVICE: Final = "api"
 REALM: Final = 'Basic realm="Posthouse", charset="UTF-8"'
+MARK_CHARACTERS: Final = 16
 SUBMIT_S: Final = 300.0
 """For the whole of a submission, once the message is here."""
 QUERY_FIELDS_MAX: Final = RECIPIENTS_MAX + 10
@@ -220,14 +222,22 @@ class Api:
         octets = await self._body(request)
         letter = Letter(message_id="", envelope=envelope, octets=octets)
         if not key:
-            return _taken(await self._carry(letter, name, password, peer))
+            return _taken(await self._carry(letter, name, password, peer, self._trace_id()))
+        mark = _mark(query, octets)
         async with self._alone(principal.account, key):
             known = await self._store.read(
                 lambda tx: rows.queue_id_of_envelope(tx, principal.account, key)
             )
-            if known is not None:
-                return await self._again(principal, known)
-            return _taken(await self._carry(letter, name, password, peer))
+            if known is None:
+                trace = TraceId(f"{self._trace_id()}{mark}")
+                return _taken(await self._carry(letter, name, password, peer, trace))
+            if not known.rpartition(".")[0].endswith(mark):
+                raise _Refused(
+                    422,
+                    f"This {KEY_FIELD} names another letter: {known}",
+                    "Give each letter a key of its own, and repeat a request as it was",
+                )
+            return await self._again(principal, known)
 
     @contextlib.asynccontextmanager
     async def _alone(self, account: AccountId, key: str) -> AsyncIterator[None]:
@@ -257,7 +267,9 @@ class Api:
             raise _Refused(400, "There is no message", "Send it as the body of the request")
         return _with_crlf(b"".join(pieces))
 
-    async def _carry(self, letter: Letter, name: str, password: Secret, peer: Peer) -> Receipt:
+    async def _carry(
+        self, letter: Letter, name: str, password: Secret, peer: Peer, trace: TraceId
+    ) -> Receipt:
         options = Options(
             tls=TlsUse.OFF,
             login=Login(user=name, password=password, mechanism="PLAIN"),
@@ -265,7 +277,7 @@ class Api:
             hello_name="api.invalid",
         )
         network = InnerNetwork(
-            self._door, peer=peer, trace_id=self._trace_id, deadlines=self._deadlines
+            self._door, peer=peer, trace_id=lambda: trace, deadlines=self._deadlines
         )
         carrier = SmtpCarrier(options, network=network)
         try:
@@ -367,6 +379,20 @@ def _envelope(query: str, key: str) -> Envelope:
         is_smtputf8=is_smtputf8,
         envelope_id=key or None,
     )
+
+
+def _mark(query: str, octets: bytes) -> str:
+    """Of a request. The id of its message ends in it, in the same commit as the message: so a key
+    that is used for another letter is noticed whatever became of the first, and after a restart."""
+    given = parse_qs(query, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX)
+    what = {
+        "from": given["from"],
+        "to": sorted(set(given["to"])),
+        "notify": given.get("notify", [""])[-1],
+    }
+    digest = hashlib.sha256(msgspec.json.encode(what))
+    digest.update(octets)
+    return f"-{digest.hexdigest()[:MARK_CHARACTERS]}"
 
 
 def _notify(text: str) -> Notify | None:
