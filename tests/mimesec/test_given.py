@@ -115,6 +115,17 @@ WRONG: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: read_certificates(Path("a.pem")), "wants octets (bytes), not PosixPath", "read_bytes"),  # type: ignore[arg-type]
     (lambda: read_certificates("a.pem"), "read_certificates wants octets", "read_bytes"),  # type: ignore[arg-type]
     (lambda: from_pkcs12("a.p12", "secret"), "from_pkcs12 wants octets", "read_bytes"),  # type: ignore[arg-type]
+    (lambda: from_pkcs12(b"", b"secret"), "a str or a Secret, not bytes", "decode"),  # type: ignore[arg-type]
+    (
+        lambda: from_pem(ADA.key_pem(), ADA.certificates_pem(), b"secret"),  # type: ignore[arg-type]
+        "a password has to be a str or a Secret, not bytes",
+        "decode",
+    ),
+    (
+        lambda: read_private(KEY.armored(None), b"secret"),  # type: ignore[arg-type]
+        "a password has to be a str or a Secret, not bytes",
+        "decode",
+    ),
     (lambda: from_pem("a", b""), "from_pem wants octets", "read_bytes"),  # type: ignore[arg-type]
     (lambda: read_public("a.asc"), "read_public wants octets", "read_bytes"),  # type: ignore[arg-type]
     (lambda: read_private(Path("a.asc")), "read_private wants octets", "read_bytes"),  # type: ignore[arg-type]

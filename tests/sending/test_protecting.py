@@ -83,7 +83,6 @@ async def test_the_copy_of_somebody_in_bcc_goes_to_them_alone() -> None:
     [
         ({"to": "dave@d.example"}, (BOB,), "dave@d.example"),
         ({"cc": "dave@d.example"}, (BOB,), "dave@d.example"),
-        ({"bcc": "dave@d.example"}, (BOB,), "dave@d.example"),
         ({}, (), "bob@b.example"),
         ({}, (CAROL,), "bob@b.example"),
         ({"cc": ["bob@b.example", "bob@c.example"]}, (), "bob@b.example, bob@c.example"),
@@ -107,6 +106,17 @@ async def test_nobody_gets_a_letter_that_they_cannot_read(
     assert caught.value.text == f"no key is for {who}, who could not read the message"
     assert caught.value.field == "protection"
     assert f"give the key of {who}" in caught.value.hint
+
+
+async def test_somebody_in_bcc_is_not_to_be_given_a_key() -> None:
+    protection = Protection(sealer=FakeSealer(), recipients=(BOB,))
+    with pytest.raises(MessageError, match=r"no key is for dave@d\.example, who") as caught:
+        await sent(letter(bcc="dave@d.example", protection=protection))
+    assert caught.value.hint.startswith("send dave@d.example a message of their own")
+    alone = letter(to=(), bcc="dave@d.example", protection=protection)
+    with pytest.raises(MessageError, match=r"no key is for dave@d\.example, who") as caught:
+        await sent(alone)  # where they are the only ones their key tells nobody
+    assert caught.value.hint.startswith("give the key of dave@d.example")
 
 
 async def test_those_of_the_envelope_are_the_readers() -> None:

@@ -370,7 +370,7 @@ def _try_all(
                 if not at or (protection is not None and protection.is_encrypting):
                     letter = transport.prepare(_bare(message) if at else message)
                     if protection is not None:
-                        check_readers(protection, letter.envelope)
+                        check_readers(letter, protection)
             except SendingError as error:
                 text, said = in_options(error, attached=wish.attached)
             else:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final, TypeVar
 
+from posthouse.kernel.secret import Secret
 from posthouse.message import words
 from posthouse.message.address import LOCAL_PART_REMOTE_OCTETS_MAX, AddressError, parse_mailbox
 from posthouse.mimesec.ports import ProtectionError
@@ -80,6 +81,18 @@ def check_octets(given: object, place: str, *, hint: str = _OCTETS) -> None:
         raise ProtectionError(
             f"{place} wants octets (bytes), not {type(given).__name__}", hint=hint
         )
+
+
+def secret(given: object) -> Secret | None:
+    """A password as it is handed on; None where there is none."""
+    if given is None or isinstance(given, Secret):
+        return given
+    if isinstance(given, str):
+        return Secret(given)
+    raise ProtectionError(
+        f"a password has to be a str or a Secret, not {type(given).__name__}",
+        hint="decode it, as in password.decode()" if isinstance(given, bytes) else "",
+    )
 
 
 def check_time(given: object, place: str) -> None:

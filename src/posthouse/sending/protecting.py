@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from posthouse.kernel.envelope import Address, Envelope
+from posthouse.kernel.envelope import Address
 from posthouse.message import words
 from posthouse.message.address import format_address
 from posthouse.message.address_list import parse_address_list
@@ -40,7 +40,7 @@ _NAMED_MAX: Final = 3
 def protected(letter: Letter, protection: Protection, *, at: datetime) -> Letter:
     """The letter as its protection asks for it. Raises MessageError about "protection"."""
     _check_kind(protection)
-    check_readers(protection, letter.envelope)
+    check_readers(letter, protection)
     _check_nobody_hidden(letter, protection)
     _check_author(letter, protection)
     try:
@@ -59,21 +59,23 @@ def _check_kind(given: object) -> None:
         )
 
 
-def check_readers(protection: Protection, envelope: Envelope) -> None:
+def check_readers(letter: Letter, protection: Protection) -> None:
     """Raises MessageError where somebody gets the message who could not read it."""
     if not protection.is_encrypting:
         return
     given = _given(protection)
     readers = address_keys(text for one in given for text in one.addresses)
-    people = [one.address for one in envelope.recipients]
+    people = [one.address for one in letter.envelope.recipients]
     missing = [one for one in people if address_key(one) not in readers]
     if not missing:
         return
     who = _people([format_address(one, unicode=True) for one in missing])
-    hint = f"give the key of {who}, or send them a message of their own"
     reached = {address_key(one) for one in people}
     unused = [one for one in protection.recipients if reached.isdisjoint(_keys(one))]
-    if unused:
+    hint = f"give the key of {who}, or send them a message of their own"
+    if len(reached) > 1 and _visible(letter).isdisjoint(map(address_key, missing)):
+        hint = f"send {who} a message of their own, as their key in this one would tell of them"
+    elif unused:
         whose = ", ".join(unused[0].addresses[:_NAMED_MAX]) or unused[0].key
         hint += (
             f"; if the key of {words.shown(whose)} is theirs, say so with"
@@ -106,11 +108,7 @@ def _check_nobody_hidden(letter: Letter, protection: Protection) -> None:
     reached = {address_key(one.address): one.address for one in letter.envelope.recipients}
     if not protection.is_encrypting or len(reached) < 2:
         return
-    section = read_section(letter.octets)
-    visible: set[AddressKey] = set()
-    for name in _VISIBLE:
-        for value in section.every(name):
-            visible.update(address_key(one) for one in parse_address_list(value).addresses())
+    visible = _visible(letter)
     for one in protection.recipients:
         keys = _keys(one)
         hidden = [reached[key] for key in keys if key in reached]
@@ -121,6 +119,14 @@ def _check_nobody_hidden(letter: Letter, protection: Protection) -> None:
                 field=_FIELD,
                 hint=f"send {who} a message of their own, and leave their key out of this one",
             )
+
+
+def _visible(letter: Letter) -> frozenset[AddressKey]:
+    """Those of whom everybody reads in the letter."""
+    section = read_section(letter.octets)
+    values = [value for name in _VISIBLE for value in section.every(name)]
+    found = [one for value in values for one in parse_address_list(value).addresses()]
+    return frozenset(map(address_key, found))
 
 
 def _check_author(letter: Letter, protection: Protection) -> None:

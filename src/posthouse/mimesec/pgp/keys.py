@@ -108,7 +108,7 @@ class PrivateKey:
         Raises:
             ProtectionError: it cannot be read, or the password is wrong or missing.
         """
-        word = Secret(password) if isinstance(password, str) else password
+        word = given.secret(password)
         try:
             self.octets = locking.unlocked(octets, word)
             public = _public_half(self.octets)
@@ -156,7 +156,7 @@ class PrivateKey:
         Raises:
             ProtectionError: there is a password, and no such salt.
         """
-        word = Secret(password) if isinstance(password, str) else password
+        word = given.secret(password)
         if not word:
             return armour.write(self.octets, Kind.PRIVATE_KEY)
         hint = f"give salt=os.urandom({locking.SALT_OCTETS})"

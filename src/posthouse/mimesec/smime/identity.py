@@ -128,8 +128,8 @@ def private_key(octets: bytes, password: Secret | str | None = None) -> PrivateK
 
 
 def _word(password: Secret | str | None) -> bytes | None:
-    text = password.reveal() if isinstance(password, Secret) else password
-    return text.encode() if text else None
+    word = given.secret(password)
+    return word.reveal().encode() if word else None
 
 
 def from_pem(key: bytes, certificates: bytes, password: Secret | str | None = None) -> Identity:
@@ -169,8 +169,7 @@ def from_pkcs12(octets: bytes, password: Secret | str | None = None) -> tuple[Id
             certificate.
     """
     given.check_octets(octets, "from_pkcs12")
-    secret = Secret(password) if isinstance(password, str) else password
-    keys, found = pkcs12.read(octets, secret)
+    keys, found = pkcs12.read(octets, given.secret(password))
     certificates = _readable(found)
     identities = [_with_chain(private_key(key), certificates) for key in keys]
     return tuple(sorted(identities, key=lambda one: not one.can_sign))
