@@ -176,6 +176,16 @@ _ORDERED: Final = (
 """The first may not be more than the second."""
 
 
+def _api(config: Config) -> Iterator[Conflict]:
+    web = {Service.HTTP, Service.HTTPS}
+    if config.web.serves_api and not any(one.service in web for one in config.listeners()):
+        yield Conflict(
+            paths=(("web", "serves_api"),),
+            text="no port is open for it",
+            hint="set web.is_enabled = true",
+        )
+
+
 def _acme(config: Config) -> Iterator[Conflict]:
     acme = config.acme
     if bool(acme.eab_key_id) != bool(acme.eab_key_file):
@@ -287,6 +297,7 @@ _CHECKS: Final[tuple[Callable[[Config], Iterator[Conflict]], ...]] = (
     _loopback_metrics,
     _routes,
     _listeners,
+    _api,
     _acme,
     _dns_update,
     _reports,
