@@ -151,7 +151,7 @@ def made(folder: Path) -> list[Case]:
         ),
         Case(
             title="smime-of-another-address",
-            octets=letter(Protection(signer=SmimeSigner(eve))),
+            octets=letter(Protection(signer=SmimeSigner(eve), allows_other_author=True)),
             words=f"Message is signed. {OPEN_TEXT}",  # and below, that it is not Ada's
         ),
         *by_openpgp(ada, bob),
