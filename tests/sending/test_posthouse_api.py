@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import socket
+import ssl
 import subprocess
 import urllib.error
 import urllib.request
@@ -16,6 +18,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
+import trustme
 
 from posthouse.accounts.admin import add_alias
 from posthouse.sending import (
@@ -29,6 +32,7 @@ from posthouse.sending import (
     OutcomeState,
     ProtocolError,
     SendEnvelope,
+    TlsError,
     Transport,
 )
 from posthouse.testing import MailServer
@@ -202,6 +206,51 @@ async def test_an_answer_that_is_lost_sends_nothing_twice(server: MailServer) ->
     await asyncio.sleep(0)
     assert len(server.inbox(BOB)) == 1
     proxy.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ({}, "ca="),
+        ({"ca": True}, "server_name"),
+        ({"ca": True, "server_name": "else.example"}, "server_name"),
+        ({"ca": True, "server_name": "mail.example.test"}, ""),
+        ({"verify": False}, ""),
+    ],
+)
+async def test_a_certificate_of_another_name_can_be_named(
+    server: MailServer, tmp_path: Path, options: dict[str, Any], hint: str
+) -> None:
+    """The server is behind HTTPS with a certificate of its own making."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("mail.example.test").configure_cert(context)
+    if "ca" in options:
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        options = {**options, "ca": str(tmp_path / "ca.pem")}
+
+    async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, ours = await asyncio.open_connection(*server.address("http"))
+
+        async def pass_on(one: asyncio.StreamReader, other: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(OSError):
+                while octets := await one.read(65_536):
+                    other.write(octets)
+            other.close()
+
+        await asyncio.gather(pass_on(reader, ours), pass_on(theirs, writer))
+
+    front = await asyncio.start_server(between, "127.0.0.1", 0, ssl=context)
+    port = front.sockets[0].getsockname()[1]
+    url = f"posthouse://{ADA.replace('@', '%40')}:{PASSWORD}@127.0.0.1:{port}"
+    async with AsyncTransport(url, **options) as way:
+        if not hint:
+            assert (await way.send(letter(BOB))).accepted == (BOB,)
+        else:
+            with pytest.raises(TlsError) as refused:
+                await way.send(letter(BOB))
+            assert hint in refused.value.hint and not refused.value.is_transient
+    front.close()
 
 
 # --- HTTP ---

@@ -19,6 +19,7 @@ import msgspec
 from posthouse.kernel.envelope import Envelope, Notify
 from posthouse.kernel.reply import Reply
 from posthouse.message.address import format_address
+from posthouse.net.tls_adapter import TlsFailure, TlsTrouble
 from posthouse.protocol.submission_api import (
     ANSWER_OCTETS_MAX,
     KEY_FIELD,
@@ -42,6 +43,7 @@ from posthouse.sending.errors import (
     SendTimeout,
     TlsError,
 )
+from posthouse.sending.mistakes import tls_failed
 from posthouse.sending.options import Options, TlsUse
 from posthouse.sending.receipt import Outcome, OutcomeState, Receipt, Rejected
 from posthouse.sending.tls import client_context
@@ -141,15 +143,12 @@ class PosthouseCarrier:
                 allow_redirects=False,
                 proxy=self._proxy,
                 proxy_headers=self._proxy_auth,
+                server_hostname=self._options.server_name or None,
             ) as answer:
                 octets = await answer.content.read(ANSWER_OCTETS_MAX)
                 return answer.status, octets
-        except aiohttp.ClientConnectorCertificateError:
-            raise TlsError(
-                f"the certificate of {place} is not trusted",
-                hint='name it with ca="certificate.pem", if it is of its own making',
-                server=place,
-            ) from None
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise tls_failed(self._options, _untrusted(error.certificate_error)) from None
         except aiohttp.ClientSSLError:
             raise TlsError(
                 f"{place} does not speak HTTPS", hint="check the port", server=place
@@ -277,6 +276,16 @@ class PosthouseCarrier:
             Outcome(recipient=one.recipient, state=OutcomeState.RETURNED, detail=one.text)
             for one in receipt.rejected
         )
+
+
+def _untrusted(error: Exception) -> TlsFailure:
+    """As the handshake of a mail server fails."""
+    words = getattr(error, "verify_message", "") or "it is not trusted"
+    return TlsFailure(
+        TlsTrouble.CERTIFICATE,
+        f"the peer's certificate does not verify: {words}",
+        verify_code=getattr(error, "verify_code", 0),
+    )
 
 
 def _proxy(options: Options) -> tuple[str | None, dict[str, str]]:
