@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -135,6 +138,84 @@ def test_what_may_have_been_sent_is_left_out_and_named(
     code, out, err = cli(*arguments(folder, mail_server, *rest, "--repeat-unknown"))
     assert (code, out) == (ExitCode.OK, "1 accepted, 0 failed, 1 were accepted before\n")
     assert len(mail_server.inbox("bob@example.test")) == 1
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on_without_a_doubt(
+    folder: Path, mail_server: MailServer, cli: Cli
+) -> None:
+    people = [f"p{number}@example.test" for number in range(30)]
+    (folder / "people.csv").write_text("\n".join(["email", *people]))
+    journal = folder / "journal"
+    rest = ("--body", "y", "--resume", str(journal))
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "posthouse"),
+            *arguments(folder, mail_server, *rest, "--rate", "4"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        mail_server.wait_for(people[3])
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == ExitCode.INTERRUPTED, err
+    words = re.fullmatch(r"(\d+) accepted, 0 failed, (\d+) not begun\n", out)
+    assert words is not None, out + err
+    assert int(words[1]) + int(words[2]) == 30 and 4 <= int(words[1]) <= 12
+    assert "stopping" in err and "--resume goes on" in err and "may have been sent" not in err
+    code, out, _ = cli(*arguments(folder, mail_server, *rest))
+    assert code == ExitCode.OK
+    assert out == f"{words[2]} accepted, 0 failed, {words[1]} were accepted before\n"
+    assert all(len(mail_server.inbox(one)) == 1 for one in people)
+
+
+def test_a_run_that_is_killed_doubts_only_what_was_under_way(
+    folder: Path, mail_server: MailServer, cli: Cli
+) -> None:
+    people = [f"p{number}@example.test" for number in range(30)]
+    (folder / "people.csv").write_text("\n".join(["email", *people]))
+    journal = folder / "journal"
+    rest = ("--body", "y", "--resume", str(journal))
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "posthouse"),
+            *arguments(folder, mail_server, *rest, "--rate", "4", "--connections", "2"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        mail_server.wait_for(people[3])
+        process.kill()
+    _, _, err = cli(*arguments(folder, mail_server, *rest))
+    unsure = [one for one in people if f"{one} may have got it" in err]
+    assert len(unsure) <= 4, err  # two in flight in each session
+    cli(*arguments(folder, mail_server, *rest, "--repeat-unknown"))
+    counts = {one: len(mail_server.inbox(one)) for one in people}
+    assert min(counts.values()) == 1
+    assert all(count == 1 or one in unsure for one, count in counts.items())
+
+
+def test_a_journal_on_a_full_disk_stops_the_run(
+    folder: Path, mail_server: MailServer, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("posthouse.cli.send_many.os.fsync", full)
+    rest = ("--body", "y", "--resume", str(folder / "journal"))
+    code, _, err = cli(*arguments(folder, mail_server, *rest))
+    assert code == ExitCode.FAILED and "cannot be written: No space left" in err
+    assert mail_server.inbox("bob@example.test") == []
+
+
+@pytest.mark.parametrize("journal", ["/dev/full", "/"])
+def test_only_a_file_can_be_a_journal(
+    folder: Path, mail_server: MailServer, cli: Cli, journal: str
+) -> None:
+    code, _, err = cli(*arguments(folder, mail_server, "--body", "y", "--resume", journal))
+    assert code in (ExitCode.FAILED, ExitCode.USAGE) and ("no file" in err or "directory" in err)
 
 
 def test_another_file_is_no_journal(folder: Path, mail_server: MailServer, cli: Cli) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -111,6 +112,42 @@ def test_leaving_early_stops_taking_letters(server: BadServer) -> None:
         for _ in way.send_all(source()):
             break
     assert taken <= 8
+
+
+def test_ctrl_c_begins_nothing_more_and_tells_what_was_under_way(server: BadServer) -> None:
+    begun: list[int] = []
+    ended: list[int] = []
+    with transport(server, rate=3, rate_per_s=60.0) as way:
+        results = way.send_all(map(letter, range(50)), on_begin=begun.append)
+        ended.append(next(results).index)
+        main = threading.main_thread().ident
+        assert main is not None
+        threading.Timer(0.3, signal.pthread_kill, [main, signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            for one in results:
+                ended.append(one.index)
+    assert sorted(ended) == sorted(begun) and len(server.taken) == len(begun) == 3
+
+
+def test_what_the_source_raises_comes_when_the_others_are_done(server: BadServer) -> None:
+    def source() -> Iterator[Message]:
+        yield from map(letter, range(8))
+        raise RuntimeError("the file broke")
+
+    ended: list[int] = []
+    with transport(server) as way, pytest.raises(RuntimeError, match="the file broke"):
+        for one in way.send_all(source()):
+            ended.append(one.index)
+    assert sorted(ended) == list(range(8)) and len(server.taken) == 8
+
+
+def test_what_on_begin_raises_comes_through(server: BadServer) -> None:
+    def begin(index: int) -> None:
+        raise RuntimeError("no room")
+
+    with transport(server) as way, pytest.raises(RuntimeError, match="no room"):
+        list(way.send_all(map(letter, range(5)), on_begin=begin))
+    assert server.taken == []
 
 
 def test_errors_come_as_they_are(server: BadServer) -> None:

@@ -9,9 +9,16 @@ from typing import Any
 
 import pytest
 
-from posthouse.sending import AsyncTransport, ConnectError, Message, SendingError, Sent
+from posthouse.sending import (
+    AsyncTransport,
+    AuthError,
+    ConnectError,
+    Message,
+    SendingError,
+    Sent,
+)
 from posthouse.sending.rate import Rate
-from tests.sending.bad_server import DROP, SILENCE, BadServer
+from tests.sending.bad_server import DROP, SILENCE, USUAL, BadServer
 
 
 def letter(n: int = 0, **more: Any) -> Message:
@@ -232,3 +239,47 @@ async def test_a_source_may_be_asynchronous_and_be_left_early() -> None:
         before = len(server.taken)
         await way.send(letter(1))
     assert before >= 5
+
+
+async def test_a_letter_is_begun_when_it_is_handed_over_and_not_before() -> None:
+    begun: list[int] = []
+    async with (
+        BadServer() as server,
+        transport(server, rate=3, rate_per_s=60.0, connections_max=2) as way,
+    ):
+        results = way.send_all(map(letter, range(20)), on_begin=begun.append)
+        ended = [(await anext(results)).index for _ in range(3)]
+        assert sorted(ended) == sorted(begun) and len(server.taken) == 3
+        await results.aclose()  # type: ignore[attr-defined]
+        assert len(begun) == 3  # those that waited for the rate were never begun
+
+
+async def test_what_cannot_be_written_down_is_not_sent() -> None:
+    def begin(index: int) -> None:
+        if index == 2:
+            raise OSError("the disk is full")
+
+    async with BadServer() as server, transport(server, connections_max=1) as way:
+        with pytest.raises(OSError, match="the disk is full"):
+            await collected(way, map(letter, range(4)), on_begin=begin)
+        await way.send(letter(9))
+    recipients = [one.recipients[0] for one in server.taken]
+    assert "b2@example.net" not in recipients and "b9@example.net" in recipients
+
+
+async def test_a_refused_login_is_not_tried_again_for_each_letter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    replies = {"AUTH": "535 5.7.8 wrong"}
+    async with BadServer(extensions=(*USUAL, "AUTH PLAIN"), replies=replies) as server:
+        way = transport(server, user="ada", password="x")
+        results = await collected(way, map(letter, range(300)))
+        assert all(isinstance(one.error, AuthError) for one in results)
+        assert len(server.auth_lines) <= 5  # those that were open at once
+        before = len(server.auth_lines)
+        monkeypatch.setattr("posthouse.sending.pool.REFUSED_S", 0.0)
+        way._carrier._pool._refused_until_s = 0.0  # type: ignore[union-attr]
+        with pytest.raises(AuthError):
+            await way.send(letter())
+        assert len(server.auth_lines) == before + 1
+        await way.close()

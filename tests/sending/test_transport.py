@@ -281,6 +281,14 @@ async def test_a_token_is_made_anew_once_when_it_is_refused() -> None:
     assert [line.split("Bearer ")[1][:3] for line in server.auth_lines] == ["old", "new"]
 
 
+async def test_the_same_token_is_not_shown_twice() -> None:
+    replies = {"AUTH": "535 5.7.8 expired"}
+    async with BadServer(extensions=(*USUAL, "AUTH XOAUTH2"), replies=replies) as server:
+        found = await error(server, user="ada@example.org", token=lambda: "old")
+    assert isinstance(found, AuthError) and "expired" in str(found)
+    assert len(server.auth_lines) == 1
+
+
 async def test_a_token_callable_that_fails_shows_nothing_of_its_own() -> None:
     def token() -> str:
         raise RuntimeError("refresh token r3fr3sh is over")

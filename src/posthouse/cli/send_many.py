@@ -1,8 +1,8 @@
 """`posthouse send --recipients FILE`: one letter for each row of a table, by the client library.
 
-Every row is looked at before anything is sent. With a journal each letter is written down before
-it leaves and again when it has ended, so that a second run goes on where the first one stopped; a
-letter whose end is not known is named and not sent again, unless that is asked for.
+Every row is looked at before anything is sent. With a journal each letter is written down as it is
+handed to the server and again when it has ended, so that a second run goes on where the first one
+stopped; a letter whose end is not known is named and not sent again, unless that is asked for.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -20,6 +21,7 @@ from typing import Any, Final, TextIO, TypeVar
 import click
 import msgspec
 
+from posthouse.cli.interrupts import Interrupts
 from posthouse.cli.output import (
     CommandError,
     ExitCode,
@@ -91,6 +93,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     unknown: tuple[str, ...]
     """Whose end is not known, in this run or an earlier one."""
     failures: tuple[dict[str, str], ...]
+    not_begun: int = 0
+    """After Ctrl-C."""
 
 
 def many_options(command: Command) -> Command:
@@ -181,11 +185,27 @@ def run(wish: Wish, way: Callable[[], Way], keys: list[Dkim]) -> int:
         left_out = {row.key for row in unknown}
         to_send = [r for r in rows if not journal.is_accepted(r) and r.key not in left_out]
         _try_all(wish, compose, to_send, keys)
-        with _transport(wish, way()) as transport, _progress(wish, len(to_send)) as step:
+        asked, interrupts = way(), Interrupts(_stopping)
+        with (
+            interrupts.caught(),
+            _transport(wish, asked) as transport,
+            _progress(wish, len(to_send)) as step,
+        ):
             summary = _send(
-                transport, journal, to_send, compose, step, skipped=skipped, unknown=unknown
+                transport,
+                journal,
+                to_send,
+                compose,
+                step,
+                interrupts,
+                skipped=skipped,
+                unknown=unknown,
             )
-    return _tell(summary, as_json=wish.as_json)
+    return _tell(summary, has_journal=wish.journal is not None, as_json=wish.as_json)
+
+
+def _stopping() -> None:
+    say("stopping: letters under way are waited for; Ctrl-C once more waits for nothing")
 
 
 def _transport(wish: Wish, way: Way) -> Transport:
@@ -205,6 +225,7 @@ def _send(
     rows: list[Row],
     compose: Callable[[Row], Message],
     step: Callable[[int], None],
+    interrupts: Interrupts,
     *,
     skipped: int,
     unknown: list[Row],
@@ -212,41 +233,54 @@ def _send(
     accepted = 0
     failures: list[dict[str, str]] = []
     unsure = [row.address for row in unknown]
+    under_way: set[int] = set()
+    ended: set[int] = set()
 
-    def letters() -> Iterator[Message]:
-        for row in rows:
-            journal.begin(row)
-            yield compose(row)
+    def begin(index: int) -> None:
+        journal.begin(rows[index])
+        under_way.add(index)
 
-    for sent in transport.send_all(letters()):
-        row = rows[sent.index]
-        journal.end(row, sent)
-        step(1)
-        if sent.error is None:
-            accepted += 1
-            continue
-        if sent.error.may_have_been_sent:
-            unsure.append(row.address)
-        text, hint = in_options(sent.error)
-        failures.append(
-            {
-                "line": str(row.line),
-                "recipient": row.address,
-                "error": text,
-                "hint": hint,
-                "is_transient": str(sent.error.is_transient).lower(),
-            }
-        )
+    letters = (compose(row) for row in rows)
+    try:
+        for sent in interrupts.steps(transport.send_all(letters, on_begin=begin)):
+            row = rows[sent.index]
+            journal.end(row, sent)
+            ended.add(sent.index)
+            step(1)
+            if sent.error is None:
+                accepted += 1
+                continue
+            if sent.error.may_have_been_sent:
+                unsure.append(row.address)
+            failures.append(_failure(row, sent.error))
+    except KeyboardInterrupt:
+        left = set(range(len(rows))) - ended
+        unsure += [rows[index].address for index in sorted(left & under_way)]
+        not_begun = len(left - under_way)
+    else:
+        not_begun = 0
     return Summary(
         accepted=accepted,
         failed=len(failures),
         skipped=skipped,
         unknown=tuple(unsure),
         failures=tuple(failures),
+        not_begun=not_begun,
     )
 
 
-def _tell(summary: Summary, *, as_json: bool) -> int:
+def _failure(row: Row, error: SendingError) -> dict[str, str]:
+    text, hint = in_options(error)
+    return {
+        "line": str(row.line),
+        "recipient": row.address,
+        "error": text,
+        "hint": hint,
+        "is_transient": str(error.is_transient).lower(),
+    }
+
+
+def _tell(summary: Summary, *, has_journal: bool, as_json: bool) -> int:
     if as_json:
         show_json(summary)
     else:
@@ -255,12 +289,21 @@ def _tell(summary: Summary, *, as_json: bool) -> int:
         words = f"{summary.accepted} accepted, {summary.failed} failed"
         if summary.skipped:
             words += f", {summary.skipped} were accepted before"
+        if summary.not_begun:
+            words += f", {summary.not_begun} not begun"
         show_text(words)
     for hint in list(dict.fromkeys(each["hint"] for each in summary.failures))[:HINTS_SHOWN]:
         say_hint(hint)
     if summary.unknown:
         say_error(f"{len(summary.unknown)} may have been sent or not")
         say_hint("look whether they came; --repeat-unknown sends them once more")
+    if summary.not_begun:
+        say_hint(
+            "the same command with the same --resume goes on"
+            if has_journal
+            else "with --resume FILE a run that was stopped can go on; this one kept no journal"
+        )
+        return ExitCode.INTERRUPTED
     if not summary.failures and not summary.unknown:
         return ExitCode.OK
     is_passing = all(each["is_transient"] == "true" for each in summary.failures)
@@ -389,18 +432,22 @@ def _bare(message: Message) -> Message:
 
 
 class Journal:
-    """What became of each letter, a JSON object a line; on the disk before the next is begun."""
+    """What became of each letter, a JSON object a line; on the disk before it is handed over, and
+    before the next end is told. Beginnings come from another thread."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._states: dict[str, str] = {}
         self._file: TextIO | None = None
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Journal:
         if self._path is None:
             return self
         try:
             if self._path.exists():
+                if not self._path.is_file():
+                    raise CommandError(f"the journal {self._path} is no file")
                 self._read(self._path)
             self._file = self._path.open("a", encoding="utf-8")
         except OSError as error:
@@ -439,10 +486,18 @@ class Journal:
         self._write({"letter": row.key, **record})
 
     def _write(self, record: dict[str, str]) -> None:
-        if self._file is not None:
-            self._file.write(json.dumps(record) + "\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
+        if self._file is None:
+            return
+        try:
+            with self._lock:
+                self._file.write(json.dumps(record) + "\n")
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise CommandError(
+                f"the journal {self._path} cannot be written: {error.strerror}",
+                hint="nothing more is sent; make room, then give the same command again",
+            ) from None
 
     def _read(self, path: Path) -> None:
         whole = path.read_bytes()

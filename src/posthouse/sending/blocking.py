@@ -21,7 +21,7 @@ from posthouse.sending.carrier import Letter, Verified
 from posthouse.sending.errors import ConnectError, SendingError
 from posthouse.sending.options import Keywords, Options
 from posthouse.sending.receipt import Outcome, Receipt
-from posthouse.sending.transport import AHEAD_FACTOR, AsyncTransport, Progress, Sent
+from posthouse.sending.transport import AHEAD_FACTOR, AsyncTransport, Begun, Progress, Sent
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -96,46 +96,64 @@ class Transport:
         return self._wait(self._async.send(message))
 
     def send_all(
-        self, messages: Iterable[Message], *, on_progress: Progress | None = None
+        self,
+        messages: Iterable[Message],
+        *,
+        on_progress: Progress | None = None,
+        on_begin: Begun | None = None,
     ) -> Iterator[Sent]:
         """Send many; results come in the order of their ends.
 
         Messages are taken from the source on the caller's thread, as there is room to send them.
-        An error of one ends none of the others.
+        An error of one ends none of the others; what the source raises comes through, when those
+        under way have ended. After Ctrl-C nothing more is begun; what is under way ends and is
+        told, then KeyboardInterrupt comes through. A second one waits for nothing.
+
+        Args:
+            on_progress: called as each ends.
+            on_begin: called on another thread as each is handed to the other side, to keep a
+                journal: what was not begun was not sent. What it raises ends that letter unsent,
+                and comes through.
         """
         running = self._ready()
-        ended: queue.SimpleQueue[Sent] = queue.SimpleQueue()
+        batch = _Batch(self._async, on_begin)
         ahead = self.options.connections_max * AHEAD_FACTOR
-        futures: set[Future[None]] = set()
         source = iter(messages)
         given = done = failed = 0
         is_over = False
-
-        async def one(index: int, message: Message) -> None:
-            ended.put(await self._async._send_one(index, message))
-
+        trouble: BaseException | None = None
         try:
-            while True:
-                while not is_over and given - done < ahead:
-                    message = next(source, None)
-                    if message is None:
-                        is_over = True
-                        break
-                    future = running.call(one(given, message))
-                    futures.add(future)
-                    future.add_done_callback(futures.discard)
-                    given += 1
-                if done == given:
-                    return
-                sent = ended.get()
-                done += 1
-                failed += sent.error is not None
-                if on_progress is not None:
-                    on_progress(done, failed)
-                yield sent
+            while not is_over or done < given:
+                try:
+                    if not is_over and given - done < ahead:
+                        message = next(source, None)
+                        if message is None:
+                            is_over = True
+                        else:
+                            running.call(batch.send(given, message))
+                            given += 1
+                        continue
+                    sent = batch.ended.get()
+                    done += 1
+                    if isinstance(sent, Exception):
+                        raise sent
+                    if sent is None:
+                        continue
+                    failed += sent.error is not None
+                    if on_progress is not None:
+                        on_progress(done, failed)
+                    yield sent
+                except (Exception, KeyboardInterrupt) as error:
+                    if isinstance(trouble, KeyboardInterrupt):
+                        raise
+                    if isinstance(error, KeyboardInterrupt):
+                        running.call(batch.stop())
+                    trouble, is_over = trouble or error, True
         finally:
-            for future in list(futures):
-                future.cancel()
+            if done < given:
+                running.call(batch.leave())
+        if trouble is not None:
+            raise trouble
 
     def prepare(self, message: Message) -> Letter:
         """What would be sent. Raises SendingError."""
@@ -202,6 +220,52 @@ class Transport:
         except BaseException:  # Ctrl-C: nobody waits for it any more
             future.cancel()
             raise
+
+
+class _Batch:
+    """The letters of one `send_all`; all but `ended` belongs to the loop."""
+
+    def __init__(self, transport: AsyncTransport, on_begin: Begun | None) -> None:
+        self.ended: queue.SimpleQueue[Sent | Exception | None] = queue.SimpleQueue()
+        """None: it was not begun, and will not be."""
+        self._transport = transport
+        self._on_begin = on_begin
+        self._waiting: dict[int, asyncio.Task[Any]] = {}
+        self._begun: dict[int, asyncio.Task[Any]] = {}
+        self._is_stopped = False
+
+    async def send(self, index: int, message: Message) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting[index] = task
+        ended: Sent | Exception | None = None
+        try:
+            if not self._is_stopped:
+                ended = await self._transport._send_one(index, message, self._begin)
+        except Exception as error:
+            ended = error
+        finally:
+            self._waiting.pop(index, None)
+            self._begun.pop(index, None)
+            self.ended.put(ended)
+
+    def _begin(self, index: int) -> None:
+        if self._on_begin is not None:
+            self._on_begin(index)
+        if (task := self._waiting.pop(index, None)) is not None:
+            self._begun[index] = task
+
+    async def stop(self) -> None:
+        """Begin nothing more."""
+        self._is_stopped = True
+        for task in list(self._waiting.values()):
+            task.cancel()
+
+    async def leave(self) -> None:
+        """Wait for nothing more, either."""
+        await self.stop()
+        for task in list(self._begun.values()):
+            task.cancel()
 
 
 _OPEN: Final[weakref.WeakSet[Transport]] = weakref.WeakSet()

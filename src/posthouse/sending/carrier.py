@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -20,6 +21,9 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     octets: bytes
     """Whole, lines ended by CRLF."""
     tag: object = None
+    begin: Callable[[], None] | None = None
+    """Called as it is handed to the other side: until then nobody can have it. What it raises, the
+    letter ends with, and is not sent."""
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):

@@ -298,11 +298,16 @@ class Connection:
         if login is None or self._is_logged_in:
             self._finish_opening()
         elif login.token is not None:
-            self._start(self._fetch_token(login))
+            self._start(self._log_in_by_token(login))
         else:
             self._authenticate(login)
 
-    async def _fetch_token(self, login: Login) -> None:
+    async def _log_in_by_token(self, login: Login) -> None:
+        if await self._fetch_token(login):
+            self._authenticate(login)
+
+    async def _fetch_token(self, login: Login) -> bool:
+        """Whether there is one, and still somebody to show it to."""
         assert login.token is not None
         try:
             async with asyncio.timeout(self._options.command_timeout_s):
@@ -311,9 +316,8 @@ class Connection:
             failed = mistakes.token_failed(self._options, error)
             failed.__cause__ = error
             self._give_up(failed)
-        else:
-            if not self.is_over:
-                self._authenticate(login)
+            return False
+        return not self.is_over
 
     def _authenticate(self, login: Login) -> None:
         client, options = self._client, self._options
@@ -357,8 +361,21 @@ class Connection:
         assert login is not None
         if callable(login.token) and not self._has_refreshed and not reply.is_transient:
             self._has_refreshed = True
-            self._start(self._fetch_token(login))
+            self._start(self._refresh_token(login, reply))
             return
+        self._give_up_login(reply)
+
+    async def _refresh_token(self, login: Login, reply: Reply) -> None:
+        """A newer token may do where one was refused; the same one would be refused again."""
+        refused = self._token
+        if not await self._fetch_token(login):
+            return
+        if self._token != refused:
+            self._authenticate(login)
+        else:
+            self._give_up_login(reply)
+
+    def _give_up_login(self, reply: Reply) -> None:
         name = self._mechanism.name if self._mechanism is not None else ""
         self._give_up(mistakes.login_refused(self._options, reply, mechanism=name))
 

@@ -46,6 +46,8 @@ class FolderCarrier:
         self._folder = options.folder
 
     async def carry(self, letter: Letter) -> Receipt:
+        if letter.begin is not None:
+            letter.begin()
         name = await self._guarded(letter)
         return receipt_for_all(
             letter, server=str(self._folder), response=f"written to {name}.eml", queue_id=name

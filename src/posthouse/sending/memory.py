@@ -25,6 +25,8 @@ class MemoryCarrier:
     async def carry(self, letter: Letter) -> Receipt:
         if len(self.letters) >= LETTERS_MAX:
             raise MessageError(f"there are {LETTERS_MAX} letters in memory already")
+        if letter.begin is not None:
+            letter.begin()
         self.letters.append(letter)
         return receipt_for_all(letter, server="memory", response="kept in memory")
 

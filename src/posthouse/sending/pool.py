@@ -25,13 +25,16 @@ from posthouse.protocol.smtp.client_events import (
 from posthouse.sending import mistakes
 from posthouse.sending.carrier import Letter
 from posthouse.sending.connection import Connection, Ground
-from posthouse.sending.errors import ConnectError, SendingError
+from posthouse.sending.errors import AuthError, ConnectError, SendingError
 from posthouse.sending.options import Options
 from posthouse.sending.rate import Rate
 from posthouse.sending.receipt import Phases, TlsUsed
 
 TRIES_MAX: Final = 3
 """The first and two more, where it is known that the letter was not taken."""
+REFUSED_S: Final = 10.0
+"""How long a login that was refused is not tried again: thousands of letters with a wrong password
+would get their sender banned."""
 _BEFORE_CONTENT: Final = frozenset({Stage.MAIL, Stage.RCPT, Stage.DATA})
 
 
@@ -76,6 +79,8 @@ class Pool:
         self._room: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._is_closing = self._is_leaving = False
+        self._refusal: AuthError | None = None
+        self._refused_until_s = 0.0
         self._under_way = 0
         self._drained: asyncio.Future[None] | None = None
 
@@ -96,6 +101,10 @@ class Pool:
             await self._wait_for_room()
         if self._is_closing:
             raise ConnectError("the transport is closed", server=self._options.place)
+        if self._refusal is not None:
+            if self._ground.clock.monotonic_s() < self._refused_until_s:
+                raise _again(self._refusal)
+            self._refusal = None
         future: asyncio.Future[Carried] = asyncio.get_running_loop().create_future()
         job = _Job(letter, future, self._ground.clock.monotonic_s())
         self._waiting.append(job)
@@ -185,6 +194,12 @@ class Pool:
         self._pump()
 
     def _give(self, connection: Connection, job: _Job) -> None:
+        if job.letter.begin is not None:
+            try:
+                job.letter.begin()
+            except Exception as error:
+                job.future.set_exception(error)
+                return
         now = self._ground.clock.monotonic_s()
         if self._rate is not None:
             self._rate.took(now)
@@ -299,6 +314,9 @@ class Pool:
         """Where other sessions work they go on alone; else whoever waits is told at once."""
         if self._connections:
             return
+        if isinstance(error, AuthError) and not error.is_transient:
+            self._refusal = error
+            self._refused_until_s = self._ground.clock.monotonic_s() + REFUSED_S
         waiting, self._waiting = self._waiting, deque()
         for job in waiting:
             if not job.future.done():

@@ -104,6 +104,8 @@ class PosthouseCarrier:
         key = envelope.envelope_id or os.urandom(16).hex()
         url = f"{self._base}?{_query(envelope)}"
         fields = {"Content-Type": MESSAGE_TYPE, KEY_FIELD: key}
+        if letter.begin is not None:
+            letter.begin()
         for left in reversed(range(TRIES)):
             try:
                 status, octets = await self._asked("POST", url, fields, letter.octets)

@@ -65,6 +65,8 @@ class SendmailCarrier:
     async def carry(self, letter: Letter) -> Receipt:
         arguments = _arguments(letter.envelope)
         async with self._turns:
+            if letter.begin is not None:
+                letter.begin()
             await self._run(arguments, letter.octets)
         return receipt_for_all(letter, server=self._command, response="taken by the command")
 

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +33,8 @@ AHEAD_FACTOR: Final = 4
 
 Progress = Callable[[int, int], None]
 """Called with how many letters are done and how many of those failed."""
+Begun = Callable[[int], None]
+"""Called with the number of a letter among those that were given, from 0."""
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,17 +82,27 @@ class AsyncTransport:
         """
         return await self._carrier_here().carry(await self.prepare(message))
 
+    async def _send_watched(self, message: Message, begin: Callable[[], None]) -> Receipt:
+        letter = await self.prepare(message)
+        return await self._carrier_here().carry(msgspec.structs.replace(letter, begin=begin))
+
     async def send_all(
         self,
         messages: Iterable[Message] | AsyncIterable[Message],
         *,
         on_progress: Progress | None = None,
+        on_begin: Begun | None = None,
     ) -> AsyncIterator[Sent]:
         """Send many, and tell of each as it ends, in the order of their ends.
 
         Messages are taken from the source only as there is room to send them, so that it may be of
         any length. An error of one ends none of the others; what the source raises comes through,
         when those under way have ended.
+
+        Args:
+            on_progress: called as each ends.
+            on_begin: called as each is handed to the other side, to keep a journal: what was not
+                begun was not sent. What it raises ends that letter unsent, and comes through.
         """
         source = _numbered(messages)
         ahead = self.options.connections_max * AHEAD_FACTOR
@@ -107,7 +120,9 @@ class AsyncTransport:
                     except Exception as error:
                         is_over, trouble = True, error
                     else:
-                        under_way.add(asyncio.ensure_future(self._send_one(index, message)))
+                        under_way.add(
+                            asyncio.ensure_future(self._send_one(index, message, on_begin))
+                        )
                 if not under_way:
                     break
                 ended, under_way = await asyncio.wait(
@@ -128,9 +143,12 @@ class AsyncTransport:
         if trouble is not None:
             raise trouble
 
-    async def _send_one(self, index: int, message: Message) -> Sent:
+    async def _send_one(self, index: int, message: Message, on_begin: Begun | None) -> Sent:
         try:
-            receipt = await self.send(message)
+            if on_begin is None:
+                receipt = await self.send(message)
+            else:
+                receipt = await self._send_watched(message, partial(on_begin, index))
         except SendingError as error:
             return Sent(index=index, tag=getattr(message, "tag", None), error=error)
         return Sent(index=index, tag=message.tag, receipt=receipt)
