@@ -22,12 +22,14 @@ from posthouse.mimesec.pgp.autocrypt import Autocrypt
 from posthouse.mimesec.pgp.keys import PublicKey
 from posthouse.mimesec.pgp.make import make_key
 from posthouse.mimesec.protection import Protection, protect
+from posthouse.mimesec.sealed import is_sealed
 from posthouse.mimesec.smime.capabilities import COMMON, OWN
 from posthouse.mimesec.smime.chain import Trust
-from posthouse.mimesec.smime.identity import read_certificates
+from posthouse.mimesec.smime.identity import Identity, private_key, read_certificates
 from posthouse.mimesec.smime.opener import SmimeOpener
 from posthouse.mimesec.smime.recipient import SmimeRecipient
 from posthouse.mimesec.smime.sealer import SmimeSealer
+from posthouse.mimesec.smime.signer import SmimeSigner
 from posthouse.net.world import SystemClock
 from posthouse.sending import Message, MessageError
 from posthouse.store import mail_keys as rows
@@ -362,3 +364,21 @@ def test_what_others_say_of_somebody_is_worth_less_than_their_own_word(house: Ho
     ]
     keep(msgspec.structs.replace(hearsay, said_at=2), Source.AUTOCRYPT)  # it was theirs after all
     assert all(one.source is Source.AUTOCRYPT for one in house.keys_of(EVE))
+
+
+def test_what_only_looks_encrypted_is_encrypted(house: House) -> None:
+    """A message that is signed inside application/pkcs7-mime can be read by everybody."""
+    ada = house.give_key(ADA)
+    house.give_key(BOB)
+    assert ada.private is not None
+    certificates = read_certificates(ada.public)
+    signer = SmimeSigner(Identity(private_key(ada.private), certificates[0], ()))
+    entity = f"Content-Type: text/plain\r\n\r\n{SECRET}\r\n".encode()
+    opaque = f"From: {ADA}\r\nTo: {BOB}\r\n".encode() + signer.sign_opaque(entity, at=NOW)
+    house.say(ADA, encrypt=Mode.ALWAYS)
+    receipt = house.send(ADA, [BOB], message=Message(raw=opaque))
+    assert the_finding(house, queue_id_of(receipt)).result == "encrypted"
+    house.say(ADA, encrypt=Mode.NEVER)
+    house.say(BOB, at_rest=Mode.ALWAYS)
+    house.send(ADA, [BOB], message=Message(raw=opaque))
+    assert is_sealed(house.stored(BOB, count=2))

@@ -17,6 +17,8 @@ from posthouse.accounts import key_material, mail_keys, mail_policy
 from posthouse.accounts.mail_keys import KeyMaterial, Source
 from posthouse.accounts.mail_policy import Mode
 from posthouse.message import read
+from posthouse.mimesec.protection import Protection, protect
+from posthouse.mimesec.smime import SmimeRecipient, SmimeSealer, make_identity
 from posthouse.net.world import SystemClock
 from posthouse.queue import admin as queue
 from posthouse.sending import Message, MessageError, SendEnvelope, Transport
@@ -134,14 +136,27 @@ def test_a_key_that_is_over_is_not_used(house: House) -> None:
 def test_what_came_encrypted_is_stored_as_it_came(house: House) -> None:
     house.give_key()
     house.say(at_rest=Mode.ALWAYS)
+    now = SystemClock().now()
+    stranger = make_identity(["else@far.example"], at=now - timedelta(hours=1)).certificate
+    wish = Protection(recipients=(SmimeRecipient(stranger),), sealer=SmimeSealer())
+    raw = protect(b"From: eve@far.example\r\nSubject: x\r\n\r\nsealed\r\n", wish, at=now)
+    with Transport(house.server.url, ca=house.server.ca) as way:
+        envelope = SendEnvelope(sender="eve@far.example", recipients=[ADA])
+        way.send(Message(raw=raw, envelope=envelope))
+    assert raw.partition(b"\r\n\r\n")[2] in house.stored(ADA)
+
+
+def test_what_only_calls_itself_encrypted_is_encrypted(house: House) -> None:
+    house.give_key()
+    house.say(at_rest=Mode.ALWAYS)
     raw = (
         b"From: eve@far.example\r\nSubject: x\r\nContent-Type: multipart/encrypted; boundary=b\r\n"
-        b"\r\n--b\r\n\r\nsealed already\r\n--b--\r\n"
+        b"\r\n--b\r\n\r\nin the open\r\n--b--\r\n"
     )
     with Transport(house.server.url, ca=house.server.ca) as way:
         envelope = SendEnvelope(sender="eve@far.example", recipients=[ADA])
         way.send(Message(raw=raw, envelope=envelope))
-    assert b"sealed already" in house.stored(ADA)
+    assert b"in the open" not in house.stored(ADA)
 
 
 def imap(house: House) -> imaplib.IMAP4_SSL:

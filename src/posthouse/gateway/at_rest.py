@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Final
 
 from posthouse.accounts.key_material import recipient, sealer
 from posthouse.accounts.mail_keys import MailKey, of_owner
@@ -17,19 +16,12 @@ from posthouse.accounts.policies import Policies
 from posthouse.kernel.errors import PosthouseError
 from posthouse.kernel.ids import AccountId
 from posthouse.kernel.ports import Clock, Workers
-from posthouse.message.fields import read_section
-from posthouse.message.mime import Part
 from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.header_policy import HeaderPolicy
 from posthouse.mimesec.ports import ProtectionError
 from posthouse.mimesec.protection import Protection, protect
+from posthouse.mimesec.sealed import is_sealed, may_be_sealed
 from posthouse.store.transaction import Store, Transaction
-
-_SEALED: Final = {
-    (b"multipart", b"encrypted"),
-    (b"application", b"pkcs7-mime"),
-    (b"application", b"x-pkcs7-mime"),
-}
 
 
 class CannotSeal(PosthouseError):
@@ -77,11 +69,11 @@ class AtRest:
         """
         if not self.is_active:
             return {}
-        is_common_sealed = is_sealed(octets)
+        is_common_sealed = await self._is_sealed(octets)
         open_ones = [
             account
             for account in accounts
-            if not (is_sealed(own[account]) if account in own else is_common_sealed)
+            if not (await self._is_sealed(own[account]) if account in own else is_common_sealed)
         ]
         if not open_ones:
             return {}
@@ -97,6 +89,9 @@ class AtRest:
                 if mode is Mode.ALWAYS:
                     raise CannotSeal(account, error.text) from error
         return copies
+
+    async def _is_sealed(self, octets: bytes) -> bool:
+        return may_be_sealed(octets) and await self._workers.run(partial(is_sealed, octets))
 
     def _seal(self, octets: bytes, keys: Sequence[MailKey]) -> bytes:
         """On a worker."""
@@ -120,12 +115,6 @@ class AtRest:
             )
             return protect(octets, wish, at=now)
         raise ProtectionError(reason)
-
-
-def is_sealed(octets: bytes) -> bool:
-    """Whether the message is an encrypted one as a whole."""
-    root = Part(read_section(octets), len(octets))
-    return (root.maintype, root.subtype) in _SEALED
 
 
 def _wanted(

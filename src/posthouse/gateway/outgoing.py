@@ -26,7 +26,6 @@ from posthouse.accounts.mail_keys import (
 from posthouse.accounts.mail_policy import MailPolicy, Mode
 from posthouse.accounts.policies import Policies
 from posthouse.accounts.sealing import NodeKey
-from posthouse.gateway.at_rest import is_sealed
 from posthouse.gateway.autocrypt_fields import gossip_fields, own_field
 from posthouse.gateway.options import Options
 from posthouse.kernel.envelope import Address
@@ -42,6 +41,7 @@ from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.pgp import autocrypt
 from posthouse.mimesec.ports import ProtectionError, Recipient, Signer
 from posthouse.mimesec.protection import Protection, protect
+from posthouse.mimesec.sealed import is_sealed, may_be_sealed
 from posthouse.mimesec.smime.capabilities import OWN
 from posthouse.store import accounts
 from posthouse.store.transaction import Store, Transaction
@@ -162,7 +162,7 @@ class Outgoing:
         policy = (await self._policies.of([account]))[0]
         if policy.sign is Mode.NEVER and policy.encrypt is Mode.NEVER:
             return Protected()
-        if is_sealed(octets):
+        if may_be_sealed(octets) and await self._workers.run(partial(is_sealed, octets)):
             return _untouched("the sender has encrypted it already")
         section = read_section(octets)
         author = _author(section)

@@ -1,0 +1,64 @@
+"""Whether a message is an encrypted one, by what is in it and not by what it calls itself. Nothing
+is opened.
+
+A signed message in the form of application/pkcs7-mime can be read by everybody, and so can a
+multipart/encrypted with text in it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from posthouse.message import mime
+from posthouse.message.fields import read_section
+from posthouse.message.mime import Part
+from posthouse.mimesec.findings import Scheme
+from posthouse.mimesec.layers import LayerKind, layer_at
+from posthouse.mimesec.pgp import armour, packets
+from posthouse.mimesec.pgp.armour import BadArmour
+from posthouse.mimesec.pgp.packets import BadPackets, Tag
+from posthouse.mimesec.smime import structures
+from posthouse.mimesec.smime.der import BadStructure
+
+_FORMS: Final = frozenset({
+    (b"multipart", b"encrypted"),
+    (b"application", b"pkcs7-mime"),
+    (b"application", b"x-pkcs7-mime"),
+    (b"application", b"octet-stream"),  # of programs that know no better (RFC 8551 §3.2.1)
+})  # fmt: skip
+_KEYS: Final = frozenset({Tag.PKESK, Tag.SKESK})
+_CONTENTS: Final = frozenset({Tag.SEIPD, Tag.AEAD, Tag.SED})
+
+
+def may_be_sealed(octets: bytes) -> bool:
+    """By its form, at little cost: whether `is_sealed` has to be asked."""
+    root = Part(read_section(octets), len(octets))
+    return (root.maintype, root.subtype) in _FORMS
+
+
+def is_sealed(octets: bytes) -> bool:
+    """Whether all of a message's content is encrypted, by S/MIME or OpenPGP. Linear; for a worker
+    where the message may be large."""
+    if not may_be_sealed(octets):
+        return False
+    found = layer_at(mime.scan(octets))
+    if found is None or found.kind is not LayerKind.SEALED:
+        return False
+    return _is_cms(found.octets) if found.scheme is Scheme.SMIME else _is_openpgp(found.octets)
+
+
+def _is_cms(octets: bytes) -> bool:
+    try:
+        return isinstance(structures.read(octets), structures.Sealed)
+    except BadStructure:
+        return False
+
+
+def _is_openpgp(octets: bytes) -> bool:
+    """RFC 9580 §10.3: session keys, then one encrypted content and nothing else."""
+    try:
+        message = armour.one(octets, armour.Kind.MESSAGE)
+        tags = [one.tag for one in packets.walk(message) if not one.is_filling]
+    except (BadArmour, BadPackets):
+        return False
+    return bool(tags) and tags[-1] in _CONTENTS and all(tag in _KEYS for tag in tags[:-1])
