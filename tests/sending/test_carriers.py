@@ -14,20 +14,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from posthouse.kernel.envelope import Notify, Ret, TlsDemand
 from posthouse.message import read
 from posthouse.sending import (
     AsyncTransport,
     AuthError,
+    CapabilityError,
     ConnectError,
     EnvelopeError,
     Message,
     SendEnvelope,
     SendingError,
+    TlsError,
     Transport,
 )
-from tests.sending.bad_server import BadServer
+from tests.sending.bad_server import USUAL, BadServer
 
 LETTER = Message(sender="Ada <ada@example.org>", to=["bob@example.net"], subject="Tea", text="…")
 
@@ -88,6 +92,25 @@ def test_a_command_gets_envelope_and_message(tmp_path: Path) -> None:
     arguments, octets = json.loads((tmp_path / "kept").read_text())
     assert arguments == ["-i", "-f", "<>", "--", "bob@example.net", "-oQ/tmp@example.net"]
     assert octets.endswith("\n\nhello\n") and "\r" not in octets
+
+
+def test_what_a_command_can_be_asked_it_is_asked_and_what_not_is_told(tmp_path: Path) -> None:
+    wish = SendEnvelope(envelope_id="order-17", ret=Ret.HDRS, notify=Notify.FAILURE)
+    letter = msgspec.structs.replace(LETTER, envelope=wish)
+    required = msgspec.structs.replace(LETTER, envelope=SendEnvelope(tls_demand=TlsDemand.REQUIRED))
+    with Transport(f"sendmail://{program(tmp_path, 0)}") as way:
+        way.send(letter)
+        arguments, _ = json.loads((tmp_path / "kept").read_text())
+        assert arguments[3:9] == ["-R", "hdrs", "-V", "order-17", "-N", "failure"]
+        with pytest.raises(CapabilityError, match="tls_demand"):
+            way.send(required)
+    with Transport(f"folder://{tmp_path / 'out'}") as way:
+        receipt = way.send(letter)
+        demanded = way.send(required)
+    kept = json.loads((tmp_path / "out" / f"{receipt.queue_id}.json").read_text())
+    assert (kept["ret"], kept["envelope_id"], kept["notify"]) == ("HDRS", "order-17", ["FAILURE"])
+    kept = json.loads((tmp_path / "out" / f"{demanded.queue_id}.json").read_text())
+    assert kept["tls_demand"] == "required"
 
 
 @pytest.mark.parametrize(
@@ -232,6 +255,25 @@ async def test_a_letter_goes_through_a_real_proxy(proxy: str) -> None:
         receipt = await way.send(LETTER)
         assert receipt.accepted
     assert len(server.taken) == 1
+
+
+@pytest.mark.interop
+async def test_the_localhost_of_a_proxy_elsewhere_is_not_ours(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows who listens between that proxy and its localhost, nor before it."""
+    monkeypatch.setattr(
+        "posthouse.sending.connection.is_this_machine", lambda host: host == "localhost"
+    )
+    async with BadServer(extensions=(*USUAL, "AUTH PLAIN")) as server:
+        for tls in ("auto", "off"):
+            way = AsyncTransport(
+                host="localhost", port=server.port, proxy=proxy, tls=tls, user="ada", password="x"
+            )
+            with pytest.raises((TlsError, AuthError)):
+                await way.send(LETTER)
+            await way.close()
+    assert server.auth_lines == [] and server.taken == []
 
 
 @pytest.mark.interop

@@ -94,6 +94,13 @@ def test_files_and_commands_by_url() -> None:
         (None, {"proxy": "ftp://x"}, "proxy", "socks5"),
         (None, {"dkim": "key"}, "dkim", ""),
         ("folder:", {}, "folder", "outbox"),
+        (None, {"user": "a", "token": "x", "mechanism": "PLAIN"}, "password", ""),
+        (None, {"user": "a", "password": "x", "mechanism": "XOAUTH2"}, "token", ""),
+        (None, {"user": "a", "token": "x", "authorization_id": "b"}, "authorization_id", "PLAIN"),
+        ("folder:out", {"rate": 3}, "rate", "leave it out"),
+        ("sendmail:", {"user": "a", "password": "x"}, "password", "leave it out"),
+        ("posthouse://a:x@m.example", {"rate": 3}, "rate", "leave it out"),
+        ("posthouse://a@m.example", {"token": "x"}, "token", "password"),
     ],
 )
 def test_what_cannot_be_is_told_with_the_options_name(

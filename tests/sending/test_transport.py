@@ -351,10 +351,56 @@ async def test_what_the_server_cannot_carry_is_known_before_it_is_sent() -> None
     async with BadServer(extensions=("SIZE 1000",)) as server:
         too_big = await error(server, letter(text="x" * 1000))
         unicode_ = await error(server, letter(to="jürgen@example.net"))
-        required = await error(server, letter(envelope=SendEnvelope(tls_demand=TlsDemand.REQUIRED)))
-    for found, words in ((too_big, "octets"), (unicode_, "SMTPUTF8"), (required, "REQUIRETLS")):
+    for found, words in ((too_big, "octets"), (unicode_, "SMTPUTF8")):
         assert type(found) is CapabilityError and words in found.hint
     assert not any(one.startswith("MAIL") for one in server.commands)
+
+
+REQUIRED = SendEnvelope(tls_demand=TlsDemand.REQUIRED)
+
+
+@pytest.mark.parametrize(
+    ("more", "kind", "words"),
+    [
+        ({}, TlsError, "smtps://"),  # on loopback any certificate will do otherwise
+        ({"tls": "off"}, TlsError, "smtps://"),
+        ({"tls": "starttls", "verify": False}, TlsError, "without verify=False"),
+        ({"tls": "opportunistic"}, TlsError, "smtps://"),
+        ({"tls": "starttls", "ca": True}, CapabilityError, "REQUIRETLS"),
+    ],
+)
+async def test_who_requires_tls_gets_it_with_a_certificate_that_was_checked(
+    certificates: Certificates, more: dict[str, Any], kind: type[SendingError], words: str
+) -> None:
+    more = {**more, **({"ca": certificates.ca} if "ca" in more else {})}
+    async with BadServer(context=certificates.good) as server:
+        found = await error(server, letter(envelope=REQUIRED), **more)
+    assert type(found) is kind and words in found.hint
+    assert not any(one.startswith("MAIL") for one in server.commands)
+
+
+async def test_tls_can_be_required(certificates: Certificates) -> None:
+    async with BadServer(extensions=(*USUAL, "REQUIRETLS"), context=certificates.good) as server:
+        await sent(server, letter(envelope=REQUIRED), tls="starttls", ca=certificates.ca)
+    assert "REQUIRETLS" in server.taken[0].parameters
+
+
+async def test_the_identity_of_another_goes_with_mechanisms_that_carry_it() -> None:
+    async with BadServer(extensions=(*USUAL, "AUTH LOGIN")) as server:
+        found = await error(server, user="ada", password="x", authorization_id="bob")
+        assert isinstance(found, AuthError) and server.auth_lines == []
+    async with BadServer(extensions=LOGIN) as server:
+        await sent(server, user="ada", password="x", authorization_id="bob")
+    assert server.auth_lines == ["bob\0ada\0x"]
+
+
+async def test_verify_opens_no_more_sessions_than_there_may_be() -> None:
+    async with BadServer() as server, transport(server, connections_max=1) as way:
+        for _ in range(3):
+            await way.send(letter())
+            await way.verify()
+        await asyncio.gather(way.send(letter()), way.verify(), way.verify())
+    assert server.open_most <= 2  # one that leaves, and one that comes
 
 
 # --- lines that break ---

@@ -205,8 +205,9 @@ class Connection:
 
     @property
     def _is_local(self) -> bool:
-        """Octets do not leave this machine. Behind a proxy the host's own name says so."""
-        return is_this_machine(self._peer)
+        """Octets do not leave this machine. What a proxy elsewhere calls localhost is there."""
+        proxy = self._options.proxy
+        return is_this_machine(self._peer) and (proxy is None or is_this_machine(proxy.host))
 
     @property
     def _is_tls_optional(self) -> bool:
@@ -425,8 +426,12 @@ class Connection:
         info = self._client.tls
         if info is None:
             return None
-        is_verified = self._context().verify_mode is ssl.CERT_REQUIRED
-        return TlsUsed(version=info.version, cipher=info.cipher, is_verified=is_verified)
+        return TlsUsed(version=info.version, cipher=info.cipher, is_verified=self.is_verified)
+
+    @property
+    def is_verified(self) -> bool:
+        """By TLS, with a certificate that was checked."""
+        return self._client.tls is not None and (self._context().verify_mode is ssl.CERT_REQUIRED)
 
     def verified(self) -> Verified:
         extensions = self._client.extensions

@@ -15,7 +15,9 @@ from typing import Final
 
 import msgspec
 
+from posthouse.kernel.envelope import Envelope, TlsDemand
 from posthouse.message.address import format_address
+from posthouse.protocol.smtp.outgoing import format_notify
 from posthouse.sending.carrier import Letter, Verified
 from posthouse.sending.errors import ConnectError
 from posthouse.sending.memory import receipt_for_all
@@ -36,6 +38,13 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The reverse-path; "" is `<>`."""
     recipients: tuple[str, ...]
     is_smtputf8: bool = False
+    notify: tuple[str, ...] = ()
+    """Of each recipient, as NOTIFY= has it; "" where nothing is asked for. Empty where nothing is
+    asked for anybody."""
+    ret: str = ""
+    envelope_id: str = ""
+    tls_demand: str = ""
+    """ "required" or "optional" (RFC 8689)."""
 
 
 class FolderCarrier:
@@ -95,6 +104,12 @@ class FolderCarrier:
                 format_address(path.address, unicode=True) for path in envelope.recipients
             ),
             is_smtputf8=envelope.is_smtputf8,
+            notify=_notify(envelope),
+            ret=envelope.ret.value if envelope.ret is not None else "",
+            envelope_id=envelope.envelope_id or "",
+            tls_demand=""
+            if envelope.tls_demand is TlsDemand.NONE
+            else envelope.tls_demand.name.lower(),
         )
         _put(self._folder / f"{name}.json", msgspec.json.format(msgspec.json.encode(kept)) + b"\n")
         _put(self._folder / f"{name}.eml", letter.octets)
@@ -124,3 +139,10 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _notify(envelope: Envelope) -> tuple[str, ...]:
+    asked = [path.notify for path in envelope.recipients]
+    if all(one is None for one in asked):
+        return ()
+    return tuple(format_notify(one) if one is not None else "" for one in asked)

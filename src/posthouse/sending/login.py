@@ -21,12 +21,14 @@ from posthouse.protocol.sasl.client import (
 from posthouse.protocol.sasl.scram import ScramClient
 from posthouse.sending.options import Login, Token
 
-__all__ = ["KNOWN", "certificate_hash", "mechanism_for", "token_of"]
+__all__ = ["BY_TOKEN", "FOR_ANOTHER", "KNOWN", "certificate_hash", "mechanism_for", "token_of"]
 
 BY_PASSWORD: Final = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN")
 """The best first. CRAM-MD5 is not among them: it is taken only when it is named."""
 BY_TOKEN: Final = ("OAUTHBEARER", "XOAUTH2")
 KNOWN: Final = (*BY_PASSWORD, *BY_TOKEN, "EXTERNAL", "CRAM-MD5")
+FOR_ANOTHER: Final = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "EXTERNAL")
+"""That carry an authorization identity."""
 NONCE_OCTETS: Final = 18
 
 
@@ -48,6 +50,8 @@ def mechanism_for(
     """
     names = {name.upper() for name in offered}
     wanted: tuple[str, ...] = BY_TOKEN if token else BY_PASSWORD
+    if login.authorization_id:
+        wanted = tuple(name for name in wanted if name in FOR_ANOTHER)
     if login.mechanism:
         wanted = (login.mechanism,)
     for name in wanted:

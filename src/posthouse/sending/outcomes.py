@@ -49,7 +49,7 @@ async def ask(
     loop = asyncio.get_running_loop()
     until = loop.time() + timeout_s
     while True:
-        notices = await asyncio.to_thread(_look, box, context, receipt.message_id)
+        notices = await asyncio.to_thread(_look, box, context, receipt)
         outcomes = _outcomes(receipt, notices)
         has_ended = all(one.state in _ENDS for one in outcomes)
         left = until - loop.time()
@@ -58,12 +58,13 @@ async def ask(
         await asyncio.sleep(min(LOOK_EVERY_S, left))
 
 
-def _look(box: NoticeBox, context: ssl.SSLContext, message_id: str) -> list[ReceivedMessage]:
+def _look(box: NoticeBox, context: ssl.SSLContext, receipt: Receipt) -> list[ReceivedMessage]:
     """On a thread: the notices in the mailbox that speak of the letter, the oldest first."""
-    bare = message_id.strip("<>")
+    bare = receipt.message_id.strip("<>")
     if _SAFE_ID.fullmatch(bare) is None:
         return []
-    since = (datetime.now(UTC) - timedelta(days=1)).strftime("%d-%b-%Y")
+    # A day before it was sent, as dates of mailboxes have zones of their own.
+    since = ((receipt.sent_at or datetime.now(UTC)) - timedelta(days=1)).strftime("%d-%b-%Y")
     try:
         client = (
             imaplib.IMAP4_SSL(box.host, box.port, ssl_context=context, timeout=CONNECT_S)

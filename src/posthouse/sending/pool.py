@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from posthouse.kernel.envelope import Envelope
+from posthouse.kernel.envelope import Envelope, TlsDemand
 from posthouse.protocol.smtp.client_events import (
     MessageEnded,
     Outcome,
@@ -116,7 +116,13 @@ class Pool:
             raise
 
     async def opened(self) -> Connection:
-        """A session of its own, for `verify`; the pool keeps it for the next letter."""
+        """A new session, for `verify`; the pool keeps it for the next letter."""
+        if self._is_full:
+            idle = next((one for one in self._connections if one.is_idle), None)
+            if idle is None and self._connections:
+                return self._connections[0]  # it works at this moment, and no more are allowed
+            if idle is not None:
+                idle.quit()
         connection = self._new()
         await connection.open()
         self._connections.append(connection)
@@ -194,6 +200,10 @@ class Pool:
         self._pump()
 
     def _give(self, connection: Connection, job: _Job) -> None:
+        envelope = job.letter.envelope
+        if envelope.tls_demand is TlsDemand.REQUIRED and not connection.is_verified:
+            job.future.set_exception(mistakes.not_verified(self._options))
+            return
         if job.letter.begin is not None:
             try:
                 job.letter.begin()
@@ -206,7 +216,6 @@ class Pool:
         job.given_s = now
         job.waited_s = now - job.began_s
         job.tries += 1
-        envelope = job.letter.envelope
         most = connection.recipients_max
         asked = job.open if most is None else job.open[:most]
         if len(asked) != len(envelope.recipients):

@@ -9,14 +9,14 @@ import asyncio
 import base64
 import os
 import ssl
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, TypeVar
 from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
 
-from posthouse.kernel.envelope import Envelope, Notify
+from posthouse.kernel.envelope import Envelope, Notify, TlsDemand
 from posthouse.kernel.reply import Reply
 from posthouse.message.address import format_address
 from posthouse.net.tls_adapter import TlsFailure, TlsTrouble
@@ -34,6 +34,7 @@ from posthouse.protocol.submission_api import (
 from posthouse.sending.carrier import Letter, Verified
 from posthouse.sending.errors import (
     AuthError,
+    CapabilityError,
     ConnectError,
     EnvelopeError,
     MessageError,
@@ -101,6 +102,12 @@ class PosthouseCarrier:
 
     async def carry(self, letter: Letter) -> Receipt:
         envelope = letter.envelope
+        if envelope.tls_demand is TlsDemand.REQUIRED:
+            raise CapabilityError(
+                "tls_demand=REQUIRED cannot be asked for by posthouse://",
+                hint="send it by smtps:// to the same server",
+                server=self._options.place,
+            )
         key = envelope.envelope_id or os.urandom(16).hex()
         url = f"{self._base}?{_query(envelope)}"
         fields = {"Content-Type": MESSAGE_TYPE, KEY_FIELD: key}
@@ -243,6 +250,7 @@ class PosthouseCarrier:
             server=self._options.place,
             queue_id=taken.id,
             size_octets=len(letter.octets),
+            sent_at=datetime.now(UTC),
             tag=letter.tag,
             ask=self._ask,
         )
@@ -262,6 +270,11 @@ class PosthouseCarrier:
 
     async def _outcomes(self, receipt: Receipt) -> tuple[Outcome, ...]:
         status, octets = await self._asked("GET", f"{self._base}/{receipt.queue_id}", {}, None)
+        if status == 404 and self._problem(octets) is not None:  # it is no longer remembered there
+            return tuple(
+                Outcome(recipient=one, state=OutcomeState.UNKNOWN, detail="the server forgot it")
+                for one in receipt.accepted
+            ) + _returned(receipt)
         if status != 200:
             raise self._error(status, octets)
         found = self._read(octets, MessageState)
@@ -274,10 +287,7 @@ class PosthouseCarrier:
             )
             for one in found.recipients
         )
-        return outcomes + tuple(
-            Outcome(recipient=one.recipient, state=OutcomeState.RETURNED, detail=one.text)
-            for one in receipt.rejected
-        )
+        return outcomes + _returned(receipt)
 
 
 def _untrusted(error: Exception) -> TlsFailure:
@@ -287,6 +297,13 @@ def _untrusted(error: Exception) -> TlsFailure:
         TlsTrouble.CERTIFICATE,
         f"the peer's certificate does not verify: {words}",
         verify_code=getattr(error, "verify_code", 0),
+    )
+
+
+def _returned(receipt: Receipt) -> tuple[Outcome, ...]:
+    return tuple(
+        Outcome(recipient=one.recipient, state=OutcomeState.RETURNED, detail=one.text)
+        for one in receipt.rejected
     )
 
 
@@ -312,6 +329,8 @@ def _query(envelope: Envelope) -> str:
     if notify is not None:
         words = [word for flag, word in _NOTIFY.items() if flag and flag in notify]
         given.append(("notify", ",".join(words) or "never"))
+    if envelope.ret is not None:
+        given.append(("ret", envelope.ret.value.lower()))
     return urlencode(given)
 
 

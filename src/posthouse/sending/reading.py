@@ -17,7 +17,7 @@ from posthouse.kernel.secret import Secret
 from posthouse.sending import services
 from posthouse.sending.errors import OptionError
 from posthouse.sending.local_names import is_this_machine
-from posthouse.sending.login import KNOWN
+from posthouse.sending.login import BY_TOKEN, FOR_ANOTHER, KNOWN
 from posthouse.sending.notice_box import read_notice_box
 from posthouse.sending.options import Dkim, Keywords, Kind, Login, Options, Proxy, TlsUse, Watch
 from posthouse.sending.tls import client_context
@@ -185,6 +185,7 @@ def _checked(kind: Kind, told: dict[str, Any]) -> Options:
     if tls is TlsUse.AUTO and port == SUBMISSIONS_PORT:
         tls = TlsUse.IMPLICIT
     is_verifying = _flag(told, "verify", default=True)
+    _check_use(kind, told)
     if kind is Kind.POSTHOUSE:
         _check_posthouse(told, tls, host)
     return Options(
@@ -221,10 +222,39 @@ def _checked(kind: Kind, told: dict[str, Any]) -> Options:
     )
 
 
+_SESSIONS: Final = frozenset({
+    "local_address", "hello_name", "greeting_timeout_s", "command_timeout_s", "mechanism",
+    "authorization_id", "messages_per_connection_max", "rate", "rate_per_s", "idle_s",
+    "pending_max", "watch", "outcome_mailbox",
+})  # fmt: skip
+_LINE: Final = _SESSIONS | {
+    "tls", "server_name", "tls_version_min", "ca", "certificate", "certificate_key", "verify",
+    "ssl_context", "proxy", "connect_timeout_s", "data_timeout_s", "user", "password", "token",
+}  # fmt: skip
+_OF_NO_USE: Final[Mapping[Kind, frozenset[str]]] = {
+    Kind.POSTHOUSE: _SESSIONS,
+    Kind.FOLDER: _LINE | {"connections_max"},
+    Kind.SENDMAIL: _LINE,
+}
+"""What cannot change anything there. `memory:` stands for any other in tests, and takes all."""
+
+
+def _check_use(kind: Kind, told: Mapping[str, Any]) -> None:
+    given = {name for name, value in told.items() if value not in (None, "", (), [])}
+    for name in sorted(given & _OF_NO_USE.get(kind, frozenset())):
+        hint = "leave it out; it is for sessions by SMTP"
+        raise OptionError(name, f"is of no use with {kind.value}:", hint=hint)
+
+
 def _check_posthouse(told: Mapping[str, Any], tls: TlsUse, host: str) -> None:
+    if told.get("token"):
+        hint = "it logs in by user and password"
+        raise OptionError("token", "is not taken by posthouse://", hint=hint)
     if not told.get("user") or not told.get("password"):
         raise OptionError("user", "and password are needed", hint="they are those of the account")
-    if tls is TlsUse.OFF and not is_this_machine(host):
+    proxy = _proxy(told.get("proxy"))
+    is_near = is_this_machine(host) and (proxy is None or is_this_machine(proxy.host))
+    if tls is TlsUse.OFF and not is_near:
         raise OptionError(
             "tls",
             "cannot be off with another machine: the password would go in the open",
@@ -342,6 +372,13 @@ def _login(told: Mapping[str, Any]) -> Login | None:
             raise OptionError("user", "is missing: a password or token belongs to somebody")
         if not password and not token:
             raise OptionError("password", f"of {user} is missing", hint="or give a token (OAuth 2)")
+        if mechanism in BY_TOKEN and not token:
+            raise OptionError("token", f"is missing, which {mechanism} logs in by")
+        if mechanism and mechanism not in BY_TOKEN and not password:
+            raise OptionError("password", f"is missing, which {mechanism} logs in by")
+    if told.get("authorization_id") and (token or (mechanism and mechanism not in FOR_ANOTHER)):
+        names = ", ".join(FOR_ANOTHER)
+        raise OptionError("authorization_id", "has no place there", hint=f"it goes with {names}")
     return Login(
         user=user,
         password=password,

@@ -85,6 +85,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     queue_id: str = ""
     """The server's name for the message, when its reply has one."""
     size_octets: int = 0
+    sent_at: datetime | None = None
+    """When the server had answered."""
     phases: Phases = Phases()
     tls: TlsUsed | None = None
     tag: object = None

@@ -12,12 +12,13 @@ import os
 from pathlib import Path
 from typing import Final
 
-from posthouse.kernel.envelope import Envelope
+from posthouse.kernel.envelope import Envelope, TlsDemand
 from posthouse.message.address import format_address
 from posthouse.protocol.smtp.outgoing import format_notify
 from posthouse.sending.carrier import Letter, Verified
 from posthouse.sending.errors import (
     AuthError,
+    CapabilityError,
     ConnectError,
     EnvelopeError,
     MessageError,
@@ -131,6 +132,16 @@ def _arguments(envelope: Envelope) -> list[str]:
     sender = envelope.reverse_path
     arguments = ["-i", "-f", format_address(sender) if sender is not None else "<>"]
     notify = {path.notify for path in envelope.recipients}
-    if len(notify) == 1 and (asked := notify.pop()) is not None:
+    if envelope.tls_demand is TlsDemand.REQUIRED or len(notify) > 1:
+        what = "tls_demand=REQUIRED" if len(notify) == 1 else "another notify for each recipient"
+        raise CapabilityError(
+            f"{what} cannot be asked for by the sendmail command",
+            hint="send it by smtp:// to the server on this machine",
+        )
+    if envelope.ret is not None:
+        arguments += ["-R", envelope.ret.value.lower()]
+    if envelope.envelope_id is not None:
+        arguments += ["-V", envelope.envelope_id]
+    if (asked := notify.pop()) is not None:
         arguments += ["-N", format_notify(asked).lower()]
     return [*arguments, "--", *(format_address(path.address) for path in envelope.recipients)]

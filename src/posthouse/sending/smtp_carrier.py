@@ -92,6 +92,7 @@ class SmtpCarrier:
             server=self._options.place,
             queue_id=queue_id_of(response),
             size_octets=len(letter.octets),
+            sent_at=self._ground.clock.now(),
             phases=carried.phases,
             tls=carried.tls,
             tag=letter.tag,

@@ -19,7 +19,7 @@ from posthouse.sending.errors import ConnectError, MessageError, OptionError, Se
 from posthouse.sending.message import Message
 from posthouse.sending.options import Dkim, Keywords, Kind, Options
 from posthouse.sending.reading import read_options
-from posthouse.sending.receipt import Receipt
+from posthouse.sending.receipt import Outcome, Receipt
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -175,6 +175,10 @@ class AsyncTransport:
     async def verify(self) -> Verified:
         """Prove that name, TLS and login are right, without sending. Raises SendingError."""
         return await self._carrier_here().verify()
+
+    async def outcome(self, receipt: Receipt, *, timeout_s: float = 0.0) -> tuple[Outcome, ...]:
+        """What happened to each recipient's copy since: see `Receipt.outcome`."""
+        return await receipt.outcome(timeout_s=timeout_s)
 
     async def close(self) -> None:
         """Let what is under way end, and leave. Twice is once."""

@@ -24,7 +24,7 @@ from aiohttp import web
 
 from posthouse.accounts import login_events
 from posthouse.accounts.login import Authenticator, LoginFailure, Principal
-from posthouse.kernel.envelope import Address, Envelope, ForwardPath, Notify
+from posthouse.kernel.envelope import Address, Envelope, ForwardPath, Notify, Ret
 from posthouse.kernel.errors import Fault
 from posthouse.kernel.ids import AccountId, TraceId
 from posthouse.kernel.ports import Clock
@@ -357,8 +357,10 @@ def _envelope(query: str, key: str) -> Envelope:
     except ValueError:
         raise _Refused(400, "The query cannot be read", "Write ?from=…&to=…&to=…") from None
     for name in given:
-        if name not in ("from", "to", "notify"):
-            raise _Refused(400, f"There is no parameter {name[:40]!r}", "There is from, to, notify")
+        if name not in ("from", "to", "notify", "ret"):
+            raise _Refused(
+                400, f"There is no parameter {name[:40]!r}", "There is from, to, notify, ret"
+            )
     senders, recipients = given.get("from", []), given.get("to", [])
     if len(senders) != 1:
         raise _Refused(400, "One ?from= is needed", "It is empty for the null reverse-path")
@@ -378,7 +380,17 @@ def _envelope(query: str, key: str) -> Envelope:
         recipients=paths,
         is_smtputf8=is_smtputf8,
         envelope_id=key or None,
+        ret=_ret(given.get("ret", [""])[-1]),
     )
+
+
+def _ret(text: str) -> Ret | None:
+    if not text:
+        return None
+    try:
+        return Ret(text.upper())
+    except ValueError:
+        raise _Refused(400, f"ret cannot be {text[:40]!r}", "There is full, hdrs") from None
 
 
 def _mark(query: str, octets: bytes) -> str:
@@ -389,6 +401,7 @@ def _mark(query: str, octets: bytes) -> str:
         "from": given["from"],
         "to": sorted(set(given["to"])),
         "notify": given.get("notify", [""])[-1],
+        "ret": given.get("ret", [""])[-1],
     }
     digest = hashlib.sha256(msgspec.json.encode(what))
     digest.update(octets)
