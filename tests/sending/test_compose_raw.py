@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.kernel.envelope import BodyType
+from posthouse.kernel.envelope import BodyType, TlsDemand
 from posthouse.sending.errors import MessageError
 from posthouse.sending.message import Attachment, Message, SendEnvelope
 from tests.sending.making import field, letter_of, names, recipients
@@ -136,3 +136,11 @@ def test_whatever_stands_in_the_body_stays(body: bytes) -> None:
     kept = octets[len(head) :].replace(b"\r\n", b"\n")
     wanted = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     assert kept == wanted or kept == wanted + b"\n"
+
+
+def test_that_tls_is_not_needed_is_written_into_it() -> None:
+    octets = HEAD + b"To: b@x.example\r\n\r\nhi\r\n"
+    wish = SendEnvelope(tls_demand=TlsDemand.OPTIONAL)
+    letter = raw(octets, envelope=wish)
+    assert letter.octets == b"TLS-Required: No\r\n" + octets
+    assert raw(letter.octets, envelope=wish).octets == letter.octets

@@ -84,6 +84,9 @@ def test_django_hears_what_went_wrong_unless_it_wants_silence() -> None:
         """
     done = django(body, EMAIL_HOST="127.0.0.1", EMAIL_PORT=1)
     assert done.stdout == "ConnectError\n0\n", done.stderr
+    body = body.replace("type(error).__name__", "error")
+    done = django(body, EMAIL_USE_TLS=True, EMAIL_SSL_CERTFILE="/gone.pem", EMAIL_PORT=1)
+    assert done.stdout == "the option certificate cannot be read: No such file or directory\n0\n"
     done = django("get_connection()", EMAIL_USE_TLS=True, EMAIL_USE_SSL=True)
     assert "cannot both be True" in done.stderr
 

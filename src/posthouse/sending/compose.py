@@ -30,7 +30,7 @@ __all__ = ["compose", "new_message_id"]
 
 TOKEN_OCTETS: Final = 16
 _HOST: Final = re.compile(r"[A-Za-z0-9_.\-]{1,253}")
-_TLS_OPTIONAL: Final = build.field("TLS-Required", "No")
+TLS_OPTIONAL: Final = build.field("TLS-Required", "No")
 
 
 class _People(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,7 +135,7 @@ def _fields(message: Message, people: _People, message_id: str, now: datetime) -
     if message.list is not None:
         fields += list_fields(one_of("list", message.list, ListFields))
     if message.envelope is not None and message.envelope.tls_demand is TlsDemand.OPTIONAL:
-        fields.append(_TLS_OPTIONAL)  # RFC 8689 §5
+        fields.append(TLS_OPTIONAL)  # RFC 8689 §5
     return fields + extra_fields(message)
 
 

@@ -40,6 +40,8 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django brings no 
         timeout: float | None = None,
         *,
         fail_silently: bool = False,
+        ssl_certfile: str | None = None,
+        ssl_keyfile: str | None = None,
         url: str | None = None,
         **more: Any,
     ) -> None:
@@ -57,6 +59,12 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django brings no 
             tls="implicit" if is_ssl else "starttls" if is_tls else "off",
             timeout_s=timeout or settings.EMAIL_TIMEOUT,
         )
+        certificate = ssl_certfile or settings.EMAIL_SSL_CERTFILE
+        certificate_key = ssl_keyfile or settings.EMAIL_SSL_KEYFILE
+        if certificate:
+            self._keywords["certificate"] = certificate
+        if certificate_key:
+            self._keywords["certificate_key"] = certificate_key
 
     def open(self) -> bool:
         """Nothing has to be done: sessions are opened with the first letter and kept."""

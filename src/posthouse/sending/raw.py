@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from posthouse.kernel.envelope import Address
+from posthouse.kernel.envelope import Address, TlsDemand
 from posthouse.message import build
 from posthouse.message.address_list import ADDRESSES_MAX, parse_address_list
 from posthouse.message.fields import (
@@ -28,7 +28,7 @@ from posthouse.message.transfer import with_crlf
 from posthouse.sending.addresses import mailboxes_of, one_mailbox, read_names
 from posthouse.sending.attachments import octets_of
 from posthouse.sending.carrier import Letter
-from posthouse.sending.compose import new_message_id
+from posthouse.sending.compose import TLS_OPTIONAL, new_message_id
 from posthouse.sending.envelope import make_envelope
 from posthouse.sending.message import Message
 from posthouse.sending.naming import fault
@@ -57,6 +57,13 @@ def compose_raw(
     _check(section)
     sender, recipients = _named_in(message, section)
     head, message_id = _missing(section, now, token, sender, host_name)
+    wish = message.envelope
+    if (
+        wish is not None
+        and wish.tls_demand is TlsDemand.OPTIONAL
+        and b"tls-required" not in section
+    ):
+        head = (*head, TLS_OPTIONAL)  # RFC 8689 §5
     kept = without(section, _BLIND)
     octets = b"".join((*head, kept, b"" if kept.endswith(b"\r\n") else b"\r\n"))
     envelope = make_envelope(
