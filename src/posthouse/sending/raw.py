@@ -57,13 +57,9 @@ def compose_raw(
     _check(section)
     sender, recipients = _named_in(message, section)
     head, message_id = _missing(section, now, token, sender, host_name)
-    wish = message.envelope
-    if (
-        wish is not None
-        and wish.tls_demand is TlsDemand.OPTIONAL
-        and b"tls-required" not in section
-    ):
-        head = (*head, TLS_OPTIONAL)  # RFC 8689 §5
+    demand = message.envelope.tls_demand if message.envelope is not None else TlsDemand.NONE
+    if demand is TlsDemand.OPTIONAL and b"tls-required" not in section:
+        head = [*head, TLS_OPTIONAL]  # RFC 8689 §5
     kept = without(section, _BLIND)
     octets = b"".join((*head, kept, b"" if kept.endswith(b"\r\n") else b"\r\n"))
     envelope = make_envelope(
