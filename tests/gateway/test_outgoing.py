@@ -21,6 +21,7 @@ from posthouse.mimesec.pgp import autocrypt
 from posthouse.mimesec.pgp.autocrypt import Autocrypt
 from posthouse.mimesec.pgp.keys import PublicKey
 from posthouse.mimesec.pgp.make import make_key
+from posthouse.mimesec.ports import NotInstalled
 from posthouse.mimesec.protection import Protection, protect
 from posthouse.mimesec.sealed import is_sealed
 from posthouse.mimesec.smime.capabilities import COMMON, OWN
@@ -382,3 +383,54 @@ def test_what_only_looks_encrypted_is_encrypted(house: House) -> None:
     house.say(BOB, at_rest=Mode.ALWAYS)
     house.send(ADA, [BOB], message=Message(raw=opaque))
     assert is_sealed(house.stored(BOB, count=2))
+
+
+def test_each_gets_it_by_the_scheme_they_have_a_key_of(house: House) -> None:
+    for whom in (ADA, BOB):
+        house.give_key(whom)
+    for whom in (ADA, CAT):
+        house.give_key(whom, key_material.make([whom], at=NOW, days=30, scheme=Scheme.OPENPGP))
+    house.say(ADA, sign=Mode.ALWAYS, encrypt=Mode.ALWAYS)
+    receipt = house.send(ADA, [BOB, CAT])
+    assert read(house.stored(BOB)).root.subtype == b"pkcs7-mime"
+    assert read(house.stored(CAT)).root.subtype == b"encrypted"
+    finding = the_finding(house, queue_id_of(receipt))
+    assert (finding.result, finding.reason) == ("signed and encrypted", "S/MIME, OpenPGP")
+
+
+def test_the_sender_s_own_scheme_comes_first_where_readers_have_both(house: House) -> None:
+    house.give_key(BOB)
+    for whom in (ADA, BOB):
+        house.give_key(whom, key_material.make([whom], at=NOW, days=30, scheme=Scheme.OPENPGP))
+    house.say(ADA, sign=Mode.ALWAYS, encrypt=Mode.ALWAYS)
+    house.send(ADA, [BOB])
+    assert read(house.stored(BOB)).root.subtype == b"encrypted"
+
+
+def test_who_cannot_sign_by_their_readers_scheme_is_told_so(house: House) -> None:
+    house.give_key(ADA)
+    house.give_key(BOB, key_material.make([BOB], at=NOW, days=30, scheme=Scheme.OPENPGP))
+    house.say(ADA, sign=Mode.ALWAYS, encrypt=Mode.ALWAYS)
+    with pytest.raises(MessageError) as caught:
+        house.send(ADA, [BOB])
+    assert "encrypted by OpenPGP" in str(caught.value) and "is for S/MIME" in str(caught.value)
+    house.say(ADA, sign=Mode.NEVER)  # encrypting alone needs no key of the sender's
+    receipt = house.send(ADA, [BOB])
+    assert the_finding(house, queue_id_of(receipt)).result == "encrypted"
+
+
+def test_what_is_missing_on_the_server_is_not_the_sender_s_fault(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.give_key(ADA)
+    house.give_key(BOB, key_material.make([BOB], at=NOW, days=30, scheme=Scheme.OPENPGP))
+    house.say(ADA, encrypt=Mode.ALWAYS)
+
+    def missing(*_: object) -> None:
+        raise NotInstalled("OpenPGP needs a library that is not installed")
+
+    monkeypatch.setattr("posthouse.accounts.key_material.pgp_material.recipient", missing)
+    with pytest.raises(MessageError) as caught:
+        house.send(ADA, [BOB])
+    assert caught.value.reply is not None and caught.value.reply.code == 451
+    assert caught.value.is_transient and "not installed" in str(caught.value)

@@ -8,7 +8,7 @@ already is left alone, and so is its signature.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final, Protocol
@@ -39,7 +39,7 @@ from posthouse.message.fields import HeaderSection, read_section
 from posthouse.message.mime import Part
 from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.pgp import autocrypt
-from posthouse.mimesec.ports import ProtectionError, Recipient, Signer
+from posthouse.mimesec.ports import NotInstalled, ProtectionError, Recipient, Signer
 from posthouse.mimesec.protection import Protection, protect
 from posthouse.mimesec.sealed import is_sealed, may_be_sealed
 from posthouse.mimesec.smime.capabilities import OWN
@@ -220,83 +220,128 @@ class Outgoing:
         candidates: Mapping[End, Sequence[MailKey]],
         is_signed: bool,
     ) -> Protected:
-        plan, why_open = self._plan(policy, destinations, candidates, sender)
-        if plan is None and policy.encrypt is Mode.ALWAYS:
-            raise NotProtected(f"your mail has to be encrypted, and {why_open}")
-        signer, why_unsigned = None, "the sender has signed it already"
-        if policy.sign is not Mode.NEVER and not is_signed:
-            scheme = plan.scheme if plan is not None else policy.scheme
-            opens = policy.open is not Mode.NEVER
-            signer, why_unsigned = self._signer(
-                sender, scheme, is_strict=plan is not None, opens=opens
-            )
-            if signer is None and policy.sign is Mode.ALWAYS:
+        try:
+            parts, why_open = self._parts(policy, destinations, candidates, sender), ""
+        except _Cannot as cannot:
+            parts, why_open = (), cannot.why
+            if policy.encrypt is Mode.ALWAYS:
                 raise NotProtected(
-                    f"your mail has to be signed, and {why_unsigned}",
-                    is_for_now=bool(sender.trouble),
-                )
-        if plan is None and signer is None:
+                    f"your mail has to be encrypted, and {cannot.why}",
+                    is_for_now=cannot.is_for_now,
+                ) from None
+        if policy.sign is Mode.NEVER or is_signed:
+            why_unsigned = "the sender has signed it already"
+        else:
+            try:
+                whole = (_Part(destinations=tuple(destinations)),)
+                parts = self._signed(parts or whole, policy, sender)
+                why_unsigned = ""
+            except _Cannot as cannot:
+                why_unsigned = cannot.why
+                if policy.sign is Mode.ALWAYS:
+                    raise NotProtected(
+                        f"your mail has to be signed, and {cannot.why}",
+                        is_for_now=cannot.is_for_now,
+                    ) from None
+        if not parts:
             reasons = [] if policy.encrypt is Mode.NEVER else [why_open]
             reasons += [] if policy.sign is Mode.NEVER else [why_unsigned]
             return _untouched("; ".join(reasons))
         try:
-            return _made(octets, plan, signer, destinations, self._clock.now())
+            return _made(octets, parts, self._clock.now())
         except ProtectionError as error:
             if Mode.ALWAYS in (policy.sign, policy.encrypt):
-                raise NotProtected(error.text) from error
+                is_for_now = isinstance(error, NotInstalled)
+                raise NotProtected(error.text, is_for_now=is_for_now) from error
             return _untouched(error.text)
 
-    def _plan(
+    def _parts(
         self,
         policy: MailPolicy,
         destinations: Sequence[Destination],
         candidates: Mapping[End, Sequence[MailKey]],
         sender: _Sender,
-    ) -> tuple[_Plan | None, str]:
-        """Whom to encrypt to by one scheme, or why that cannot be."""
+    ) -> tuple[_Part, ...]:
+        """Whom to encrypt to by which scheme: by one for all where that can be, and else by each
+        recipient's own. None of them where nothing is to be encrypted.
+
+        Raises:
+            _Cannot: somebody has no key.
+        """
         if policy.encrypt is Mode.NEVER:
-            return None, ""
+            return ()
         if not candidates:
-            return None, f"it has more than {self.options.recipients_max} recipients"
+            raise _Cannot(f"it has more than {self.options.recipients_max} recipients")
         now = self._clock.now()
-        why = ""
-        preferred = policy.scheme or Scheme.SMIME
-        for scheme in sorted(Scheme, key=lambda one: one is not preferred):
-            found: dict[End, Recipient] = {}
+        usable = _Usable(candidates, now)
+        schemes = sorted(Scheme, key=lambda one: _rank(one, policy, sender))
+        chosen: dict[Scheme, list[Destination]] = {}
+        for scheme in schemes:
+            if all(usable.has(one, scheme) for one in destinations):
+                chosen = {scheme: list(destinations)}
+                break
+        else:
             missing: list[str] = []
             for one in destinations:
-                for end in one.ends:
-                    recipient = _usable(candidates.get(end, ()), scheme, now)
-                    if recipient is not None:
-                        found[end] = recipient
-                    else:
-                        missing.append(format_address(one.address))
-            if not missing:
-                return _Plan(scheme=scheme, to=found, own=_usable(sender.own, scheme, now)), ""
-            if not why:
-                shown = list(dict.fromkeys(missing))
-                more = f" and {len(shown) - SHOWN_MAX} others" if len(shown) > SHOWN_MAX else ""
-                why = f"there is no key to encrypt to for {', '.join(shown[:SHOWN_MAX])}{more}"
-        return None, why
+                found = [scheme for scheme in schemes if usable.has(one, scheme)]
+                if found:
+                    chosen.setdefault(found[0], []).append(one)
+                else:
+                    missing.append(format_address(one.address))
+            if missing:
+                raise _Cannot(usable.trouble or _nobody(missing), is_for_now=bool(usable.trouble))
+        return tuple(
+            _Part(
+                destinations=tuple(whom),
+                scheme=scheme,
+                to={end: usable.of(end, scheme) for one in whom for end in one.ends},
+                own=_recipient(sender.own, scheme, now),
+            )
+            for scheme, whom in chosen.items()
+        )
+
+    def _signed(
+        self, parts: Sequence[_Part], policy: MailPolicy, sender: _Sender
+    ) -> tuple[_Part, ...]:
+        """The same, each with its signer. Raises _Cannot where one of them has none; then with
+        "when possible" none is signed, as a letter that only some can check confuses all."""
+        opens = policy.open is not Mode.NEVER
+        return tuple(
+            msgspec.structs.replace(part, signer=self._signer(sender, part.scheme, policy, opens))
+            for part in parts
+        )
 
     def _signer(
-        self, sender: _Sender, scheme: Scheme | None, *, is_strict: bool, opens: bool
-    ) -> tuple[Signer | None, str]:
+        self, sender: _Sender, scheme: Scheme | None, policy: MailPolicy, opens: bool
+    ) -> Signer:
         """
         Args:
-            is_strict: only a key of that scheme will do.
+            scheme: only a key of that one will do; None for any.
             opens: what is encrypted to the sender is opened here.
+
+        Raises:
+            _Cannot: there is none.
         """
-        keys = sorted(sender.signing, key=lambda one: one[0].scheme is not (scheme or Scheme.SMIME))
-        why = sender.trouble or "there is no key of yours here that names your address"
-        for key, private in keys:
-            if is_strict and key.scheme is not scheme:
-                continue
+        preferred = scheme or policy.scheme or Scheme.SMIME
+        keys = sorted(sender.signing, key=lambda one: one[0].scheme is not preferred)
+        fitting = [one for one in keys if scheme is None or one[0].scheme is scheme]
+        if not fitting:
+            why = sender.trouble or "there is no key of yours here that names your address"
+            if keys and scheme is not None:
+                others = " and ".join(dict.fromkeys(key.scheme.value for key, _ in keys))
+                why = (
+                    f"it is encrypted by {scheme.value} as its readers have no other keys, while"
+                    f" your key here is for {others}"
+                )
+            raise _Cannot(why, is_for_now=bool(sender.trouble))
+        why, is_for_now = "", False
+        for key, private in fitting:
             try:
-                return self._loaded(key, private, opens), ""
+                return self._loaded(key, private, opens)
             except ProtectionError as error:
                 why = f"the key {key.fingerprint[:FINGERPRINT_SHOWN]} cannot sign: {error.text}"
-        return None, why
+                is_for_now = isinstance(error, NotInstalled)
+        raise _Cannot(why, is_for_now=is_for_now)
 
     def _loaded(self, key: MailKey, private: bytes, opens: bool) -> Signer:
         wanted = (key.id, key.public, key.reads, opens)
@@ -309,65 +354,107 @@ class Outgoing:
         return known
 
 
-class _Plan(msgspec.Struct, frozen=True, kw_only=True):
-    scheme: Scheme
-    to: Mapping[End, Recipient]
-    own: Recipient | None
+class _Cannot(Exception):
+    """`why` in words for the sender."""
+
+    def __init__(self, why: str, *, is_for_now: bool = False) -> None:
+        super().__init__(why)
+        self.why = why
+        self.is_for_now = is_for_now
 
 
-def _made(
-    octets: bytes,
-    plan: _Plan | None,
-    signer: Signer | None,
-    destinations: Sequence[Destination],
-    now: datetime,
-) -> Protected:
+class _Part(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of the recipients, who get it in one way."""
+
+    destinations: tuple[Destination, ...]
+    scheme: Scheme | None = None
+    """To encrypt by; None for in the open."""
+    to: Mapping[End, Recipient] = {}
+    own: Recipient | None = None
+    signer: Signer | None = None
+
+
+class _Usable:
+    """The keys that something can be encrypted to now."""
+
+    def __init__(self, candidates: Mapping[End, Sequence[MailKey]], now: datetime) -> None:
+        self.trouble = ""
+        """Why some of them cannot be used for now: it is this server's fault."""
+        self._found: dict[tuple[End, Scheme], Recipient] = {}
+        for end, keys in candidates.items():
+            for scheme in Scheme:
+                try:
+                    found = _recipient(keys, scheme, now)
+                except NotInstalled as error:
+                    self.trouble = error.text
+                    continue
+                if found is not None:
+                    self._found[end, scheme] = found
+
+    def has(self, destination: Destination, scheme: Scheme) -> bool:
+        return all((end, scheme) in self._found for end in destination.ends)
+
+    def of(self, end: End, scheme: Scheme) -> Recipient:
+        return self._found[end, scheme]
+
+
+def _rank(scheme: Scheme, policy: MailPolicy, sender: _Sender) -> tuple[bool, bool]:
+    """One that the sender can sign by before one that they cannot, then the preferred one."""
+    signs = {key.scheme for key, _ in sender.signing}
+    cannot_sign = policy.sign is not Mode.NEVER and scheme not in signs
+    return cannot_sign, scheme is not (policy.scheme or Scheme.SMIME)
+
+
+def _nobody(missing: Sequence[str]) -> str:
+    shown = list(dict.fromkeys(missing))
+    more = f" and {len(shown) - SHOWN_MAX} others" if len(shown) > SHOWN_MAX else ""
+    return f"there is no key to encrypt to for {', '.join(shown[:SHOWN_MAX])}{more}"
+
+
+def _made(octets: bytes, parts: Sequence[_Part], now: datetime) -> Protected:
     """Raises ProtectionError: then there is no copy at all."""
-    if plan is None:
-        assert signer is not None
-        signed = protect(octets, Protection(signer=signer), at=now)
-        copies: tuple[OutgoingCopy, ...] = (
-            OutgoingCopy(octets=signed, destinations=tuple(destinations)),
-        )
-        return Protected(copies=copies, findings=(_finding("signed", signer, plan),))
     visible = _visible(read_section(octets))
-    seen = [one for one in destinations if _folded(one.address) in visible]
-    if plan.scheme is Scheme.OPENPGP:
-        shown = [(_folded(one.address), plan.to[end]) for one in seen for end in one.ends]
+    copies = tuple(copy for part in parts for copy in _copies(octets, part, visible, now))
+    return Protected(copies=copies, findings=(_finding(parts),))
+
+
+def _copies(
+    octets: bytes, part: _Part, visible: frozenset[str], now: datetime
+) -> Iterator[OutgoingCopy]:
+    if part.scheme is None:
+        signed = protect(octets, Protection(signer=part.signer), at=now)
+        yield OutgoingCopy(octets=signed, destinations=part.destinations)
+        return
+    seen = [one for one in part.destinations if _folded(one.address) in visible]
+    if part.scheme is Scheme.OPENPGP:
+        shown = [(_folded(one.address), part.to[end]) for one in seen for end in one.ends]
         octets = gossip_fields(shown) + octets
     # Whoever is hidden may not be named by what the others get, nor the others by theirs.
     groups = ([tuple(seen)] if seen else []) + [
-        (one,) for one in destinations if _folded(one.address) not in visible
+        (one,) for one in part.destinations if _folded(one.address) not in visible
     ]
-    copies = tuple(
-        OutgoingCopy(octets=protect(octets, _wish(group, plan, signer), at=now), destinations=group)
-        for group in groups
-    )
-    result = "encrypted" if signer is None else "signed and encrypted"
-    return Protected(copies=copies, findings=(_finding(result, signer, plan),))
+    for group in groups:
+        wish = Protection(
+            signer=part.signer,
+            recipients=tuple(part.to[end] for one in group for end in one.ends),
+            own=part.own,
+            sealer=key_material.sealer(part.scheme),
+        )
+        yield OutgoingCopy(octets=protect(octets, wish, at=now), destinations=group)
 
 
-def _wish(group: Sequence[Destination], plan: _Plan, signer: Signer | None) -> Protection:
-    ends = [end for one in group for end in one.ends]
-    return Protection(
-        signer=signer,
-        recipients=tuple(plan.to[end] for end in ends),
-        own=plan.own,
-        sealer=key_material.sealer(plan.scheme),
-    )
-
-
-def _finding(result: str, signer: Signer | None, plan: _Plan | None) -> Finding:
-    evidence = []
-    if signer is not None:
-        evidence.append(Evidence("signed by", ", ".join(signer.addresses[:SHOWN_MAX])))
-    if plan is not None:
-        evidence += [Evidence("encrypted to", one.key) for one in plan.to.values()]
-    scheme = plan.scheme if plan is not None else signer.scheme if signer is not None else None
+def _finding(parts: Sequence[_Part]) -> Finding:
+    signers = [part.signer for part in parts if part.signer is not None]
+    sealed = [part for part in parts if part.scheme is not None]
+    evidence = [Evidence("signed by", ", ".join(one.addresses[:SHOWN_MAX])) for one in signers]
+    evidence += [Evidence("encrypted to", one.key) for part in sealed for one in part.to.values()]
+    done = [word for word, is_so in (("signed", signers), ("encrypted", sealed)) if is_so]
+    schemes = [part.scheme for part in sealed if part.scheme is not None]
+    schemes = schemes or [one.scheme for one in signers]
     return Finding(
         name=FINDING,
-        result=result,
-        reason=scheme.value if scheme is not None else "",
+        result=" and ".join(done),
+        reason=", ".join(dict.fromkeys(one.value for one in schemes)),
         evidence=tuple(evidence),
     )
 
@@ -383,13 +470,15 @@ def _opened_here(keys: Sequence[MailKey]) -> tuple[MailKey, ...]:
     )
 
 
-def _usable(keys: Sequence[MailKey], scheme: Scheme, now: datetime) -> Recipient | None:
-    """The first that something can be encrypted to."""
+def _recipient(keys: Sequence[MailKey], scheme: Scheme, now: datetime) -> Recipient | None:
+    """The first that something can be encrypted to. Raises NotInstalled."""
     now_us = int(now.timestamp() * 1e6)
     for key in keys:
         if key.scheme is scheme and key.is_usable(now_us):
             try:
                 found = key_material.recipient(key)
+            except NotInstalled:
+                raise
             except ProtectionError:
                 continue
             if not found.why_unusable(now):

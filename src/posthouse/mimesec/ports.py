@@ -27,6 +27,10 @@ class ProtectionError(PosthouseError):
         self.hint = hint
 
 
+class NotInstalled(ProtectionError):
+    """Nothing is wrong with keys or message: a library is missing on this machine."""
+
+
 class Signer(Protocol):
     """Somebody's private key, ready to sign."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from posthouse.mimesec.ports import ProtectionError
+from posthouse.mimesec.ports import NotInstalled
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -25,11 +25,11 @@ class Failed(Exception):
 
 
 def library() -> ModuleType:
-    """Raises ProtectionError when it is not installed."""
+    """Raises NotInstalled."""
     try:
         import pysequoia
     except ImportError:
-        raise ProtectionError(
+        raise NotInstalled(
             "OpenPGP needs a library that is not installed",
             hint="pip install 'posthouse[mimesec]'",
         ) from None
