@@ -99,6 +99,15 @@ def test_a_letter_arrives_and_its_outcome_is_known(server: MailServer) -> None:
     assert b"Received: from" in arrived.octets
 
 
+def test_an_outcome_that_is_not_awaited_says_what_to_do(server: MailServer) -> None:
+    with Transport(server.api_url(ADA)) as way:
+        receipt = way.send(letter(BOB))
+        with pytest.raises(TypeError, match=r"transport\.outcome\(receipt\)"):
+            tuple(receipt.outcome())  # type: ignore[arg-type]
+        (found,) = way.outcome(receipt, timeout_s=5)
+    assert found.state is OutcomeState.DELIVERED
+
+
 async def test_what_cannot_be_delivered_is_told(server: MailServer) -> None:
     """There is no DNS here, so the other domain does not exist."""
     async with AsyncTransport(server.api_url(ADA)) as way:

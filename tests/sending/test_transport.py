@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from typing import Any
@@ -401,6 +402,44 @@ async def test_verify_opens_no_more_sessions_than_there_may_be() -> None:
             await way.verify()
         await asyncio.gather(way.send(letter()), way.verify(), way.verify())
     assert server.open_most <= 2  # one that leaves, and one that comes
+
+
+# --- ports of another kind ---
+
+
+@pytest.mark.parametrize("tls", ["off", "starttls", "auto"])
+async def test_plain_text_where_tls_begins_is_told_soon(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, tls: str
+) -> None:
+    monkeypatch.setattr("posthouse.sending.connection.SILENCE_S", 0.1)
+    async with BadServer(context=certificates.self_signed, is_implicit=True) as server:
+        found = await error(server, tls=tls)
+    assert type(found) is TlsError and not found.is_transient
+    assert "from the first octet" in found.text and "smtps://" in found.hint
+
+
+async def test_a_server_may_take_its_time_to_greet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posthouse.sending.connection.SILENCE_S", 0.05)
+
+    async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.5)
+        theirs, ours = await asyncio.open_connection("127.0.0.1", server.port)
+
+        async def pass_on(one: asyncio.StreamReader, other: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(OSError):
+                while octets := await one.read(65_536):
+                    other.write(octets)
+            other.close()
+
+        await asyncio.gather(pass_on(reader, ours), pass_on(theirs, writer))
+
+    async with BadServer() as server:
+        slow = await asyncio.start_server(slowly, "127.0.0.1", 0)
+        port = slow.sockets[0].getsockname()[1]
+        async with AsyncTransport(host="127.0.0.1", port=port) as way:
+            assert (await way.send(letter())).accepted
+        slow.close()
+    assert len(server.taken) == 1
 
 
 # --- lines that break ---

@@ -165,7 +165,7 @@ class Transport:
 
     def outcome(self, receipt: Receipt, *, timeout_s: float = 0.0) -> tuple[Outcome, ...]:
         """What happened to each recipient's copy since: see `Receipt.outcome`."""
-        return self._wait(receipt.outcome(timeout_s=timeout_s))
+        return self._wait(self._async.outcome(receipt, timeout_s=timeout_s))
 
     @property
     def letters(self) -> list[Letter]:

@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from posthouse.protocol.sasl.client import ClientMechanism
 
 ADDRESSES_MAX: Final = 8
+SILENCE_S: Final = 3.0
+"""Without a greeting, before somebody looks whether the port speaks TLS."""
+PROBE_S: Final = 5.0
 _LOG: Final = logging.getLogger("posthouse.sending")
 
 
@@ -151,12 +154,50 @@ class Connection:
                 continue
             self._mark("connect_s")
             try:
+                await self._greeted()
                 await self._ready
             except BaseException:
                 self.abort()
                 raise
             return
         raise mistakes.connect_failed(options, last) from last
+
+    async def _greeted(self) -> None:
+        """Servers greet at once, or make strangers wait. One that is silent waits for us where TLS
+        begins with the first octet, and would not say so.
+
+        Raises:
+            TlsError: it does.
+        """
+        if self._options.tls is TlsUse.IMPLICIT:
+            return
+        await asyncio.wait((self._ready,), timeout=SILENCE_S)
+        if self._ready.done() or self._client.session.waiting_for is not Stage.GREETING:
+            return
+        if await self._speaks_tls() and not self._ready.done():
+            raise mistakes.tls_from_the_start(self._options)
+
+    async def _speaks_tls(self) -> bool:
+        """Whether the same place greets over TLS."""
+        options = msgspec.structs.replace(
+            self._options,
+            tls=TlsUse.IMPLICIT,
+            context=unchecked_context(),
+            login=None,
+            watch=None,
+            connect_timeout_s=PROBE_S,
+            greeting_timeout_s=PROBE_S,
+            command_timeout_s=PROBE_S,
+        )
+        probe = Connection(
+            options, self._ground, on_settled=lambda *_: None, on_ended=lambda _: None
+        )
+        try:
+            await probe.open()
+        except SendingError:
+            return False
+        probe.quit()
+        return True
 
     async def _addresses(self) -> list[str]:
         """Both families, as the system orders them; a proxy looks names up by itself."""

@@ -230,6 +230,16 @@ def no_starttls(options: Options, reply: Reply | None) -> TlsError:
     )
 
 
+def tls_from_the_start(options: Options) -> TlsError:
+    """Nothing came in plain text, and the same place greets over TLS."""
+    return TlsError(
+        f"{options.place} speaks TLS from the first octet, and we waited in plain text",
+        hint='use tls="implicit" (smtps://), as is usual at port 465',
+        server=options.place,
+        stage=Stage.GREETING,
+    )
+
+
 def not_verified(options: Options) -> TlsError:
     """REQUIRETLS is asked for (RFC 8689 §4.2.1), and nobody has checked whose server this is."""
     return TlsError(

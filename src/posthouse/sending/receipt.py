@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from datetime import datetime
 from enum import Enum
+from typing import Any, NoReturn
 
 import msgspec
 
-__all__ = ["Outcome", "OutcomeState", "Phases", "Receipt", "Rejected", "TlsUsed"]
+__all__ = ["Asking", "Outcome", "OutcomeState", "Phases", "Receipt", "Rejected", "TlsUsed"]
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,12 +95,16 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     ask: Callable[[Receipt, float], Awaitable[tuple[Outcome, ...]]] | None = None
     """Asks the server or a mailbox what happened since; see `outcome`."""
 
-    async def outcome(self, *, timeout_s: float = 0.0) -> tuple[Outcome, ...]:
-        """What happened to each recipient's copy, as far as it can be known.
+    def outcome(self, *, timeout_s: float = 0.0) -> Asking:
+        """`await` it: what happened to each recipient's copy, as far as it can be known. Without a
+        loop it is `transport.outcome(receipt)`.
 
         Waits up to `timeout_s` until each of them has an end, then tells how things stand. Where
         nobody can be asked, each accepted recipient is ACCEPTED and each rejected one RETURNED.
         """
+        return Asking(self, timeout_s)
+
+    async def _outcome(self, timeout_s: float) -> tuple[Outcome, ...]:
         if self.ask is not None:
             return await self.ask(self, timeout_s)
         return tuple(
@@ -109,3 +114,19 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
             Outcome(recipient=one.recipient, state=OutcomeState.RETURNED, detail=one.text)
             for one in self.rejected
         )
+
+
+class Asking(Awaitable[tuple[Outcome, ...]]):
+    """A question that is asked when it is awaited."""
+
+    __slots__ = ("_receipt", "_timeout_s")
+
+    def __init__(self, receipt: Receipt, timeout_s: float) -> None:
+        self._receipt = receipt
+        self._timeout_s = timeout_s
+
+    def __await__(self) -> Generator[Any, None, tuple[Outcome, ...]]:
+        return self._receipt._outcome(self._timeout_s).__await__()
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError("await receipt.outcome(), or without a loop transport.outcome(receipt)")
