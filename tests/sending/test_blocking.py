@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from posthouse.sending import ConnectError, Message, MessageError, Transport
+from posthouse.sending import ConnectError, Dkim, Message, MessageError, Transport
 from tests.sending.bad_server import BadServer
 
 
@@ -139,6 +139,29 @@ def test_what_the_source_raises_comes_when_the_others_are_done(server: BadServer
         for one in way.send_all(source()):
             ended.append(one.index)
     assert sorted(ended) == list(range(8)) and len(server.taken) == 8
+
+
+@pytest.mark.parametrize("given", [letter(), "letter", 7])
+def test_what_is_no_list_of_letters_is_told(server: BadServer, given: Any) -> None:
+    with transport(server) as way, pytest.raises(MessageError, match="send_all was given") as found:
+        list(way.send_all(given))
+    assert "list" in found.value.hint
+
+
+@pytest.mark.parametrize(
+    ("given", "words", "hint"),
+    [
+        ({"to": "bob@"}, "nothing behind its @", "local@domain"),
+        ({"attachments": "menu.pdf"}, "has to be a list", "attachments=[…]"),
+        ({"subject": "a\nb"}, "a line break cannot stand in a field", "one line"),
+        ({"dkim": Dkim(domain="example.org", selector="s", key=b"x")}, "key", "PEM or DER"),
+    ],
+)
+def test_a_mistake_comes_with_what_to_do(given: dict[str, Any], words: str, hint: str) -> None:
+    wrong: Any = {"sender": "ada@example.org", "to": "b@example.net", "text": "x", **given}
+    with Transport("memory:") as way, pytest.raises(MessageError) as found:
+        way.send(Message(**wrong))
+    assert words in found.value.text and hint in found.value.hint
 
 
 def test_what_on_begin_raises_comes_through(server: BadServer) -> None:

@@ -94,6 +94,15 @@ def test_files_and_commands_by_url() -> None:
         (None, {"proxy": "ftp://x"}, "proxy", "socks5"),
         (None, {"dkim": "key"}, "dkim", ""),
         ("folder:", {}, "folder", "outbox"),
+        ("mail.example.org", {}, "", "smtps://mail.example.org,"),
+        ("mail.example.org:587", {}, "", "smtp+starttls://mail.example.org:587;"),
+        ("smtp://m.example:99999", {}, "", "1 to 65535"),
+        ("smtp://ada:x@m.example:abc", {}, "", "1 to 65535"),
+        ("smtp://ada:pa/ss@m.example:587", {}, "", "%2F"),
+        ("smtp://ada:12/34@m.example:587", {}, "", "%2F"),
+        ("smtp://ada:pa#ss@m.example:587", {}, "", "%23"),
+        ("smtp://ada:pa?ss@m.example:587", {}, "", "%3F"),
+        (len, {}, "", "smtps://"),
         (None, {"user": "a", "token": "x", "mechanism": "PLAIN"}, "password", ""),
         (None, {"user": "a", "password": "x", "mechanism": "XOAUTH2"}, "token", ""),
         (None, {"user": "a", "token": "x", "authorization_id": "b"}, "authorization_id", "PLAIN"),
@@ -110,6 +119,12 @@ def test_what_cannot_be_is_told_with_the_options_name(
         told(url, **keywords)
     assert caught.value.option == option
     assert hint in caught.value.hint
+
+
+def test_a_folder_of_certificates_has_their_hashes(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="no certificates under their hashes") as caught:
+        told("smtps://m.example", ca=tmp_path)
+    assert "openssl rehash" in caught.value.hint
 
 
 def test_no_error_repeats_a_password() -> None:

@@ -117,3 +117,12 @@ def test_the_fixture_is_empty_for_each_test(mail_server: MailServer) -> None:
 
 def test_the_fixture_is_empty_once_more(mail_server: MailServer) -> None:
     assert mail_server.inbox("bob@example.test") == []
+
+
+def test_what_is_not_there_is_told_with_what_is() -> None:
+    with MailServer.ephemeral({"ada@example.test": "sesame-street-7"}) as server:
+        with pytest.raises(ValueError, match="there is mx, submission"):
+            server.address("smtp")
+        with pytest.raises(ValueError, match="not one of the accounts with a password: ada") as found:
+            server.login_url("eve@example.test")
+        assert "sesame" not in str(found.value)

@@ -135,7 +135,7 @@ def _read_text(text: str) -> tuple[Named, ...]:
     group: tuple[str, list[build.Mailbox]] | None = None
     for item in listed.items:
         if item.is_mailbox:
-            (found if group is None else group[1]).append(_mailbox(item))
+            (found if group is None else group[1]).append(_mailbox(item, text))
         elif item.local_part is not None:
             group = (words.decode(item.local_part), [])
         elif group is not None:
@@ -153,10 +153,11 @@ _HINT: Final = (
 _HINT_SEMICOLON: Final = "addresses have commas between them, or are given as a list"
 
 
-def _mailbox(item: Listed) -> build.Mailbox:
+def _mailbox(item: Listed, written: str) -> build.Mailbox:
     if not item.domain:
         text = (item.local_part or item.name or b"").decode("utf-8")
-        raise _Doubt(f"{shown(text)} has no @ and so is no address", _HINT)
+        why = "has nothing behind its @" if f"{text}@" in written else "has no @"
+        raise _Doubt(f"{shown(text)} {why} and so is no address", _HINT)
     address = item.address()
     if address is None:
         local_part = quote_local_part((item.local_part or b"").decode("utf-8"))

@@ -21,7 +21,7 @@ from posthouse.sending.carrier import Letter, Verified
 from posthouse.sending.errors import ConnectError, SendingError
 from posthouse.sending.options import Keywords, Options
 from posthouse.sending.receipt import Outcome, Receipt
-from posthouse.sending.transport import AHEAD_FACTOR, AsyncTransport, Begun, Progress, Sent
+from posthouse.sending.transport import AHEAD_FACTOR, AsyncTransport, Begun, Progress, Sent, many
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -118,7 +118,7 @@ class Transport:
         running = self._ready()
         batch = _Batch(self._async, on_begin)
         ahead = self.options.connections_max * AHEAD_FACTOR
-        source = iter(messages)
+        source = iter(many(messages))
         given = done = failed = 0
         is_over = False
         trouble: BaseException | None = None

@@ -20,7 +20,8 @@ def named(field: str, make: Callable[P, T], *args: P.args, **keywords: P.kwargs)
     try:
         return make(*args, **keywords)
     except BuildError as error:
-        raise MessageError(f"{field}: {error.reason}", field=field) from None
+        hint = "a field is one line: take it out" if "line break" in error.reason else ""
+        raise MessageError(f"{field}: {error.reason}", field=field, hint=hint) from None
 
 
 def fault(field: str, words: str, *, hint: str = "") -> MessageError:
@@ -42,7 +43,8 @@ def several(field: str, values: object) -> Iterable[object]:
     """What has to be a list or the like; a text is none, though it could be iterated."""
     if isinstance(values, Iterable) and not isinstance(values, (str, bytes)):
         return values
-    raise fault(field, f"this is {type(values).__name__}, and has to be a list")
+    hint = f"write {field}=[…] with it between the brackets"
+    raise fault(field, f"this is {type(values).__name__}, and has to be a list", hint=hint)
 
 
 def one_of(field: str, value: object, kind: type[T]) -> T:

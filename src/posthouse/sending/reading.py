@@ -7,6 +7,7 @@ URL that cannot be read is not repeated.
 from __future__ import annotations
 
 import ipaddress
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -94,12 +95,17 @@ def _by_service(name: str) -> dict[str, Any]:
 
 
 def _by_url(url: str) -> tuple[Kind, dict[str, Any]]:
+    given: object = url  # what a caller without a type checker gave
+    if not isinstance(given, str):
+        hint = 'write "smtps://mail.example.org", or host="mail.example.org"'
+        raise OptionError("", f"the URL is {type(given).__name__}, and has to be text", hint=hint)
     scheme = url.partition(":")[0].lower()
     if scheme not in _SCHEMES or ":" not in url:
         known = ", ".join(f"{name}:" for name in _SCHEMES)
-        raise OptionError(
-            "", "the URL begins with no scheme that is known", hint=f"there is {known}"
-        )
+        hint = f"there is {known}"
+        if _HOST.fullmatch(url):
+            hint = f"write smtps://{url}, or smtp+starttls://{url}; {hint}"
+        raise OptionError("", "the URL begins with no scheme that is known", hint=hint)
     kind, tls = _SCHEMES[scheme]
     if any(ord(one) <= 0x20 or ord(one) == 0x7F for one in url):
         raise OptionError("", "the URL has a blank or a control character in it")
@@ -107,11 +113,7 @@ def _by_url(url: str) -> tuple[Kind, dict[str, Any]]:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise OptionError(
-            "",
-            "the URL cannot be read",
-            hint="write @, : and / in a user name or password as %40, %3A and %2F",
-        ) from None
+        raise OptionError("", "the URL cannot be read", hint=_hint(url)) from None
     told: dict[str, Any] = {}
     if tls is not None:
         told["tls"] = tls
@@ -127,11 +129,30 @@ def _by_url(url: str) -> tuple[Kind, dict[str, Any]]:
     return kind, told
 
 
+_HOST: Final = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::[0-9]{1,5})?")
+_ESCAPES: Final = (
+    "write @, :, /, # and ? in a user name or password as %40, %3A, %2F, %23 and %3F, or give"
+    " them as user= and password="
+)
+
+
+def _hint(url: str) -> str:
+    """Why the place in a URL may be unreadable."""
+    rest = url.partition("://")[2]
+    place = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if place.count("@") > 1 or ("@" in rest and "@" not in place):
+        return _ESCAPES
+    return "a port is a number from 1 to 65535, as in smtps://mail.example.org:465"
+
+
 def _place(parts: SplitResult, host: str | None, port: int | None) -> dict[str, Any]:
     if not host:
         raise OptionError("host", "is missing in the URL", hint="write smtps://mail.example.org")
-    if parts.path not in ("", "/"):
-        raise OptionError("", "the URL has a path, which says nothing to a mail server")
+    if parts.path not in ("", "/") or parts.fragment:
+        what = "path" if parts.path not in ("", "/") else "#"
+        hint = _ESCAPES if "@" in parts.path + parts.query + parts.fragment else ""
+        words = f"the URL has a {what}, which says nothing to a mail server"
+        raise OptionError("", words, hint=hint)
     told: dict[str, Any] = {"host": unquote(host)}
     if port is not None:
         told["port"] = port

@@ -130,6 +130,11 @@ def _parsed(octets: bytes) -> RSAPrivateKey | Ed25519PrivateKey:
     return load_private(found.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
 
 
+_HINT: Final = (
+    "a key is PEM or DER, or the path of a file with it: RSA of 1024 bits or more, or Ed25519"
+)
+
+
 def _fault(given: Dkim, words: str) -> MessageError:
     where = f"the DKIM key of selector {given.selector!r}, domain {given.domain!r}"
-    return MessageError(f"{where}: {words}", field=_FIELD)
+    return MessageError(f"{where}: {words}", field=_FIELD, hint=_HINT)

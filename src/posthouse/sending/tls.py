@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,7 @@ from posthouse.tls.contexts import SUITES_TLS12, opportunistic_client_context
 
 __all__ = ["client_context", "unchecked_context"]
 
+_HASHED: Final = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -70,6 +72,12 @@ def _trust(context: ssl.SSLContext, ca: str | Path | bytes) -> None:
     path = Path(ca)
     try:
         if path.is_dir():
+            if not any(_HASHED.fullmatch(one.name) for one in path.iterdir()):
+                raise OptionError(
+                    "ca",
+                    f"names the folder {path}, which has no certificates under their hashes",
+                    hint=f"openssl rehash {path} makes the names; or give a file",
+                )
             context.load_verify_locations(capath=str(path))
         else:
             context.load_verify_locations(cafile=str(path))

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from typing import Unpack
 
 __all__ = ["AsyncTransport", "Sent"]
+
+T = TypeVar("T")
 
 INLINE_OCTETS_MAX: Final = 256 * 1024
 """Contents up to here are put into shape on the loop; more is left to a thread."""
@@ -104,7 +106,7 @@ class AsyncTransport:
             on_begin: called as each is handed to the other side, to keep a journal: what was not
                 begun was not sent. What it raises ends that letter unsent, and comes through.
         """
-        source = _numbered(messages)
+        source = _numbered(many(messages))
         ahead = self.options.connections_max * AHEAD_FACTOR
         under_way: set[asyncio.Task[Sent]] = set()
         done = failed = 0
@@ -230,6 +232,18 @@ class AsyncTransport:
             self._forget()  # an earlier asyncio.run ended, and its sessions with it
             self._loop = loop
         return self._carrier_now()
+
+
+def many(messages: T) -> T:
+    """What `send_all` was given. Raises MessageError."""
+    given: object = messages
+    if isinstance(given, Message):
+        hint = "send(message) sends one, and send_all takes a list: send_all([message])"
+        raise MessageError("send_all was given one Message", hint=hint)
+    if not isinstance(given, (Iterable, AsyncIterable)) or isinstance(given, (str, bytes)):
+        hint = "give a list of Message, or what gives one after the other"
+        raise MessageError(f"send_all was given {type(given).__name__}", hint=hint)
+    return messages
 
 
 def _carrier_for(options: Options) -> Carrier:

@@ -130,6 +130,9 @@ class MailServer:
     def address(self, service: str) -> tuple[str, int]:
         """Host and port of "mx", "submission", "submissions", "imap", "imaps", "pop3", "pop3s" and
         "http"."""
+        known = [one.value for one in Service]
+        if service not in known:
+            raise ValueError(f"there is no service {service!r}; there is {', '.join(known)}")
         return self._node.address(Service(service))
 
     @property
@@ -146,15 +149,21 @@ class MailServer:
         """Submission, logged in as one of `accounts`. Others' From fields are refused there."""
         from urllib.parse import quote
 
-        user, password = quote(address, safe=""), quote(self._accounts[address], safe="")
+        user, password = quote(address, safe=""), quote(self._password(address), safe="")
         return f"smtp+starttls://{user}:{password}@{NAME}:{self.address('submission')[1]}"
 
     def api_url(self, address: str) -> str:
         """Submission by the HTTP API, as one of `accounts`."""
         from urllib.parse import quote
 
-        user, password = quote(address, safe=""), quote(self._accounts[address], safe="")
+        user, password = quote(address, safe=""), quote(self._password(address), safe="")
         return f"posthouse+http://{user}:{password}@{HOST}:{self.address('http')[1]}"
+
+    def _password(self, address: str) -> str:
+        if address not in self._accounts:
+            known = ", ".join(self._accounts) or "none: give MailServer.ephemeral a dict of them"
+            raise ValueError(f"{address!r} is not one of the accounts with a password: {known}")
+        return self._accounts[address]
 
     @property
     def ca(self) -> str:
