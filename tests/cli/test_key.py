@@ -118,7 +118,8 @@ def test_policies_are_said_in_words(house: Cli) -> None:
     ("arguments", "words"),
     [
         (("key", "make", "eve@example.org"), "no account"),
-        (("key", "make", "nonsense"), "not known"),
+        (("key", "make", "nonsense"), "write the whole of it, like you@example.org"),
+        (("key", "make", "example.org"), "is no account's address"),
         (("key", "export", "DEADBEEF"), "there is no key"),
         (("key", "revoke", "eve@example.org"), "there is no key"),
         (("key", "policy", "example.net"), "not known"),
@@ -130,9 +131,20 @@ def test_what_is_not_there_is_told(house: Cli, arguments: tuple[str, ...], words
 
 
 def test_a_file_that_is_no_key_is_told(house: Cli, tmp_path: Path) -> None:
-    (tmp_path / "x").write_text("nonsense")
-    code, _, err = house("key", "import", ADA, str(tmp_path / "x"), "--password-stdin", stdin="a\n")
-    assert code == ExitCode.FAILED and "no whole PKCS #12 file" in err
+    """Before a password is asked for."""
+    for octets, words in (
+        (b"nonsense", "none of the files that keys come in"),
+        (b"0" + b"\x82\xff\xff" + bytes(100), "no whole PKCS #12 file"),
+        (b"ssh-ed25519 AAAA ada@example.org\n", "for SSH"),
+        (b"-----BEGIN OPENSSH PRIVATE KEY-----\nx", "for SSH"),
+        (b"-----BEGIN CERTIFICATE REQUEST-----\nx", "a request for a certificate"),
+        (b"-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n", "without its certificate"),
+        (b"-----BEGIN RANDOM THING-----\nx", "holds no key and no certificate"),
+    ):
+        (tmp_path / "x").write_bytes(octets)
+        more = ("--password-stdin",) if b"\x82" in octets else ()
+        code, _, err = house("key", "import", ADA, str(tmp_path / "x"), *more, stdin="a\n")
+        assert code == ExitCode.FAILED and words in err, octets
 
 
 def test_an_openpgp_key_is_made_exported_revoked_and_shown(house: Cli, tmp_path: Path) -> None:
@@ -188,3 +200,48 @@ def test_an_openpgp_key_gets_another_end_and_a_certificate_does_not(house: Cli) 
     house("key", "make", ADA)
     code, _, err = house("key", "extend", ADA)
     assert code == ExitCode.FAILED and "keeps the end it was issued with" in err
+
+
+def test_a_revoked_key_gets_no_other_end(house: Cli) -> None:
+    house("key", "make", ADA, "--scheme", "openpgp")
+    house("key", "revoke", ADA)
+    code, _, err = house("key", "extend", ADA)
+    assert code == ExitCode.FAILED and "is revoked, which no date takes back" in err
+
+
+def test_of_two_keys_the_scheme_says_which(house: Cli) -> None:
+    for scheme in ("smime", "openpgp"):
+        house("key", "make", ADA, "--scheme", scheme)
+    listed = json.loads(house("key", "list", "--json")[1])
+    assert {one["scheme"] for one in listed} == {"S/MIME", "OpenPGP"}
+    assert "OpenPGP" in house("key", "list")[1]
+    code, _, err = house("key", "export", ADA)
+    assert code == ExitCode.FAILED and "(S/MIME)" in err and "(OpenPGP)" in err
+    assert "PGP PUBLIC KEY" in house("key", "export", ADA, "--scheme", "openpgp")[1]
+    assert "BEGIN CERTIFICATE" in house("key", "export", ADA, "--scheme", "smime")[1]
+    assert house("key", "publish", ADA, "--scheme", "openpgp")[0] == ExitCode.OK
+    time.sleep(1.1)
+    assert house("key", "extend", ADA)[0] == ExitCode.OK  # only one of them can be
+    assert house("key", "revoke", ADA, "--scheme", "smime")[0] == ExitCode.OK
+    assert house("key", "remove", ADA, "--scheme", "smime", "--yes")[0] == ExitCode.OK
+    code, _, err = house("key", "export", ADA, "--scheme", "smime")
+    assert code == ExitCode.NOT_FOUND and "there is no S/MIME key" in err
+
+
+def test_a_key_stays_where_its_owner_says_no(house: Cli) -> None:
+    house("key", "make", ADA)
+    code, _, err = house("key", "remove", ADA, stdin="n\n")
+    assert code == ExitCode.FAILED and "nothing was removed" in err and "interrupted" not in err
+    assert json.loads(house("key", "list", "--json")[1])
+
+
+def test_what_an_account_does_not_say_its_domain_says(house: Cli) -> None:
+    house("key", "policy", "example.org", "--sign", "always")
+    house("key", "policy", ADA, "--open", "when possible")
+    out = house("key", "policy", ADA)[1]
+    assert "sign             not said; the domain says always or refuse" in out
+    assert "open             when possible" in out
+    assert "encrypt          not said; so it is never" in out
+    told = json.loads(house("key", "policy", ADA, "--json")[1])
+    assert told["in_force"]["sign"] == "always or refuse" == told["domain"]["sign"]
+    assert told["in_force"]["open"] == "when possible"

@@ -267,8 +267,14 @@ def all_keys(tx: Transaction, *, limit: int) -> tuple[MailKey, ...]:
     return tuple(map(_key, rows.page(tx, after=0, limit=limit)))
 
 
-def by_name(tx: Transaction, text: str) -> MailKey:
+def by_name(
+    tx: Transaction, text: str, *, scheme: Scheme | None = None, preferred: Scheme | None = None
+) -> MailKey:
     """The key that a person means: by its fingerprint, the end of it, or an address.
+
+    Args:
+        scheme: only one of it will do.
+        preferred: where several fit, those of it alone count.
 
     Raises:
         NotKnown: there is none.
@@ -279,13 +285,16 @@ def by_name(tx: Transaction, text: str) -> MailKey:
     else:
         wanted = text.replace(" ", "").replace(":", "").upper().removeprefix("0X")
         found = [_key(row) for row in rows.by_ending(tx, wanted)] if len(wanted) >= 8 else []
+    if scheme is not None:
+        found = [key for key in found if key.scheme is scheme]
     if not found:
-        raise NotKnown(f"there is no key {text}", hint="posthouse key list shows those that are")
+        kind = f"{scheme.value} key" if scheme is not None else "key"
+        raise NotKnown(f"there is no {kind} {text}", hint="posthouse key list shows those that are")
+    if len(found) > 1 and preferred is not None:
+        found = [key for key in found if key.scheme is preferred] or found
     if len(found) > 1:
-        raise UserError(
-            f"{len(found)} keys fit {text}",
-            hint="name one of them: " + ", ".join(key.fingerprint for key in found[:10]),
-        )
+        named = ", ".join(f"{key.fingerprint} ({key.scheme.value})" for key in found[:10])
+        raise UserError(f"{len(found)} keys fit {text}", hint=f"name one of them: {named}")
     return found[0]
 
 

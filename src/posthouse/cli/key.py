@@ -3,6 +3,7 @@ accounts and of whom they write to, and what is done with them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from posthouse.cli.config import config_option, load_config
 from posthouse.cli.data import open_store
 from posthouse.cli.output import (
     CommandError,
+    ExitCode,
     json_option,
     password_option,
     read_password,
@@ -45,6 +47,7 @@ _ENDINGS: Final = {"smime": "pem", "openpgp": "asc"}
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """A key as `--json` shows it."""
 
+    scheme: str
     fingerprint: str
     owner: str
     addresses: tuple[str, ...]
@@ -52,9 +55,11 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     has_private: bool
     source: str
+    reads: tuple[str, ...]
+    """What its owner's program decrypts, where it has said so (S/MIME)."""
 
 
-class Said(msgspec.Struct, frozen=True, kw_only=True):
+class Said(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A policy as `--json` shows it; "" is not said."""
 
     scheme: str
@@ -63,6 +68,10 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     open: str
     at_rest: str
     at_rest_append: str
+    domain: Said | None = None
+    """What the account's domain says."""
+    in_force: Said | None = None
+    """Of an account; "" is never, or either scheme."""
 
 
 @click.group()
@@ -75,15 +84,20 @@ def key() -> None:
 @json_option
 @config_option
 def list_(whom: str | None, as_json: bool, config_path: str | None) -> None:
-    """All keys, or those of one address."""
+    """All keys, or those of one address.
+
+    Fingerprints are shown by their ends, which is how all other commands take them, too; --json has
+    them whole.
+    """
     with open_store(load_config(config_path).config) as store:
         found = store.read_now(lambda tx: _found(tx, whom))
     show(
         found,
         as_json=as_json,
-        columns=("fingerprint", "owner", "addresses", "expires", "state"),
+        columns=("fingerprint", "scheme", "owner", "addresses", "expires", "state"),
         rows=[
-            (k.fingerprint[-16:], k.owner, " ".join(k.addresses), k.expires, k.state) for k in found
+            (k.fingerprint[-16:], k.scheme, k.owner, " ".join(k.addresses), k.expires, k.state)
+            for k in found
         ],
         nothing="there is no key yet: posthouse key make ADDRESS",
     )
@@ -114,6 +128,11 @@ def make_(
     that is kept with it.
     """
     config = load_config(config_path).config
+    if "@" not in address:
+        raise CommandError(
+            f"{address} is no account's address",
+            hint="write the whole of it, like you@example.org; posthouse account list shows them",
+        )
     with open_store(config) as store:
         store.read_now(lambda tx: mail_policy.owner(tx, address))
         material = key_material.make(
@@ -147,6 +166,8 @@ def import_(whom: str, file: Path, password_stdin: bool, config_path: str | None
     """
     config = load_config(config_path).config
     octets = _read(file)
+    if why := key_material.why_no_key(octets):
+        raise CommandError(f"{file} {why[0]}", hint=why[1])
     if key_material.has_private(octets):
         needs_word = password_stdin or key_material.is_locked(octets)
         word = (
@@ -168,9 +189,12 @@ def import_(whom: str, file: Path, password_stdin: bool, config_path: str | None
 @key.command("export")
 @click.argument("whom", metavar="ADDRESS|FINGERPRINT")
 @click.option("--private", "is_private", is_flag=True, help="The private half too.")
+@key_sharing.scheme_option
 @password_option
 @config_option
-def export(whom: str, is_private: bool, password_stdin: bool, config_path: str | None) -> None:
+def export(
+    whom: str, is_private: bool, scheme: str | None, password_stdin: bool, config_path: str | None
+) -> None:
     """Print a key as text (PEM or armour): its public half, or with --private all of it."""
     config = load_config(config_path).config
     word = read_password(password_stdin=True) if password_stdin else None
@@ -178,7 +202,7 @@ def export(whom: str, is_private: bool, password_stdin: bool, config_path: str |
     salt = SystemChance().token(key_material.SALT_OCTETS)
 
     def unit(tx: Transaction) -> bytes:
-        found = mail_keys.by_name(tx, whom)
+        found = mail_keys.by_name(tx, whom, scheme=key_sharing.wanted(scheme))
         if not is_private:
             return key_material.export_public(found)
         private = mail_keys.private_half(tx, found, node_key)
@@ -227,7 +251,8 @@ def policy(
 ) -> None:
     """Show or change what is done with the mail of an account, or of a domain's accounts.
 
-    What an account says comes before what its domain says; what neither says is never.
+    What an account says comes before what its domain says; what neither says is never. Both are
+    shown, and behind them what is in force.
     """
     said_now = {
         "sign": sign,
@@ -239,6 +264,7 @@ def policy(
     modes = {part: parse_mode(words) for part, words in said_now.items() if words is not None}
     wanted = None if scheme is None else scheme.replace("either", "")
     missing = ""
+    theirs: PolicyRow | None = None
     with open_store(load_config(config_path).config) as store:
         if modes or wanted is not None:
             said = store.write_now(
@@ -247,7 +273,11 @@ def policy(
             missing = store.read_now(lambda tx: _without_key(tx, whom, said))
         else:
             said = store.read_now(lambda tx: mail_policy.said_by(tx, whom))
-    _tell_policy(said, as_json=as_json)
+        if "@" in whom:
+            theirs = store.read_now(
+                lambda tx: mail_policy.said_by(tx, fold_address(whom).rpartition("@")[2])
+            )
+    _tell_policy(said, theirs, as_json=as_json)
     if missing:
         say_hint(missing)
 
@@ -269,11 +299,16 @@ def extend(whom: str, days: int, config_path: str | None) -> None:
     at = SystemClock().now() + timedelta(days=days)
 
     def unit(tx: Transaction) -> MailKey:
-        found = mail_keys.by_name(tx, whom)
+        found = mail_keys.by_name(tx, whom, preferred=Scheme.OPENPGP)
         if found.scheme is not Scheme.OPENPGP:
             raise CommandError(
                 f"{found.fingerprint} is a certificate, and keeps the end it was issued with",
                 hint=f"make another: posthouse key make {found.addresses[0]}",
+            )
+        if found.revoked_at is not None:
+            raise CommandError(
+                f"{found.fingerprint} is revoked, which no date takes back",
+                hint=f"make another: posthouse key make {found.addresses[0]} --scheme openpgp",
             )
         private = mail_keys.private_half(tx, found, node_key)
         material = key_material.extended(private, at)
@@ -288,14 +323,15 @@ def extend(whom: str, days: int, config_path: str | None) -> None:
 
 @key.command("revoke")
 @click.argument("whom", metavar="ADDRESS|FINGERPRINT")
+@key_sharing.scheme_option
 @config_option
-def revoke(whom: str, config_path: str | None) -> None:
+def revoke(whom: str, scheme: str | None, config_path: str | None) -> None:
     """Use a key no more. Mail that is encrypted to it can still be read with it."""
     config = load_config(config_path).config
     node_key = NodeKey(build_keys.node_key_path(config), SystemChance())
 
     def unit(tx: Transaction) -> MailKey:
-        found = mail_keys.by_name(tx, whom)
+        found = mail_keys.by_name(tx, whom, scheme=key_sharing.wanted(scheme))
         public = None
         if found.scheme is Scheme.OPENPGP and found.has_private:
             made = mail_keys.revocation(tx, found, node_key)
@@ -321,20 +357,28 @@ def revoke(whom: str, config_path: str | None) -> None:
 @key.command("remove")
 @click.argument("whom", metavar="ADDRESS|FINGERPRINT")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@key_sharing.scheme_option
 @config_option
-def remove(whom: str, yes: bool, config_path: str | None) -> None:
+def remove(whom: str, yes: bool, scheme: str | None, config_path: str | None) -> int:
     """Forget a key. What is encrypted to it stays closed, unless a copy of it is somewhere."""
     with open_store(load_config(config_path).config) as store:
-        found = store.read_now(lambda tx: mail_keys.by_name(tx, whom))
-        if found.has_private and not yes:
-            click.confirm(
+        found = store.read_now(
+            lambda tx: mail_keys.by_name(tx, whom, scheme=key_sharing.wanted(scheme))
+        )
+        if (
+            found.has_private
+            and not yes
+            and not click.confirm(
                 f"{found.fingerprint}: the private half goes too, and with it whatever is"
                 " encrypted to it. Remove it?",
-                abort=True,
                 err=True,
             )
+        ):
+            say("nothing was removed")
+            return ExitCode.FAILED
         store.write_now(lambda tx: mail_keys.remove(tx, found))
     say(f"removed {found.fingerprint}")
+    return ExitCode.OK
 
 
 key.add_command(key_sharing.find)
@@ -387,6 +431,7 @@ def _shown(tx: Transaction, one: MailKey, now_us: int) -> Shown:
     elif not one.has_private:
         state = "certificate only"
     return Shown(
+        scheme=one.scheme.value,
         fingerprint=one.fingerprint,
         owner=mail_keys.owner_name(tx, one),
         addresses=one.addresses,
@@ -394,6 +439,7 @@ def _shown(tx: Transaction, one: MailKey, now_us: int) -> Shown:
         state=state,
         has_private=one.has_private,
         source=one.source.value,
+        reads=one.reads,
     )
 
 
@@ -415,20 +461,44 @@ def _without_key(tx: Transaction, whom: str, said: PolicyRow) -> str:
     return ""
 
 
-def _tell_policy(said: PolicyRow, *, as_json: bool) -> None:
+def _tell_policy(said: PolicyRow, theirs: PolicyRow | None, *, as_json: bool) -> None:
+    """Args:
+    theirs: what the account's domain says; None for a domain itself."""
     if as_json:
-        values = msgspec.structs.asdict(said)
-        show_json(Said(**{name: value or "" for name, value in values.items()}))
+        shown = _said(_words(said))
+        if theirs is not None:
+            by_domain = _words(theirs)
+            in_force = {part: word or by_domain[part] for part, word in _words(said).items()}
+            shown = msgspec.structs.replace(
+                shown, domain=_said(by_domain), in_force=_said(in_force)
+            )
+        show_json(shown)
         return
-    for label, value in (
-        ("sign", said.sign),
-        ("encrypt", said.encrypt),
-        ("open", said.open),
-        ("at rest", said.at_rest),
-        ("at rest, append", said.at_rest_append),
-        ("scheme", said.scheme),
-    ):
-        show_text(f"{label:15}  {value or 'not said'}")
+    for part, word in _words(said).items():
+        words = word or "not said"
+        if theirs is not None and not word:
+            inherited = _words(theirs)[part]
+            nothing = "either" if part == "scheme" else Mode.NEVER.value
+            words += f"; the domain says {inherited}" if inherited else f"; so it is {nothing}"
+        show_text(f"{_LABELS[part]:15}  {words}")
+
+
+_LABELS: Final = {
+    "sign": "sign",
+    "encrypt": "encrypt",
+    "open": "open",
+    "at_rest": "at rest",
+    "at_rest_append": "at rest, append",
+    "scheme": "scheme",
+}
+
+
+def _said(words: Mapping[str, str]) -> Said:
+    return msgspec.convert(words, Said)
+
+
+def _words(said: PolicyRow) -> dict[str, str]:
+    return {part: getattr(said, part) or "" for part in _LABELS}
 
 
 def _read(file: Path) -> bytes:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -12,6 +14,7 @@ import msgspec
 from posthouse.accounts import mail_keys
 from posthouse.accounts.admin import parse_typed
 from posthouse.accounts.mail_keys import MailKey, fold_address
+from posthouse.accounts.mail_policy import SCHEMES
 from posthouse.cli.config import config_option, load_config
 from posthouse.cli.data import open_store
 from posthouse.cli.output import (
@@ -40,6 +43,8 @@ from posthouse.mimesec.pgp import wkd
 from posthouse.mimesec.smime import read_certificates, smimea
 from posthouse.store.transaction import Transaction
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 
 class FoundKey(msgspec.Struct, frozen=True, kw_only=True):
     """A key as `--json` shows it."""
@@ -58,6 +63,17 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[FoundKey, ...]
     asked: tuple[Place, ...]
+
+
+def scheme_option(command: Command) -> Command:
+    """`--scheme`, as the argument `scheme`."""
+    return click.option(
+        "--scheme", type=click.Choice(list(SCHEMES)), help="Where there is a key of each."
+    )(command)
+
+
+def wanted(scheme: str | None) -> Scheme | None:
+    return SCHEMES[scheme] if scheme is not None else None
 
 
 @click.command("find")
@@ -95,8 +111,9 @@ def find(address: str, resolver: str | None, as_json: bool, config_path: str | N
 @click.command("publish")
 @click.argument("whom", metavar="ADDRESS|FINGERPRINT")
 @click.option("--stop", is_flag=True, help="Show it no more.")
+@scheme_option
 @config_option
-def publish(whom: str, stop: bool, config_path: str | None) -> None:
+def publish(whom: str, stop: bool, scheme: str | None, config_path: str | None) -> None:
     """Let others find a key of ours.
 
     An OpenPGP key is shown in the Web Key Directory of its domain, where this server's web door is
@@ -105,7 +122,7 @@ def publish(whom: str, stop: bool, config_path: str | None) -> None:
     config = load_config(config_path).config
 
     def unit(tx: Transaction) -> MailKey:
-        found = mail_keys.by_name(tx, whom)
+        found = mail_keys.by_name(tx, whom, scheme=wanted(scheme))
         mail_keys.publish(tx, found, is_published=not stop)
         return found
 
