@@ -123,6 +123,7 @@ def test_what_is_not_there_is_told_with_what_is() -> None:
     with MailServer.ephemeral({"ada@example.test": "sesame-street-7"}) as server:
         with pytest.raises(ValueError, match="there is mx, submission"):
             server.address("smtp")
-        with pytest.raises(ValueError, match="not one of the accounts with a password: ada") as found:
+        words = "not one of the accounts with a password: ada"
+        with pytest.raises(ValueError, match=words) as found:
             server.login_url("eve@example.test")
         assert "sesame" not in str(found.value)
