@@ -44,6 +44,17 @@ def test_memory_keeps_what_was_sent() -> None:
     assert receipt.accepted == ("bob@example.net",)
 
 
+def test_pictures_in_data_urls_become_parts_however_it_is_sent() -> None:
+    html = '<img src="data:image/png;base64,iVBORw0KGgo=">'
+    message = msgspec.structs.replace(LETTER, html=html, inline_data_urls=True)
+    with Transport("memory:") as way:
+        way.send(message)
+        (letter,) = way.letters
+    got = read(letter.octets)
+    assert "cid:" in got.html and "data:" not in got.html
+    assert b"multipart/related" in letter.octets
+
+
 def test_a_folder_gets_a_file_and_its_envelope(tmp_path: Path) -> None:
     out = tmp_path / "new" / "out"
     with Transport(f"folder://{out}") as way:

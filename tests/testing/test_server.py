@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import imaplib
 import smtplib
 import subprocess
@@ -127,3 +128,15 @@ def test_what_is_not_there_is_told_with_what_is() -> None:
         with pytest.raises(ValueError, match=words) as found:
             server.login_url("eve@example.test")
         assert "sesame" not in str(found.value)
+
+
+async def test_letters_for_somebody_new_may_come_all_at_once() -> None:
+    async with MailServer.ephemeral() as server:
+        ways = [AsyncTransport(server.plain_url, connections_max=1) for _ in range(6)]
+        for number in range(30):
+            to = f"r{number}@example{number % 7}.test"
+            letter = Message(sender="s@example.org", to=to, text="x")
+            await asyncio.gather(*(way.send(letter) for way in ways))
+            assert len(server.inbox(to)) == 6
+        for way in ways:
+            await way.close()

@@ -307,6 +307,7 @@ def _is_gathered(message: Message) -> bool:
         and type(message.html) in _PLAIN
         and type(message.raw) in _PLAIN
         and not message.inline_files
+        and not message.inline_data_urls
         and message.calendar is None
         and not message.alternatives
         and all(

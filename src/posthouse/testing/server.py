@@ -354,12 +354,20 @@ class _NoFetch:
         raise FetchFailed("a server for tests asks nobody", FetchTrouble.CONNECT)
 
 
+_NOBODY: Final = (Standing.UNKNOWN, Standing.FOREIGN)
+
+
 class _CatchingDirectory(Directory):
     """Every address is somebody's: one that is nobody's yet gets an account."""
 
+    def known(self, address: Address) -> Expansion | None:
+        found = super().known(address)
+        # That it is nobody's is no answer: its account is being made.
+        return found if found is None or found.standing not in _NOBODY else None
+
     async def look_up(self, address: Address) -> Expansion:
         found = await super().look_up(address)
-        if found.standing in (Standing.UNKNOWN, Standing.FOREIGN) and address.domain:
+        if found.standing in _NOBODY and address.domain:
             await self._store.submit(_account(format_address(address), None, None))
             found = await super().look_up(address)
         return found

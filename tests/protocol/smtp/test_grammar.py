@@ -125,6 +125,14 @@ def test_xtext_with_control_octets_or_bad_digits_is_refused(octets: bytes) -> No
         grammar.decode_xtext(octets)
 
 
+def test_an_original_recipient_in_utf8_is_taken_under_the_name_that_postfix_gives_it() -> None:
+    value = b"rfc822;" + "пётр@example.com".encode()
+    read = grammar.parse_original_recipient(value, is_smtputf8=True)
+    assert read == "utf-8;пётр@example.com"
+    with pytest.raises(Refusal):
+        grammar.parse_original_recipient(b"rfc822;+D0+BF@example.com", is_smtputf8=False)
+
+
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs", "Cn", "Zl", "Zp"]), min_size=1))
 def test_utf8_original_recipients_come_back_as_they_went(address: str) -> None:
     written = grammar.format_original_recipient(f"utf-8;{address}")

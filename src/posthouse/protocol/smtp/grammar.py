@@ -349,7 +349,9 @@ def parse_original_recipient(value: bytes, *, is_smtputf8: bool) -> str:
     if kind.lower() == "utf-8":
         address = _decode_embedded(address)
     elif not address.isascii():
-        raise Refusal(replies.BAD_PARAMETER, detail="ORCPT")
+        if kind.lower() != "rfc822" or not is_smtputf8:
+            raise Refusal(replies.BAD_PARAMETER, detail="ORCPT")
+        kind = "utf-8"  # Postfix knows no other name for it
     if not address or _ADDRESS_TYPE.fullmatch(kind) is None or _UNPRINTABLE.search(address):
         raise Refusal(replies.BAD_PARAMETER, detail="ORCPT")
     return f"{kind};{address}"
