@@ -64,6 +64,19 @@ async def test_the_server_may_say_how_many_itself() -> None:
     assert server.connections == 3
 
 
+async def test_recipients_of_too_many_domains_are_sent_to_in_turns() -> None:
+    to = [f"{name}@{domain}.example" for domain in "abc" for name in ("x", "y")]
+    async with (
+        BadServer(extensions=(*USUAL, "LIMITS RCPTDOMAINMAX=2 RCPTMAX=3")) as server,
+        transport(server) as way,
+    ):
+        receipt = await way.send(letter(to=to))
+    assert receipt.accepted == tuple(to)
+    assert [len(one.recipients) for one in server.taken] == [3, 3]
+    for one in server.taken:
+        assert len({recipient.partition("@")[2] for recipient in one.recipients}) <= 2
+
+
 async def test_a_kept_session_that_the_server_ended_is_no_error() -> None:
     async with (
         BadServer(replies={"DOT": ["250 ok", "250 ok"]}) as server,

@@ -106,7 +106,10 @@ def test_files_and_commands_by_url() -> None:
         (None, {"user": "a", "token": "x", "mechanism": "PLAIN"}, "password", ""),
         (None, {"user": "a", "password": "x", "mechanism": "XOAUTH2"}, "token", ""),
         (None, {"user": "a", "token": "x", "authorization_id": "b"}, "authorization_id", "PLAIN"),
-        ("folder:out", {"rate": 3}, "rate", "leave it out"),
+        ("folder:out", {"proxy": "http://x"}, "proxy", "leave it out"),
+        ("smtp://m.example", {"folder": "out"}, "folder", "leave it out"),
+        ("smtps://m.example", {"tls": "off"}, "tls", "smtp://"),
+        ("smtp+starttls://m.example?tls=off", {}, "tls", "smtp://"),
         ("sendmail:", {"user": "a", "password": "x"}, "password", "leave it out"),
         ("posthouse://a:x@m.example", {"rate": 3}, "rate", "leave it out"),
         ("posthouse://a@m.example", {"token": "x"}, "token", "password"),
@@ -119,6 +122,11 @@ def test_what_cannot_be_is_told_with_the_options_name(
         told(url, **keywords)
     assert caught.value.option == option
     assert hint in caught.value.hint
+
+
+def test_who_asks_for_a_check_by_name_gets_one() -> None:
+    assert told("smtp://localhost", verify=True).tls is TlsUse.STARTTLS
+    assert told("smtp://localhost").tls is TlsUse.AUTO
 
 
 def test_a_folder_of_certificates_has_their_hashes(tmp_path: Path) -> None:

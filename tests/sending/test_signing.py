@@ -146,7 +146,7 @@ def test_a_wrong_key_is_named_by_selector_and_domain_and_never_shown(changes, wo
     given = {"domain": "example.org", "selector": "sel", "key": pem(RSA)} | changes
     with pytest.raises(MessageError, match=words) as caught:
         dkim_fields(OCTETS, [Dkim(**given)], now_unix_s=NOW_S)
-    text = str(caught.value)
+    text = caught.value.text
     assert "PRIVATE" not in repr(Dkim(**given))
     assert repr(given["domain"]) in text and repr(given["selector"]) in text
     assert "secret" not in text and "PRIVATE KEY-" not in text and "\n" not in text

@@ -453,6 +453,11 @@ class Connection:
         """Of one transaction, as the server says (RFC 9422)."""
         return self._client.extensions.recipients_max
 
+    @property
+    def domains_max(self) -> int | None:
+        """Different ones among them, likewise."""
+        return self._client.extensions.domains_max
+
     def send(self, message: OutgoingMessage) -> None:
         self.sent += 1
         self._client.send(message)

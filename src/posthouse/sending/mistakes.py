@@ -243,7 +243,7 @@ def tls_from_the_start(options: Options) -> TlsError:
 def not_verified(options: Options) -> TlsError:
     """REQUIRETLS is asked for (RFC 8689 §4.2.1), and nobody has checked whose server this is."""
     return TlsError(
-        f"{options.place}: tls_demand=REQUIRED wants TLS with a certificate that was checked",
+        f"{options.place}: REQUIRETLS wants TLS with a certificate that was checked",
         hint='use tls="implicit" (smtps://) or tls="starttls", without verify=False;'
         ' ca="certificate.pem" trusts a certificate of its own making',
         server=options.place,

@@ -216,8 +216,7 @@ class Pool:
         job.given_s = now
         job.waited_s = now - job.began_s
         job.tries += 1
-        most = connection.recipients_max
-        asked = job.open if most is None else job.open[:most]
+        asked = _asked(job, connection.recipients_max, connection.domains_max)
         if len(asked) != len(envelope.recipients):
             envelope = _with_recipients(envelope, asked)
         self._under_way += 1
@@ -376,6 +375,21 @@ def _again(error: SendingError) -> SendingError:
     copy.__dict__.update(error.__dict__)
     copy.__cause__ = error.__cause__
     return copy
+
+
+def _asked(job: _Job, most: int | None, domains_max: int | None) -> tuple[int, ...]:
+    """Those of its recipients that one transaction may have (RFC 9422 §4)."""
+    if domains_max is None:
+        return job.open if most is None else job.open[:most]
+    recipients = job.letter.envelope.recipients
+    domains: set[str] = set()
+    asked: list[int] = []
+    for at in job.open:
+        domain = recipients[at].address.domain
+        if domain in domains or len(domains) < domains_max:
+            domains.add(domain)
+            asked.append(at)
+    return tuple(asked[:most])
 
 
 def _with_recipients(envelope: Envelope, asked: tuple[int, ...]) -> Envelope:

@@ -66,7 +66,18 @@ def read_options(
         kind, by_url = _by_url(url)
         told |= by_url
     told |= {name: value for name, value in given.items() if value is not None}
+    if url is not None:
+        _check_scheme(url, told)
     return _checked(kind, told)
+
+
+def _check_scheme(url: str, told: Mapping[str, Any]) -> None:
+    """What the scheme promises is not taken back by an option."""
+    scheme = url.partition(":")[0].lower()
+    promised = _SCHEMES[scheme][1]
+    if promised is not None and _tls_use(told.get("tls", promised)) is not promised:
+        hint = "leave one of them out: smtp:// promises nothing"
+        raise OptionError("tls", f"contradicts {scheme}:", hint=hint)
 
 
 def _must_be_known(name: str) -> None:
@@ -206,6 +217,8 @@ def _checked(kind: Kind, told: dict[str, Any]) -> Options:
     if tls is TlsUse.AUTO and port == SUBMISSIONS_PORT:
         tls = TlsUse.IMPLICIT
     is_verifying = _flag(told, "verify", default=True)
+    if tls is TlsUse.AUTO and told.get("verify") is True and kind is Kind.SMTP:
+        tls = TlsUse.STARTTLS  # who asks for a check by name gets one, on this machine, too
     _check_use(kind, told)
     if kind is Kind.POSTHOUSE:
         _check_posthouse(told, tls, host)
@@ -244,26 +257,28 @@ def _checked(kind: Kind, told: dict[str, Any]) -> Options:
 
 
 _SESSIONS: Final = frozenset({
-    "local_address", "hello_name", "greeting_timeout_s", "command_timeout_s", "mechanism",
-    "authorization_id", "messages_per_connection_max", "rate", "rate_per_s", "idle_s",
-    "pending_max", "watch", "outcome_mailbox",
+    "local_address", "hello_name", "mechanism", "authorization_id", "messages_per_connection_max",
+    "idle_s", "pending_max", "outcome_mailbox",
 })  # fmt: skip
 _LINE: Final = _SESSIONS | {
     "tls", "server_name", "tls_version_min", "ca", "certificate", "certificate_key", "verify",
-    "ssl_context", "proxy", "connect_timeout_s", "data_timeout_s", "user", "password", "token",
+    "ssl_context", "proxy", "user", "password", "token",
 }  # fmt: skip
 _OF_NO_USE: Final[Mapping[Kind, frozenset[str]]] = {
-    Kind.POSTHOUSE: _SESSIONS,
-    Kind.FOLDER: _LINE | {"connections_max"},
-    Kind.SENDMAIL: _LINE,
+    Kind.SMTP: frozenset({"command", "folder"}),
+    Kind.LMTP: frozenset({"command", "folder"}),
+    Kind.POSTHOUSE: _SESSIONS | {"command", "folder", "rate", "rate_per_s", "watch"},
+    Kind.FOLDER: _LINE | {"command"},
+    Kind.SENDMAIL: _LINE | {"folder"},
 }
-"""What cannot change anything there. `memory:` stands for any other in tests, and takes all."""
+"""What somebody relies on, and would change nothing there. Times, numbers of sessions, a rate and a
+watcher may be given to a folder or command that stands for a server; `memory:` takes all."""
 
 
 def _check_use(kind: Kind, told: Mapping[str, Any]) -> None:
     given = {name for name, value in told.items() if value not in (None, "", (), [])}
     for name in sorted(given & _OF_NO_USE.get(kind, frozenset())):
-        hint = "leave it out; it is for sessions by SMTP"
+        hint = "leave it out; it is for another way of sending"
         raise OptionError(name, f"is of no use with {kind.value}:", hint=hint)
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from posthouse.kernel.reply import Reply
 
-_LIMIT: Final = re.compile(r"(RCPTMAX|MAILMAX)=([1-9][0-9]{0,5})")  # RFC 9422 §4
+_LIMIT: Final = re.compile(r"(RCPTMAX|MAILMAX|RCPTDOMAINMAX)=([1-9][0-9]{0,5})")  # RFC 9422 §4
 OFFERED_MAX: Final = 100
 _SIZE: Final = re.compile(r"[0-9]{1,20}")
 
@@ -33,6 +33,8 @@ class Extensions(msgspec.Struct, frozen=True, kw_only=True):
     """None when it said no number or 0, which is "no fixed limit" (RFC 1870 §4)."""
     mechanisms: tuple[str, ...] = ()
     recipients_max: int | None = None
+    domains_max: int | None = None
+    """Different ones among the recipients of a transaction."""
     transactions_max: int | None = None
     offered: tuple[str, ...] = ()
     """Its lines as they came, for people."""
@@ -67,6 +69,7 @@ def parse_extensions(reply: Reply) -> Extensions:
         size_octets_max=(int(size) or None) if _SIZE.fullmatch(size) else None,
         mechanisms=tuple(word.upper() for word in offered.get("AUTH", ())),
         recipients_max=limits.get("RCPTMAX"),
+        domains_max=limits.get("RCPTDOMAINMAX"),
         transactions_max=limits.get("MAILMAX"),
         offered=tuple(lines[:OFFERED_MAX]),
     )
