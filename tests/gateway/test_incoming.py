@@ -10,7 +10,10 @@ import pytest
 from posthouse.accounts import key_material
 from posthouse.accounts.mail_keys import KeyMaterial, Source
 from posthouse.accounts.mail_policy import Mode
+from posthouse.gateway.key_places import KeyPlaces
+from posthouse.kernel.ports import FetchFailed, FetchTrouble
 from posthouse.message import read
+from posthouse.mimesec.pgp import PgpSigner, make_key, wkd
 from posthouse.mimesec.ports import Signer
 from posthouse.mimesec.protection import Protection, protect
 from posthouse.mimesec.smime.capabilities import COMMON, OWN, Capabilities, Cipher
@@ -20,8 +23,9 @@ from posthouse.mimesec.smime.recipient import SmimeRecipient
 from posthouse.mimesec.smime.sealer import SmimeSealer
 from posthouse.mimesec.smime.signer import SmimeSigner
 from posthouse.net.world import SystemClock
-from posthouse.sending import MessageError
+from posthouse.sending import Message, MessageError
 from tests.gateway.house import ADA, BOB, EVE, SECRET, House, queue_id_of
+from tests.gateway.test_key_places import Web, Zone
 
 NOW = SystemClock().now()
 PLAIN = f"From: Eve <{EVE}>\r\nTo: {ADA}\r\nSubject: Map\r\n\r\n{SECRET}\r\n".encode()
@@ -241,3 +245,20 @@ def test_a_private_key_is_in_no_log_line_and_no_record(house: House, eve: KeyMat
         assert form not in logged
     assert SECRET.encode() not in logged
     assert SECRET not in repr(house.decision(queue_id_of(receipt)))
+
+
+def test_the_author_s_key_is_looked_for_where_their_domain_shows_it(house: House) -> None:
+    """Only for authors that are known to be it."""
+    made, _ = make_key([BOB], at=NOW - timedelta(hours=1), days=9)
+    advanced, direct = wkd.urls(BOB)
+    web = Web({advanced: FetchFailed("no host", FetchTrouble.DNS), direct: made.public.octets})
+    house.node.gateway.key_search._places = KeyPlaces(resolver=Zone(), fetch=web)
+    house.say(ADA, open=Mode.WHEN_POSSIBLE)
+    octets = protect(FROM_BOB, Protection(signer=PgpSigner(made)), at=NOW)
+    house.arrive(octets, [ADA], sender=BOB)  # a stranger who says so
+    assert "x-openpgp=pass" not in results(house.stored(ADA)) and web.asked == []
+    house.send(BOB, [ADA], message=Message(raw=octets))
+    assert "x-openpgp=pass" in results(house.stored(ADA, count=2)) and direct in web.asked
+    asked = len(web.asked)
+    house.send(BOB, [ADA], message=Message(raw=octets))
+    assert "x-openpgp=pass" in results(house.stored(ADA, count=3)) and len(web.asked) == asked

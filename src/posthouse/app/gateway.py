@@ -69,6 +69,7 @@ class Gateway:
             clock=world.clock,
             workers=world.workers,
             revocations=self.revocations,
+            finder=self.key_search,
             without_forged=lambda octets: examiner.without_forged(read_section(octets)),
         )
         self.own_copies = OwnCopies(store, incoming=self.incoming, at_rest=at_rest)

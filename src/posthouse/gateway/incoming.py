@@ -24,6 +24,7 @@ from posthouse.accounts.sealing import NodeKey
 from posthouse.gateway.learning import Learnt, learn, learn_autocrypt, learn_gossip
 from posthouse.gateway.opening_keys import OpeningKeys, opening_keys
 from posthouse.gateway.options import Options
+from posthouse.gateway.outgoing import KeyFinder
 from posthouse.gateway.revocations import Papers, Revocations
 from posthouse.kernel.errors import Fault
 from posthouse.kernel.finding import Finding
@@ -34,9 +35,10 @@ from posthouse.message.address_list import parse_address_list
 from posthouse.message.fields import read_section
 from posthouse.mimesec import explain
 from posthouse.mimesec.child import OpenRequest, open_isolated
+from posthouse.mimesec.findings import SignatureResult
 from posthouse.mimesec.opening import Opened, Summary
 from posthouse.mimesec.pgp import autocrypt
-from posthouse.store.transaction import Store
+from posthouse.store.transaction import Store, Transaction
 
 AUTHORS_MAX: Final = 5
 """Authors whose keys are looked up."""
@@ -77,10 +79,12 @@ class Incoming:
         clock: Clock,
         workers: Workers,
         revocations: Revocations,
+        finder: KeyFinder,
         without_forged: Callable[[bytes], bytes],
     ) -> None:
         """
         Args:
+            finder: for the keys of authors that nobody has seen yet.
             without_forged: takes fields out of a message that claim to be ours: what was encrypted
                 may hold some that nobody saw before.
         """
@@ -92,6 +96,7 @@ class Incoming:
         self._clock = clock
         self._workers = workers
         self._revocations = revocations
+        self._finder = finder
         self._without_forged = without_forged
 
     async def open(
@@ -125,27 +130,32 @@ class Incoming:
         copies: dict[AccountId, OpenedCopy] = {}
         known: dict[tuple[int, ...], OpenedCopy] = {}
         for account in wanting:
-            keys = await self._store.read(
-                partial(opening_keys, account=account, authors=authors, node_key=self._node_key)
-            )
+            read = partial(opening_keys, account=account, authors=authors, node_key=self._node_key)
+            keys = await self._store.read(read)
             # Who has no key of their own gets what the others without one get.
             copy = known.get(keys.own_ids)
             if copy is None:
-                copy = await self._opened(octets, keys, is_author_proven)
+                copy = await self._opened(octets, keys, read, authors, is_author_proven)
                 known[keys.own_ids] = copy
             copies[account] = _as_wanted(copy, policies[account])
         return copies
 
-    async def _opened(self, octets: bytes, keys: OpeningKeys, is_author_proven: bool) -> OpenedCopy:
+    async def _opened(
+        self,
+        octets: bytes,
+        keys: OpeningKeys,
+        read: Callable[[Transaction], OpeningKeys],
+        authors: Sequence[str],
+        is_author_proven: bool,
+    ) -> OpenedCopy:
         try:
-            opened, papers = await open_with(
-                keys,
-                octets,
-                self.options,
-                isolated=self._isolated,
-                revocations=self._revocations,
-                at=self._clock.now(),
-            )
+            opened, papers = await self._open_with(keys, octets)
+            # Only for whom it is really from: else strangers would have us ask anybody.
+            if is_author_proven and len(authors) == 1 and _lacks_key(opened):
+                await self._finder.find_each(authors)
+                found = await self._store.read(read)
+                if found != keys:
+                    opened, papers = await self._open_with(found, octets)
         except IsolationFailed as error:
             reason = f"it could not be opened: {error}"
             finding = Finding(name=explain.ENCRYPTION, result="closed", reason=reason)
@@ -162,6 +172,16 @@ class Incoming:
         if self.options.is_learning:
             await self._learn(opened, is_author_proven)
         return self._copy(octets, opened)
+
+    async def _open_with(self, keys: OpeningKeys, octets: bytes) -> tuple[Opened, Papers]:
+        return await open_with(
+            keys,
+            octets,
+            self.options,
+            isolated=self._isolated,
+            revocations=self._revocations,
+            at=self._clock.now(),
+        )
 
     def _copy(self, octets: bytes, opened: Opened) -> OpenedCopy:
         findings = explain.findings(opened)
@@ -237,6 +257,13 @@ async def _opened_once(
         memory_octets=options.memory_octets,
         result_octets=options.result_octets_max,
     )
+
+
+def _lacks_key(opened: Opened) -> bool:
+    """Whether the key of a signature on all of it is not at hand, or nobody vouches for it."""
+    whole = opened.whole
+    missing = (SignatureResult.NO_KEY, SignatureResult.UNTRUSTED)
+    return whole is not None and any(one.result in missing for one in whole.signatures)
 
 
 def is_protected(octets: bytes) -> bool:
