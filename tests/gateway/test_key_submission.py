@@ -11,14 +11,20 @@ from typing import Any
 import pytest
 
 from posthouse.app import key_submissions
+from posthouse.gateway.key_directory import key_directory
+from posthouse.gateway.opening_keys import opening_keys
+from posthouse.mimesec.pgp import PgpRecipient, PgpSealer, wkd
 from posthouse.mimesec.pgp.keys import PrivateKey
 from posthouse.mimesec.pgp.make import make_key
+from posthouse.mimesec.protection import Protection, protect
 from posthouse.net.world import SystemClock
 from posthouse.sending import Attachment, EnvelopeError, Message, Transport
+from posthouse.store import accounts
 from tests.gateway.house import ADA, BOB, EVE, House
 from tests.interop.programs import needs_program
 
 SUBMISSION = "key-submission@example.test"
+LOCAL_HASH = wkd.local_hash("key-submission")
 
 
 def new_key(*addresses: str) -> PrivateKey:
@@ -92,9 +98,6 @@ def gpg_home(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 @needs_program("gpg", package="gnupg")
 def test_gnupg_reads_the_key_that_is_shown(house: House, gpg_home: dict[str, str]) -> None:
-    from posthouse.gateway.key_directory import key_directory
-    from posthouse.mimesec.pgp import wkd
-
     house.send(ADA, [], message=letter(ADA, new_key(ADA)))
     read_all(house)
     shown = house.server._call(key_directory(house.node.store))
@@ -110,3 +113,69 @@ def test_gnupg_reads_the_key_that_is_shown(house: House, gpg_home: dict[str, str
         check=False,
     )
     assert f"{wkd.local_hash('ada')}@example.test".encode() in asked.stdout
+
+
+CLIENT = "/usr/lib/gnupg/gpg-wks-client"
+
+
+def gpg(home: dict[str, str], *arguments: str, octets: bytes = b"") -> bytes:
+    done = subprocess.run(
+        arguments, input=octets, capture_output=True, env=home, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+@pytest.mark.interop
+@needs_program(CLIENT, package="gpg-wks-client")
+def test_the_client_of_gnupg_publishes_a_key(house: House, gpg_home: dict[str, str]) -> None:
+    """As it does by itself, but for the look-up of the address and its key, which goes to port 443
+    of openpgpkey.example.test."""
+
+    async def make() -> None:
+        await key_submissions.make_keys(house.node)
+
+    house.server._call(make())
+    house.server._call(make())  # once is enough
+    assert len(published(house, SUBMISSION)) == 1
+    shown = house.server._call(key_directory(house.node.store))
+    gpg(gpg_home, "gpg", "--batch", "--import", octets=shown["example.test"][LOCAL_HASH])
+    made = ("--batch", "--passphrase", "", "--quick-generate-key", ADA)
+    gpg(gpg_home, "gpg", *made)
+    listed = gpg(gpg_home, "gpg", "--batch", "--with-colons", "--list-keys", ADA).decode()
+    fingerprint = next(line.split(":")[9] for line in listed.splitlines() if line[:3] == "fpr")
+    request = gpg(
+        gpg_home,
+        *(CLIENT, "--create", "--fake-submission-addr", SUBMISSION, fingerprint, ADA),
+    )
+    octets = request.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    assert b"multipart/encrypted" in octets and b"pgp-keys" not in octets.partition(b"\r\n\r\n")[2]
+    house.send(ADA, [], message=Message(raw=octets))
+    read_all(house)
+    assert published(house, ADA) == [fingerprint]
+    assert house.server.wait_for(ADA)[0].message.subject == "Your key is published"
+
+
+def test_what_cannot_be_opened_is_told(house: House) -> None:
+    elsewhere = new_key(SUBMISSION)
+    wish = Protection(recipients=(PgpRecipient(elsewhere.public),), sealer=PgpSealer())
+    octets = protect(
+        f"From: {ADA}\r\nTo: {SUBMISSION}\r\nSubject: x\r\n\r\nkey\r\n".encode(),
+        wish,
+        at=SystemClock().now(),
+    )
+    house.send(ADA, [], message=Message(raw=octets))
+    read_all(house)
+    assert "the message stays closed" in house.server.wait_for(ADA)[0].message.text
+
+
+def test_the_key_of_a_submission_address_is_nobody_else_s(house: House) -> None:
+    async def make() -> None:
+        await key_submissions.make_keys(house.node)
+
+    house.server._call(make())
+    account = house.read(lambda tx: accounts.account_by_address(tx, "ada", "example.test"))
+    keys = house.read(
+        lambda tx: opening_keys(tx, account=account.id, authors=(), node_key=house.node.node_key)
+    )
+    assert keys.own_ids == ()

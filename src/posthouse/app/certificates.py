@@ -18,6 +18,7 @@ from posthouse.config.schema import Config, Service
 from posthouse.gateway.key_directory import Directory, key_directory
 from posthouse.kernel.errors import Fault, UserError
 from posthouse.kernel.ports import Chance, Clock, Network, Resolver
+from posthouse.mimesec.pgp import wkd
 from posthouse.net.deadlines import Deadlines
 from posthouse.net.limits import Connections, WholeProcess
 from posthouse.net.listener import Listener, ListenerOptions
@@ -26,6 +27,7 @@ from posthouse.net.trace_ids import TraceIds
 from posthouse.net.workers import ThreadWorkers
 from posthouse.observe import events
 from posthouse.store import accounts as rows
+from posthouse.store.reports import KEY_SUBMISSION
 from posthouse.store.transaction import Change, DatabaseChanged, DirectoryChanged
 from posthouse.tls import served
 from posthouse.tls.acme.folder import AcmeFolder, Status
@@ -230,7 +232,7 @@ class OwnCertificates:
     def wanted(self) -> tuple[Wanted, ...]:
         node = self._node
         own = _configured(node.certificates, node.config)
-        return build_acme.wanted(node.config, self._domains, own, shown=self._keys)
+        return build_acme.wanted(node.config, self._domains, own, shown=_of_people(self._keys))
 
     def keeper(self) -> Keeper:
         """Made anew after a reload.
@@ -322,6 +324,13 @@ class OwnCertificates:
 
     def _leftover(self, name: str, words: str) -> None:
         self._node.log.write(events.DNS_UPDATE_FAILED, name=name, detail=words)
+
+
+def _of_people(keys: Directory) -> tuple[str, ...]:
+    """Domains that show keys of their users, besides that of their submission address: for a name
+    in the DNS that nobody has asked for no certificate is wanted."""
+    own = wkd.local_hash(KEY_SUBMISSION)
+    return tuple(domain for domain, shown in keys.items() if any(name != own for name in shown))
 
 
 def _configured(certificates: Certificates, config: Config) -> x509.Certificate | None:

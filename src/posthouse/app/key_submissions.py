@@ -1,20 +1,39 @@
-"""Keys that came by mail to a domain's key-submission address: published, and their sender told."""
+"""Keys that came by mail to a domain's key-submission address: decrypted, published, and their
+sender told. Each domain's address has a key to encrypt to, which is made when it is missing."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from posthouse.accounts import key_material
 from posthouse.app.postmaster import Word, queue_word
-from posthouse.gateway.key_submission import Submitted, keys_in, take
+from posthouse.config import build_acme
+from posthouse.gateway.key_submission import (
+    DAYS,
+    Submitted,
+    address_of,
+    give_key,
+    keys_in,
+    private_keys,
+    take,
+    without_key,
+)
 from posthouse.kernel.errors import Fault, UserError
 from posthouse.kernel.ids import AccountId
+from posthouse.kernel.ports import IsolationFailed
 from posthouse.message.address import AddressError, parse_mailbox
+from posthouse.mimesec.child import OpenRequest, PgpKeys, open_isolated
+from posthouse.mimesec.findings import Scheme
+from posthouse.mimesec.opening import Summary
+from posthouse.mimesec.sealed import may_be_sealed
 from posthouse.observe import events
 from posthouse.store import accounts, reports
 from posthouse.store import queue as queue_rows
 from posthouse.store.blobs.segments import BlobDamaged
 from posthouse.store.reports import InboxRow
-from posthouse.store.transaction import Transaction
+from posthouse.store.transaction import Change, DatabaseChanged, DirectoryChanged, Transaction
 
 if TYPE_CHECKING:
     from posthouse.app.node import Node
@@ -25,12 +44,41 @@ AT_ONCE: Final = 20
 
 async def run(node: Node) -> None:
     """Now and every few seconds, for as long as the node lives."""
+    is_stale = True
+
+    def heard(changes: Iterable[Change]) -> None:
+        nonlocal is_stale
+        is_stale |= any(isinstance(one, DirectoryChanged | DatabaseChanged) for one in changes)
+
+    node.store.listen(heard)
     while True:
         try:
+            if is_stale and build_acme.key_domains(node.config, ("any",)):
+                is_stale = False
+                await make_keys(node)
             await read_all(node)
         except Fault as fault:
             node.log.write(events.FAULT_MET, kind=type(fault).__name__, detail=str(fault))
         await node.world.clock.sleep(LOOK_S * node.world.leisure)
+
+
+async def make_keys(node: Node) -> None:
+    """For all domains whose submission address has none. Raises Fault."""
+    for domain in await node.store.read(without_key):
+        make = partial(
+            key_material.make,
+            [address_of(domain)],
+            at=node.world.clock.now(),
+            days=DAYS,
+            scheme=Scheme.OPENPGP,
+        )
+        try:
+            material = await node.world.workers.run(make)
+            unit = partial(give_key, domain=domain, material=material, node_key=node.node_key)
+            await node.store.submit(unit)
+        except UserError as error:  # a library that is not there, a node key that cannot be used
+            node.log.write(events.FAULT_MET, kind="submission key", detail=error.text)
+            return
 
 
 async def read_all(node: Node) -> int:
@@ -47,6 +95,9 @@ async def read_all(node: Node) -> int:
 
 async def _read(node: Node, row: InboxRow) -> None:
     octets, account = await node.store.read(lambda tx: _mail(tx, row))
+    problem = ""
+    if account is not None and may_be_sealed(octets):
+        octets, problem = await _opened(node, row, octets)
     keys = await node.world.workers.run(lambda: keys_in(octets))
 
     def unit(tx: Transaction) -> None:
@@ -54,6 +105,9 @@ async def _read(node: Node, row: InboxRow) -> None:
             return  # another process was first
         tx.release_blob(row.blob)
         if account is None:
+            return
+        if problem:
+            _tell(tx, node, account, Submitted(problems=(problem,)))
             return
         separator = node.config.route.subaddress_separator
         try:
@@ -63,6 +117,30 @@ async def _read(node: Node, row: InboxRow) -> None:
         _tell(tx, node, account, done)
 
     await node.store.submit(unit)
+
+
+async def _opened(node: Node, row: InboxRow, octets: bytes) -> tuple[bytes, str]:
+    """What it is in the open, or why it stays closed."""
+    domain = row.address.rpartition("@")[2]
+    try:
+        own = await node.store.read(partial(private_keys, domain=domain, node_key=node.node_key))
+    except UserError as error:
+        return octets, error.text
+    options = node.gateway.incoming.options
+    try:
+        opened = await open_isolated(
+            node.world.isolated,
+            OpenRequest(message=octets, at=node.world.clock.now(), pgp=PgpKeys(own=own)),
+            timeout_s=options.open_s,
+            memory_octets=options.memory_octets,
+            result_octets=options.result_octets_max,
+        )
+    except IsolationFailed as error:
+        return octets, f"the message could not be opened: {error}"
+    whole = opened.whole
+    if whole is None or opened.summary is not Summary.BROKEN:
+        return opened.octets, ""
+    return octets, f"the message stays closed: {whole.reason}"
 
 
 def _mail(tx: Transaction, row: InboxRow) -> tuple[bytes, AccountId | None]:

@@ -1,6 +1,7 @@
 """Keys that our users publish by mail (the Web Key Service, draft-koch-openpgp-webkey-service):
-their program sends the key to an address of the domain. Who it is from is known by the login, so no
-mail has to go there and back to prove it ("auth-submit")."""
+their program sends the key to an address of the domain, encrypted to a key of that address, which
+the domain shows with the others. Who it is from is known by the login, so no mail has to go there
+and back to prove it ("auth-submit")."""
 
 from __future__ import annotations
 
@@ -9,7 +10,13 @@ from collections.abc import Sequence
 import msgspec
 
 from posthouse.accounts import key_material, mail_keys
-from posthouse.accounts.mail_keys import MailKey, Source, fold_address
+from posthouse.accounts.mail_keys import (
+    KeyMaterial,
+    MailKey,
+    Source,
+    fold_address,
+    private_half,
+)
 from posthouse.accounts.rights import may_send_as
 from posthouse.accounts.sealing import NodeKey
 from posthouse.kernel.errors import UserError
@@ -18,10 +25,13 @@ from posthouse.message import mime
 from posthouse.message.address import AddressError, parse_mailbox
 from posthouse.mimesec.findings import Scheme
 from posthouse.store import accounts
+from posthouse.store.reports import KEY_SUBMISSION
 from posthouse.store.transaction import Transaction
 
 KEYS_TYPE = (b"application", b"pgp-keys")
 KEYS_MAX = 5
+DAYS = key_material.DAYS_MAX
+"""How long the key of a submission address is good."""
 KEY_OCTETS_MAX = 256 * 1024
 
 
@@ -38,6 +48,51 @@ def keys_in(octets: bytes) -> tuple[bytes, ...]:
     root = mime.scan(octets)
     parts = [one for one in root.walk() if (one.maintype, one.subtype) == KEYS_TYPE]
     return tuple(mime.content(one, octets_max=KEY_OCTETS_MAX) for one in parts[:KEYS_MAX])
+
+
+def address_of(domain: str) -> str:
+    """Where its users send their keys."""
+    return f"{KEY_SUBMISSION}@{domain}"
+
+
+def without_key(tx: Transaction) -> tuple[str, ...]:
+    """Domains whose submission address has no key that is good."""
+    now_us = tx.now_us()
+    return tuple(
+        one.name
+        for one in accounts.domains(tx)
+        if not any(key.is_usable(now_us) for key in _own_keys(tx, one.name))
+    )
+
+
+def give_key(tx: Transaction, domain: str, material: KeyMaterial, node_key: NodeKey) -> None:
+    """To a submission address, and show it with the others. Raises UserError."""
+    if accounts.domain_by_name(tx, domain) is None or any(
+        key.is_usable(tx.now_us()) for key in _own_keys(tx, domain)
+    ):
+        return  # gone meanwhile, or another process was first
+    kept = mail_keys.add_own(tx, domain, material, node_key, source=Source.MADE)
+    mail_keys.publish(tx, kept, is_published=True)
+
+
+def private_keys(tx: Transaction, domain: str, node_key: NodeKey) -> tuple[bytes, ...]:
+    """Of its submission address, the newest first; those that are over, too. Raises UserError."""
+    return tuple(
+        private_half(tx, key, node_key) for key in _own_keys(tx, domain) if key.has_private
+    )
+
+
+def _own_keys(tx: Transaction, domain: str) -> list[MailKey]:
+    row = accounts.domain_by_name(tx, domain)
+    keys = mail_keys.of_owner(tx, domain=row.id) if row is not None else ()
+    return [key for key in keys if is_submission_key(key)]
+
+
+def is_submission_key(key: MailKey) -> bool:
+    """It is for what is sent to that address, and for nobody's mail."""
+    return bool(key.addresses) and all(
+        address.startswith(f"{KEY_SUBMISSION}@") for address in key.addresses
+    )
 
 
 def take(

@@ -8,6 +8,7 @@ import msgspec
 
 from posthouse.accounts.mail_keys import MailKey, by_address, of_owner, private_half
 from posthouse.accounts.sealing import NodeKey
+from posthouse.gateway.key_submission import is_submission_key
 from posthouse.kernel.errors import UserError
 from posthouse.kernel.ids import AccountId
 from posthouse.mimesec.child import PgpKeys, SmimeKey, SmimeKeys
@@ -71,7 +72,7 @@ def _own(tx: Transaction, account: AccountId) -> list[MailKey]:
     if (row := accounts.account_by_id(tx, account)) is not None:
         domain = accounts.domain_by_name(tx, row.name.rpartition("@")[2])
         keys += of_owner(tx, domain=domain.id) if domain is not None else ()
-    return [key for key in keys if key.has_private][:OWN_MAX]
+    return [key for key in keys if key.has_private and not is_submission_key(key)][:OWN_MAX]
 
 
 def _counts(key: MailKey) -> bool:
