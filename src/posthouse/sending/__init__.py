@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         SendTimeout,
         TlsError,
     )
+    from posthouse.sending.key_lookup import FoundKey, FoundKeys, find_keys
     from posthouse.sending.message import (
         Alternative,
         Attachment,
@@ -61,6 +62,8 @@ __all__ = [
     "ConnectError",
     "Dkim",
     "EnvelopeError",
+    "FoundKey",
+    "FoundKeys",
     "Letter",
     "ListFields",
     "Mailbox",
@@ -88,12 +91,14 @@ __all__ = [
     "TlsUsed",
     "Transport",
     "Verified",
+    "find_keys",
 ]
 
 _HOMES: Final = {
     "posthouse.kernel.envelope": ("Notify", "Ret", "TlsDemand"),
     "posthouse.sending.blocking": ("Transport",),
     "posthouse.sending.carrier": ("Letter", "Verified"),
+    "posthouse.sending.key_lookup": ("FoundKey", "FoundKeys", "find_keys"),
     "posthouse.sending.errors": (
         *("AuthError", "CapabilityError", "ConnectError", "EnvelopeError", "MessageError"),
         *("OptionError", "ProtocolError", "SendTimeout", "SendingError", "TlsError"),

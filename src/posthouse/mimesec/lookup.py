@@ -1,0 +1,123 @@
+"""Where a domain shows the keys of its addresses, asked over ports.
+
+OpenPGP keys lie in the domain's Web Key Directory and in OPENPGPKEY records (RFC 7929), S/MIME
+certificates in SMIMEA records (RFC 8162). What comes by HTTPS from the domain itself or with DNSSEC
+is believed for the address that was asked for, and for no other that the key names; records without
+DNSSEC do not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from posthouse.kernel.ports import (
+    DnsAnswer,
+    DnsStatus,
+    Fetch,
+    FetchFailed,
+    FetchTrouble,
+    RecordType,
+    Resolver,
+)
+from posthouse.message.address import AddressError
+from posthouse.mimesec.findings import Scheme
+from posthouse.mimesec.pgp import dns as pgp_dns
+from posthouse.mimesec.pgp import wkd
+from posthouse.mimesec.smime import smimea
+
+WKD, OPENPGPKEY, SMIMEA = "WKD", "OPENPGPKEY record", "SMIMEA record"
+WKD_OCTETS_MAX: Final = 256 * 1024
+WKD_S: Final = 10.0
+KEYS_MAX: Final = 5
+"""Of one address that are taken of what one place shows."""
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """What one place said."""
+
+    where: str
+    scheme: Scheme
+    octets: tuple[bytes, ...] = ()
+    """OpenPGP: certificates, armoured or not; S/MIME: one certificate each, DER."""
+    words: str = ""
+    """Why there is none."""
+    is_for_now: bool = False
+    """Of that: the next try may find one."""
+
+
+async def in_directory(address: str, fetch: Fetch) -> Shown:
+    """What the Web Key Directory of its domain has."""
+    try:
+        advanced, direct = wkd.urls(address)
+    except AddressError as error:
+        return Shown(where=WKD, scheme=Scheme.OPENPGP, words=str(error))
+    # The direct place counts only where the domain has no host for the advanced one.
+    found = await _fetched(advanced, fetch) or await _fetched(direct, fetch)
+    return found or Shown(where=WKD, scheme=Scheme.OPENPGP, words="there is none")
+
+
+async def _fetched(url: str, fetch: Fetch) -> Shown | None:
+    """None where the host does not exist."""
+
+    def none(words: str, is_for_now: bool = False) -> Shown:
+        return Shown(where=WKD, scheme=Scheme.OPENPGP, words=words, is_for_now=is_for_now)
+
+    try:
+        got = await fetch.get(url, octets_max=WKD_OCTETS_MAX, timeout_s=WKD_S)
+    except FetchFailed as error:
+        if error.kind is FetchTrouble.DNS and url.startswith(f"https://{wkd.HOST}"):
+            return None
+        return none(str(error), error.kind in (FetchTrouble.TIMEOUT, FetchTrouble.CONNECT))
+    if got.status != 200:
+        words = "there is none" if got.status == 404 else f"the directory said {got.status}"
+        return none(words, got.status >= 500)
+    return Shown(where=WKD, scheme=Scheme.OPENPGP, octets=(got.octets,))
+
+
+async def in_openpgpkey(address: str, resolver: Resolver) -> Shown:
+    """What its OPENPGPKEY records have."""
+    where = OPENPGPKEY, Scheme.OPENPGP
+    answer = await _answer(*where, address, pgp_dns.name, RecordType.OPENPGPKEY, resolver)
+    if isinstance(answer, Shown):
+        return answer
+    found = tuple(pgp_dns.keys(answer.records))[:KEYS_MAX]
+    return Shown(where=OPENPGPKEY, scheme=Scheme.OPENPGP, octets=found)
+
+
+async def in_smimea(address: str, resolver: Resolver) -> Shown:
+    """What its SMIMEA records have."""
+    where = SMIMEA, Scheme.SMIME
+    answer = await _answer(*where, address, smimea.name, RecordType.SMIMEA, resolver)
+    if isinstance(answer, Shown):
+        return answer
+    found = tuple(smimea.certificates(answer.records))[:KEYS_MAX]
+    if not found:
+        words = "there is one, but it holds no whole certificate"
+        return Shown(where=SMIMEA, scheme=Scheme.SMIME, words=words)
+    return Shown(where=SMIMEA, scheme=Scheme.SMIME, octets=found)
+
+
+async def _answer(
+    where: str,
+    scheme: Scheme,
+    address: str,
+    name: Callable[[str], str],
+    kind: RecordType,
+    resolver: Resolver,
+) -> DnsAnswer | Shown:
+    """Records that count, or why there are none."""
+    try:
+        answer = await resolver.resolve(name(address), kind)
+    except AddressError as error:
+        return Shown(where=where, scheme=scheme, words=str(error))
+    if answer.status is not DnsStatus.FOUND:
+        is_for_now = answer.status is DnsStatus.TEMPFAIL
+        words = answer.detail if is_for_now and answer.detail else "there is none"
+        return Shown(where=where, scheme=scheme, words=words, is_for_now=is_for_now)
+    if not answer.is_authenticated:
+        words = "there is one, but without DNSSEC it does not count"
+        return Shown(where=where, scheme=scheme, words=words)
+    return answer
