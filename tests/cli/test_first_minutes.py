@@ -137,7 +137,7 @@ def test_a_wrong_password_is_said_to_be_one(server: Server, cli: Cli) -> None:
             f"error: 127.0.0.1:{server.base + 587} refused the login of you@example.org by PLAIN:"
             " 535 5.7.8 Name or password is wrong"
         ),
-        "hint: the user name or the password is wrong",
+        "hint: name or password is wrong: try both where you read your mail",
     ]
     assert "wrong horse" not in err
     with pytest.raises(imaplib.IMAP4.error, match="AUTHENTICATIONFAILED"):
