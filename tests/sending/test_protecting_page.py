@@ -54,14 +54,15 @@ def test_all_of_it_runs(
     monkeypatch.chdir(tmp_path)
     put_keys(tmp_path)
     blocks = BLOCK.findall(PAGE.read_text())
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     code = "\n".join(blocks)
-    assert code.count(SYSTEM_ROOTS) == 1
+    assert code.count(SYSTEM_ROOTS) == 2
     names: dict[str, Any] = {}
     exec(compile(code.replace(SYSTEM_ROOTS, "roots.pem"), str(PAGE), "exec"), names)
     said = capsys.readouterr().out
     assert said.startswith("The offer We take it.")
     assert "The message was encrypted, and is signed by its author." in said
+    assert said.endswith("signed and encrypted\n")  # in a process of its own
     # What the page only makes can be sent, too, and is read by the same openers.
     message = names["Message"](
         sender="ada@example.org",
