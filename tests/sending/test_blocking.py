@@ -114,6 +114,15 @@ def test_leaving_early_stops_taking_letters(server: BadServer) -> None:
     assert taken <= 8
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Also where the shell that started the tests ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_begins_nothing_more_and_tells_what_was_under_way(server: BadServer) -> None:
     begun: list[int] = []
     ended: list[int] = []
