@@ -35,6 +35,11 @@ TRIES_MAX: Final = 3
 REFUSED_S: Final = 10.0
 """How long a login that was refused is not tried again: thousands of letters with a wrong password
 would get their sender banned."""
+PAUSE_S: Final = 10.0
+"""How long no further session is tried where one was turned away and others work: a server that
+takes two at once is not asked for a third before each letter."""
+GIVEN_UP_S: Final = 1.0
+"""How long `close` waits for letters that nobody waits for any more."""
 _BEFORE_CONTENT: Final = frozenset({Stage.MAIL, Stage.RCPT, Stage.DATA})
 
 
@@ -79,9 +84,13 @@ class Pool:
         self._room: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._is_closing = self._is_leaving = False
+        self._is_login_proven = options.login is None
         self._refusal: AuthError | None = None
         self._refused_until_s = 0.0
+        self._enough_until_s = 0.0
         self._under_way = 0
+        self._given_up: set[_Job] = set()
+        """Of those under way."""
         self._drained: asyncio.Future[None] | None = None
 
     # --- for the carrier ---
@@ -125,6 +134,7 @@ class Pool:
                 idle.quit()
         connection = self._new()
         await connection.open()
+        self._is_login_proven, self._refusal = True, None
         self._connections.append(connection)
         self._pump()
         return connection
@@ -134,6 +144,7 @@ class Pool:
         self._is_closing = True
         if self._waiting or self._under_way:
             self._drained = asyncio.get_running_loop().create_future()
+            self._tell_drained()
             await self._drained
         self._drained = asyncio.get_running_loop().create_future()
         if self._timer is not None:
@@ -228,6 +239,8 @@ class Pool:
         """A letter came back from a session."""
         self._under_way -= 1
         job, asked = ended.message.tag
+        if self._given_up:
+            self._given_up.discard(job)
         if self._is_to_be_repeated(job, ended):
             self._waiting.appendleft(job)
         else:
@@ -293,9 +306,18 @@ class Pool:
         )
 
     def _open_another(self) -> bool:
-        """Begin to open one more, where one is needed and allowed."""
+        """Begin to open one more, where one is needed and allowed.
+
+        Until a login was taken there is one at a time: a wrong password is wrong once.
+        """
         if self._is_full or len(self._opening) >= len(self._waiting):
             return False
+        if self._opening and not self._is_login_proven:
+            return False
+        if self._enough_until_s and self._connections:
+            if self._ground.clock.monotonic_s() < self._enough_until_s:
+                return False
+            self._enough_until_s = 0.0
         task = asyncio.get_running_loop().create_task(self._open())
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
@@ -311,7 +333,10 @@ class Pool:
             return
         self._no_longer_opening()
         self._connections.append(connection)
+        is_first, self._is_login_proven = not self._is_login_proven, True
         self._pump()
+        while is_first and self._open_another():
+            pass
 
     def _no_longer_opening(self) -> None:
         """Before what follows counts sessions; the task itself ends a moment later."""
@@ -321,6 +346,7 @@ class Pool:
     def _could_not_open(self, error: SendingError) -> None:
         """Where other sessions work they go on alone; else whoever waits is told at once."""
         if self._connections:
+            self._enough_until_s = self._ground.clock.monotonic_s() + PAUSE_S
             return
         if isinstance(error, AuthError) and not error.is_transient:
             self._refusal = error
@@ -358,14 +384,24 @@ class Pool:
         if job in self._waiting:
             self._waiting.remove(job)
             self._let_in()
-            self._tell_drained()
+        elif job.future.cancelled():
+            self._given_up.add(job)
+        self._tell_drained()
 
     def _tell_drained(self) -> None:
         """To `close`: first that no letter is left, then that no session is."""
-        if self._drained is None or self._drained.done() or self._waiting or self._under_way:
+        drained = self._drained
+        if drained is None or drained.done() or self._waiting:
             return
-        if not (self._is_leaving and self._connections):
-            self._drained.set_result(None)
+        if not (self._under_way or (self._is_leaving and self._connections)):
+            drained.set_result(None)
+        elif self._under_way == len(self._given_up) and not self._is_leaving:
+            drained.get_loop().call_later(GIVEN_UP_S, _end_wait, drained)
+
+
+def _end_wait(drained: asyncio.Future[None]) -> None:
+    if not drained.done():
+        drained.set_result(None)
 
 
 def _again(error: SendingError) -> SendingError:
