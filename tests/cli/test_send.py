@@ -642,7 +642,7 @@ def test_a_wrong_password_is_said_to_be_one(post: MailServer, cli: Cli) -> None:
     )
     assert (code, out) == (ExitCode.FAILED, "")
     assert f"refused the login of {ADA} by " in err and "wrong-sesame" not in err
-    assert err.splitlines()[-1].startswith("hint: name or password is wrong: try both where you read your mail")
+    assert err.splitlines()[-1].startswith("hint: name or password is wrong: try both where")
 
 
 def test_nobody_at_the_port_is_told_so(cli: Cli) -> None:

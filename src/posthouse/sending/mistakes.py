@@ -295,7 +295,8 @@ def login_refused(options: Options, reply: Reply, *, mechanism: str = "") -> Aut
     elif user and "@" not in user:
         hint = "the user name is usually the whole address, like you@example.org"
     else:
-        hint = f"name or password is wrong: try both where you read your mail{_app_hint(options, user)}"
+        hint = "name or password is wrong: try both where you read your mail"
+        hint += _app_hint(options, user)
     by = f" by {mechanism}" if mechanism else ""
     return AuthError(
         f"{options.place} refused the login of {user}{by}: {said}",
