@@ -288,11 +288,56 @@ async def test_a_refused_login_is_not_tried_again_for_each_letter(
         way = transport(server, user="ada", password="x")
         results = await collected(way, map(letter, range(300)))
         assert all(isinstance(one.error, AuthError) for one in results)
-        assert len(server.auth_lines) <= 5  # those that were open at once
-        before = len(server.auth_lines)
+        assert len(server.auth_lines) == 1
         monkeypatch.setattr("posthouse.sending.pool.REFUSED_S", 0.0)
         way._carrier._pool._refused_until_s = 0.0  # type: ignore[union-attr]
         with pytest.raises(AuthError):
             await way.send(letter())
-        assert len(server.auth_lines) == before + 1
+        assert len(server.auth_lines) == 2
         await way.close()
+
+
+async def test_a_login_that_was_taken_is_followed_by_all_sessions_that_are_needed() -> None:
+    async with (
+        BadServer(extensions=(*USUAL, "AUTH PLAIN")) as server,
+        transport(server, user="ada", password="x", connections_max=4) as way,
+    ):
+        results = await collected(way, map(letter, range(40)))
+        assert all(one.error is None for one in results)
+        assert len(server.auth_lines) == server.open_most == 4
+
+
+async def test_a_login_that_verify_proved_ends_what_was_remembered_of_a_refused_one() -> None:
+    replies = {"AUTH": ["535 5.7.8 wrong", "235 2.7.0 welcome"]}
+    async with (
+        BadServer(extensions=(*USUAL, "AUTH PLAIN"), replies=replies) as server,
+        transport(server, user="ada", password="x") as way,
+    ):
+        with pytest.raises(AuthError):
+            await way.send(letter())
+        await way.verify()
+        await way.send(letter())
+        assert len(server.taken) == 1
+
+
+async def test_a_server_with_enough_sessions_is_not_asked_for_one_more_before_each_letter() -> None:
+    replies = {"GREETING": ["220 bad.test", "220 bad.test", "421 4.7.0 too many sessions"]}
+    async with BadServer(replies=replies) as server, transport(server) as way:
+        results = await collected(way, map(letter, range(200)))
+        assert all(one.error is None for one in results)
+        assert server.connections <= 5  # those that were tried at once
+
+
+async def test_nobody_waits_at_the_end_for_a_letter_that_was_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("posthouse.sending.pool.GIVEN_UP_S", 0.05)
+    async with BadServer(replies={"DOT": SILENCE}) as server:
+        way = transport(server, data_timeout_s=600)
+        task = asyncio.create_task(way.send(letter()))
+        while "DATA" not in server.commands:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        async with asyncio.timeout(10):
+            await way.close()
+        assert task.cancelled()

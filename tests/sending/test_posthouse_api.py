@@ -154,6 +154,28 @@ def test_a_wrong_password_and_somebody_elses_address_are_refused(server: MailSer
         way.send(Message(sender=BOB, to=[ADA], text="x"))
 
 
+def test_a_wrong_password_is_tried_once_for_many_letters(
+    server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from posthouse.sending.posthouse_api import PosthouseCarrier
+
+    asked: list[str] = []
+    ask = PosthouseCarrier._asked
+
+    async def counted(self: PosthouseCarrier, method: str, *rest: Any) -> tuple[int, bytes]:
+        asked.append(method)
+        return await ask(self, method, *rest)
+
+    monkeypatch.setattr(PosthouseCarrier, "_asked", counted)
+    with Transport(server.api_url(ADA), password="guess-me") as way:
+        results = list(way.send_all([letter(BOB)] * 50))
+        assert all(isinstance(one.error, AuthError) for one in results) and len(results) == 50
+        assert asked == ["POST"]
+    with Transport(server.api_url(ADA)) as way:
+        assert all(one.error is None for one in way.send_all([letter(BOB)] * 20))
+    assert len(asked) == 21
+
+
 def test_a_port_that_speaks_something_else_is_told(server: MailServer) -> None:
     for service, kind in (("mx", ProtocolError), ("submission", ProtocolError)):
         host, port = server.address(service)

@@ -24,6 +24,7 @@ __all__ = [
     "SendTimeout",
     "SendingError",
     "TlsError",
+    "again",
 ]
 
 
@@ -115,3 +116,12 @@ class ProtocolError(SendingError):
 
 class CapabilityError(SendingError):
     """The server does not offer what this message needs (SMTPUTF8, REQUIRETLS, its SIZE)."""
+
+
+def again(error: SendingError) -> SendingError:
+    """The same error for one more who waits, as a traceback is kept in it."""
+    copy = error.__class__.__new__(error.__class__)
+    copy.args = error.args
+    copy.__dict__.update(error.__dict__)
+    copy.__cause__ = error.__cause__
+    return copy

@@ -25,7 +25,7 @@ from posthouse.protocol.smtp.client_events import (
 from posthouse.sending import mistakes
 from posthouse.sending.carrier import Letter
 from posthouse.sending.connection import Connection, Ground
-from posthouse.sending.errors import AuthError, ConnectError, SendingError
+from posthouse.sending.errors import AuthError, ConnectError, SendingError, again
 from posthouse.sending.options import Options
 from posthouse.sending.rate import Rate
 from posthouse.sending.receipt import Phases, TlsUsed
@@ -112,7 +112,7 @@ class Pool:
             raise ConnectError("the transport is closed", server=self._options.place)
         if self._refusal is not None:
             if self._ground.clock.monotonic_s() < self._refused_until_s:
-                raise _again(self._refusal)
+                raise again(self._refusal)
             self._refusal = None
         future: asyncio.Future[Carried] = asyncio.get_running_loop().create_future()
         job = _Job(letter, future, self._ground.clock.monotonic_s())
@@ -314,7 +314,7 @@ class Pool:
             return False
         if self._opening and not self._is_login_proven:
             return False
-        if self._enough_until_s and self._connections:
+        if self._enough_until_s and (self._connections or self._opening):
             if self._ground.clock.monotonic_s() < self._enough_until_s:
                 return False
             self._enough_until_s = 0.0
@@ -344,8 +344,9 @@ class Pool:
             self._opening.discard(task)
 
     def _could_not_open(self, error: SendingError) -> None:
-        """Where other sessions work they go on alone; else whoever waits is told at once."""
-        if self._connections:
+        """Where other sessions work they go on alone, and those that are still being opened may;
+        else whoever waits is told at once."""
+        if self._connections or self._opening:
             self._enough_until_s = self._ground.clock.monotonic_s() + PAUSE_S
             return
         if isinstance(error, AuthError) and not error.is_transient:
@@ -354,7 +355,7 @@ class Pool:
         waiting, self._waiting = self._waiting, deque()
         for job in waiting:
             if not job.future.done():
-                job.future.set_exception(_again(error))
+                job.future.set_exception(again(error))
         self._let_in()
         self._tell_drained()
 
@@ -402,15 +403,6 @@ class Pool:
 def _end_wait(drained: asyncio.Future[None]) -> None:
     if not drained.done():
         drained.set_result(None)
-
-
-def _again(error: SendingError) -> SendingError:
-    """The same error for each who waits, as a traceback is kept in it."""
-    copy = error.__class__.__new__(error.__class__)
-    copy.args = error.args
-    copy.__dict__.update(error.__dict__)
-    copy.__cause__ = error.__cause__
-    return copy
 
 
 def _asked(job: _Job, most: int | None, domains_max: int | None) -> tuple[int, ...]:

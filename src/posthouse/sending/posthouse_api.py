@@ -43,6 +43,7 @@ from posthouse.sending.errors import (
     SendingError,
     SendTimeout,
     TlsError,
+    again,
 )
 from posthouse.sending.mistakes import tls_failed
 from posthouse.sending.options import Options, TlsUse
@@ -56,6 +57,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 TRIES: Final = 3
 """Of a letter whose answer does not come."""
 WAIT_S: Final = 1.0
+REFUSED_S: Final = 10.0
+"""How long a login that was refused is not tried again, as at a mail server (`pool`)."""
 ASK_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Between two questions about a letter, the last again and again."""
 _NOTIFY: Final = {
@@ -92,6 +95,10 @@ class PosthouseCarrier:
             word = login.password.reveal() if login.password is not None else ""
             octets = base64.b64encode(f"{login.user}:{word}".encode())
             fields["Authorization"] = f"Basic {octets.decode('ascii')}"
+        self._refusal: AuthError | None = None
+        self._refused_until_s = 0.0
+        self._is_login_tried = login is None
+        self._first = asyncio.Lock()
         self._proxy, self._proxy_auth = _proxy(options)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context, limit=options.connections_max),
@@ -111,6 +118,19 @@ class PosthouseCarrier:
         key = envelope.envelope_id or os.urandom(16).hex()
         url = f"{self._base}?{_query(envelope)}"
         fields = {"Content-Type": MESSAGE_TYPE, KEY_FIELD: key}
+        if self._is_login_tried:
+            return await self._handed_over(letter, url, fields)
+        async with self._first:  # a wrong password is wrong once
+            if self._refusal is not None:
+                if asyncio.get_running_loop().time() < self._refused_until_s:
+                    raise again(self._refusal)
+                self._refusal = None
+            try:
+                return await self._handed_over(letter, url, fields)
+            finally:
+                self._is_login_tried = self._refusal is None
+
+    async def _handed_over(self, letter: Letter, url: str, fields: dict[str, str]) -> Receipt:
         if letter.begin is not None:
             letter.begin()
         for left in reversed(range(TRIES)):
@@ -123,7 +143,11 @@ class PosthouseCarrier:
                     raise
                 await asyncio.sleep(WAIT_S)
         if status != 202:
-            raise self._error(status, octets)
+            refused = self._error(status, octets)
+            if isinstance(refused, AuthError):
+                self._refusal, self._is_login_tried = refused, False
+                self._refused_until_s = asyncio.get_running_loop().time() + REFUSED_S
+            raise refused
         return self._receipt(letter, self._read(octets, Taken))
 
     async def verify(self) -> Verified:
