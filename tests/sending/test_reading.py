@@ -102,7 +102,15 @@ def test_files_and_commands_by_url() -> None:
         ("smtp://ada:12/34@m.example:587", {}, "", "%2F"),
         ("smtp://ada:pa#ss@m.example:587", {}, "", "%23"),
         ("smtp://ada:pa?ss@m.example:587", {}, "", "%3F"),
+        ("smtp://ada:12?s3same@m.example:587", {}, "", "%3F"),
+        ("smtp://ada:12#s3same@m.example:587", {}, "", "%23"),
+        ("localhost:1025", {}, "", "smtps://localhost:1025,"),
+        ("ada:x@m.example", {}, "", "in front of it"),
+        ("smpt://m.example", {}, "", "did you mean smtp:?"),
         (len, {}, "", "smtps://"),
+        (None, {"ca": 5}, "ca", "PEM file"),
+        (None, {"ca": "-----BEGIN x"}, "ca", "BEGIN CERTIFICATE"),
+        (None, {"certificate": 5}, "certificate", "PEM file"),
         (None, {"user": "a", "token": "x", "mechanism": "PLAIN"}, "password", ""),
         (None, {"user": "a", "password": "x", "mechanism": "XOAUTH2"}, "token", ""),
         (None, {"user": "a", "token": "x", "authorization_id": "b"}, "authorization_id", "PLAIN"),
@@ -135,11 +143,22 @@ def test_a_folder_of_certificates_has_their_hashes(tmp_path: Path) -> None:
     assert "openssl rehash" in caught.value.hint
 
 
+def test_a_service_is_named_by_text() -> None:
+    wrong: Any = 5
+    with pytest.raises(OptionError, match="service has to be text"):
+        read_options(service=wrong)
+
+
 def test_no_error_repeats_a_password() -> None:
     for url in (
         "smtp://ada:s3same@m.example:99999",
         "smtp://ada:s3same@/x",
         "s3same://ada:s3same@m",
+        "ada:s3same@m.example:587",
+        "smtp://ada:12?s3same@m.example:587",
+        "smtp://ada:12?s3same=x@m.example:587",
+        "smtp://ada:12/s3same@m.example:587",
+        "smtp://ada:12#s3same@m.example:587",
     ):
         with pytest.raises(OptionError) as caught:
             told(url)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -83,14 +83,20 @@ def _check_scheme(url: str, told: Mapping[str, Any]) -> None:
 def _must_be_known(name: str) -> None:
     if name in Keywords.__annotations__:
         return
+    near = _nearest(name, Keywords.__annotations__)
+    raise OptionError(name, "is not known", hint=f"did you mean {near}?" if near else "")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """The known one most like it, for a hint; "" where none is."""
     from difflib import get_close_matches
 
-    close = get_close_matches(name, Keywords.__annotations__, n=1)
-    hint = f"did you mean {close[0]}?" if close else ""
-    raise OptionError(name, "is not known", hint=hint)
+    return next(iter(get_close_matches(name, list(known), n=1)), "")
 
 
 def _by_service(name: str) -> dict[str, Any]:
+    if not isinstance(name, str):
+        raise OptionError("service", "has to be text", hint='write service="gmail"')
     found = services.by_name(name)
     if found is None:
         near = services.nearest(name)
@@ -116,6 +122,10 @@ def _by_url(url: str) -> tuple[Kind, dict[str, Any]]:
         hint = f"there is {known}"
         if _HOST.fullmatch(url):
             hint = f"write smtps://{url}, or smtp+starttls://{url}; {hint}"
+        elif "://" not in url:
+            hint = f"write smtps:// in front of it, or smtp+starttls://; {hint}"
+        elif near := _nearest(scheme, _SCHEMES):
+            hint = f"did you mean {near}:? {hint}"
         raise OptionError("", "the URL begins with no scheme that is known", hint=hint)
     kind, tls = _SCHEMES[scheme]
     if any(ord(one) <= 0x20 or ord(one) == 0x7F for one in url):
@@ -135,12 +145,15 @@ def _by_url(url: str) -> tuple[Kind, dict[str, Any]]:
     elif kind is not Kind.MEMORY:
         told |= _place(parts, host, port)
     for name, value in parse_qsl(parts.query, keep_blank_values=True, max_num_fields=50):
+        if name not in Keywords.__annotations__ and "@" in parts.query:
+            # It may be the end of a password with a ? in it.
+            raise OptionError("", "the URL has an option that is not known", hint=_ESCAPES)
         _must_be_known(name)
         told[name] = _typed(name, value)
     return kind, told
 
 
-_HOST: Final = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::[0-9]{1,5})?")
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|localhost)(?::[0-9]{1,5})?")
 _ESCAPES: Final = (
     "write @, :, /, # and ? in a user name or password as %40, %3A, %2F, %23 and %3F, or give"
     " them as user= and password="

@@ -67,9 +67,10 @@ def _trust(context: ssl.SSLContext, ca: str | Path | bytes) -> None:
         try:
             context.load_verify_locations(cadata=text)
         except ssl.SSLError as error:
-            raise OptionError("ca", f"holds no certificate in PEM: {_said(error)}") from None
+            hint = "a certificate begins with -----BEGIN CERTIFICATE-----, as in its PEM file"
+            raise OptionError("ca", "holds no certificate in PEM", hint=hint) from error
         return
-    path = Path(ca)
+    path = _path("ca", ca)
     try:
         if path.is_dir():
             if not any(_HASHED.fullmatch(one.name) for one in path.iterdir()):
@@ -82,7 +83,10 @@ def _trust(context: ssl.SSLContext, ca: str | Path | bytes) -> None:
         else:
             context.load_verify_locations(cafile=str(path))
     except ssl.SSLError as error:
-        raise OptionError("ca", f"names {path}, which holds no certificate in PEM") from error
+        hint = "a certificate begins with -----BEGIN CERTIFICATE-----"
+        raise OptionError(
+            "ca", f"names {path}, which holds no certificate in PEM", hint=hint
+        ) from error
     except OSError as error:
         raise OptionError(
             "ca",
@@ -91,7 +95,17 @@ def _trust(context: ssl.SSLContext, ca: str | Path | bytes) -> None:
         ) from None
 
 
+def _path(option: str, value: object) -> Path:
+    if isinstance(value, (str, Path)):
+        return Path(value)
+    raise OptionError(option, f"is {type(value).__name__}", hint="give the path of a PEM file")
+
+
 def _present(context: ssl.SSLContext, certificate: str | Path, key: str | Path | None) -> None:
+    certificate = _path("certificate", certificate)
+    if key is not None:
+        key = _path("certificate_key", key)
+
     def no_passphrase() -> str:
         raise OptionError(
             "certificate_key",
