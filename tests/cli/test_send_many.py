@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import json
@@ -10,15 +11,20 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from posthouse.cli.output import ExitCode
+from posthouse.cli.send_journal import Journal
 from posthouse.message import read
 from posthouse.mimesec.smime.make import make_identity
 from posthouse.testing import MailServer
+from tests.sending.bad_server import SILENCE, BadServer
 
 from .conftest import Cli
 
@@ -92,6 +98,31 @@ def test_a_table_that_is_wrong_is_told_by_its_lines_before_anything_is_sent(
     assert mail_server.inbox("bob@example.test") == []
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_semicolons_and_tabs_stand_between_cells_too(
+    folder: Path, mail_server: MailServer, cli: Cli, delimiter: str
+) -> None:
+    rows = (("city", "e-mail", "name"), ('"Rome, Italy"', "bob@example.test", "Bob"))
+    (folder / "people.csv").write_text("\n".join(delimiter.join(row) for row in rows))
+    code, out, err = cli(*arguments(folder, mail_server, *templates(folder)))
+    assert (code, out) == (ExitCode.OK, "1 accepted, 0 failed\n"), err
+    (letter,) = mail_server.inbox("bob@example.test")
+    assert letter.message.subject == "Hello Bob"
+    assert letter.message.text == "How is Rome, Italy? It is spring.\n"
+
+
+def test_a_table_may_come_through_a_pipe(folder: Path, mail_server: MailServer, cli: Cli) -> None:
+    (folder / "people.csv").unlink()
+    os.mkfifo(folder / "people.csv")
+    writer = threading.Thread(
+        target=(folder / "people.csv").write_text, args=("name;email\nBob;bob@example.test\n",)
+    )
+    writer.start()
+    code, out, err = cli(*arguments(folder, mail_server, "--body", "x"))
+    writer.join()
+    assert (code, out) == (ExitCode.OK, "1 accepted, 0 failed\n"), err
+
+
 def test_octets_that_are_no_text_are_told(folder: Path, mail_server: MailServer, cli: Cli) -> None:
     (folder / "people.csv").write_bytes(b"email,name\na@b.test,M\xfcller\n")
     code, _, err = cli(*arguments(folder, mail_server, "--body", "x"))
@@ -106,6 +137,30 @@ def test_a_template_that_fails_for_one_row_stops_all(
     assert code == ExitCode.FAILED
     assert "nothing was sent" in err and "line 3: template hello.txt" in err
     assert mail_server.inbox("bob@example.test") == []
+
+
+def test_what_is_wrong_with_the_template_itself_is_told_once(
+    folder: Path, mail_server: MailServer, cli: Cli
+) -> None:
+    people = [f"p{number}@example.test" for number in range(30)]
+    (folder / "people.csv").write_text("\n".join(["email", *people]))
+    code, _, err = cli(*arguments(folder, mail_server, "--template", "gone"))
+    assert code == ExitCode.FAILED
+    assert err.count("there is no template gone.txt or gone.html in .") == 1
+    assert "line" not in err and "hint: put one of them there, or name their folder with" in err
+    assert "--template-folder" in err
+    code, _, err = cli(*arguments(folder, mail_server, *templates(folder)))
+    assert err.count("'name' is undefined") == 1 and "with --data, or as a column" in err
+
+
+def test_the_same_mistake_in_several_rows_is_told_once_with_their_lines(
+    folder: Path, mail_server: MailServer, cli: Cli
+) -> None:
+    (folder / "hello.txt").write_text("{% if city == 'Bath' %}{{ nothing }}{% endif %}x\n")
+    with (folder / "people.csv").open("a") as table:
+        table.write("Joe,joe@example.test,Bath\n")
+    code, _, err = cli(*arguments(folder, mail_server, *templates(folder)))
+    assert code == ExitCode.FAILED and "lines 3, 4: template hello.txt" in err
 
 
 def test_a_second_run_goes_on_where_the_first_ended(
@@ -203,11 +258,79 @@ def test_a_journal_on_a_full_disk_stops_the_run(
     def full(number: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("posthouse.cli.send_many.os.fsync", full)
+    monkeypatch.setattr("posthouse.cli.send_journal.os.fsync", full)
+    (folder / "journal").touch()
     rest = ("--body", "y", "--resume", str(folder / "journal"))
     code, _, err = cli(*arguments(folder, mail_server, *rest))
     assert code == ExitCode.FAILED and "cannot be written: No space left" in err
     assert mail_server.inbox("bob@example.test") == []
+
+
+@contextlib.contextmanager
+def silent_server() -> Iterator[BadServer]:
+    """Takes whole letters, and never says so."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    server = BadServer(replies={"DOT": SILENCE})
+    try:
+        asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
+        yield server
+    finally:
+        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@pytest.mark.parametrize("has_journal", [True, False])
+def test_a_second_ctrl_c_waits_for_nothing_and_names_what_was_under_way(
+    folder: Path, has_journal: bool
+) -> None:
+    people = [f"p{number}@example.test" for number in range(9)]
+    (folder / "people.csv").write_text("\n".join(["email", *people]))
+    journal = folder / "journal"
+    rest = ("--body", "y", "--connections", "1", "--json")
+    with (
+        silent_server() as server,
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "posthouse", *arguments(folder), *rest, "--tls", "none"),
+                *("--server", f"127.0.0.1:{server.port}", "--timeout", "600"),
+                *(("--resume", str(journal)) if has_journal else ()),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        ) as process,
+    ):
+        assert process.stderr is not None
+        while "DATA" not in server.commands:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert "stopping" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == ExitCode.INTERRUPTED, err
+    told = json.loads(out)
+    assert (told["accepted"], told["failed"], told["not_begun"]) == (0, 0, 8)
+    assert told["unknown"] == people[:1]
+    assert [one["line"] for one in told["failures"]] == ["2"]
+    assert "1 may have been sent or not" in err
+    assert ("--repeat-unknown with the same --resume" in err) is has_journal
+    assert ("this run kept no journal" in err) is not has_journal
+
+
+def test_two_runs_do_not_share_a_journal(folder: Path, mail_server: MailServer, cli: Cli) -> None:
+    rest = ("--body", "y", "--resume", str(folder / "journal"))
+    with Journal(folder / "journal"):
+        code, _, err = cli(*arguments(folder, mail_server, *rest))
+    assert code == ExitCode.FAILED and "in use by another run" in err
+    assert mail_server.inbox("bob@example.test") == []
+    code, _, err = cli(*arguments(folder, mail_server, *rest))
+    assert code == ExitCode.OK, err
 
 
 @pytest.mark.parametrize("journal", ["/dev/full", "/"])

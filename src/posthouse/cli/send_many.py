@@ -7,16 +7,10 @@ stopped; a letter whose end is not known is named and not sent again, unless tha
 
 from __future__ import annotations
 
-import csv
-import json
-import os
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, TextIO, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 import msgspec
@@ -32,25 +26,21 @@ from posthouse.cli.output import (
     show_json,
     show_text,
 )
+from posthouse.cli.send_journal import Journal
 from posthouse.cli.send_letter import variables
 from posthouse.cli.send_options import LetterWish
 from posthouse.cli.send_server import Way
+from posthouse.cli.send_table import MISTAKES_SHOWN, Row, rows_of
 from posthouse.cli.send_words import command_error, in_options
-from posthouse.message.address import AddressError, parse_mailbox
-from posthouse.sending import Dkim, Message, SendingError, Sent, Transport
+from posthouse.sending import Dkim, Message, SendingError, Transport
 from posthouse.sending.options import Keywords
 from posthouse.sending.protecting import check_readers
 from posthouse.sending.templates import Templates
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-ROWS_MAX: Final = 1_000_000
-COLUMNS_MAX: Final = 200
-CELL_CHARACTERS_MAX: Final = 100_000
-MISTAKES_SHOWN: Final = 20
 HINTS_SHOWN: Final = 3
-ADDRESS_COLUMNS: Final = ("email", "to", "address", "e-mail")
-NAME_COLUMN: Final = "name"
+INTERRUPTED: Final = "it was under way when it was interrupted, and may have been sent"
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,27 +62,18 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     as_json: bool
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the table."""
-
-    line: int
-    address: str
-    values: Mapping[str, str]
-    key: str
-    """What the journal knows the letter by: the address and how often it stood before, so that a
-    table may be mended between two runs."""
-
-
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """As `--json` shows it."""
 
     accepted: int
     failed: int
+    """Known not to have been sent."""
     skipped: int
     """Accepted in an earlier run."""
     unknown: tuple[str, ...]
     """Whose end is not known, in this run or an earlier one."""
     failures: tuple[dict[str, str], ...]
+    """With their errors; of this run's unknown ones, too."""
     not_begun: int = 0
     """After Ctrl-C."""
 
@@ -175,15 +156,15 @@ def run(wish: Wish, way: Callable[[], Way], keys: list[Dkim]) -> int:
         CommandError: the table or a letter is wrong; nothing was sent.
         OptionError: an option is.
     """
-    rows = list(_rows(wish.recipients))
+    rows = rows_of(wish.recipients)
     compose = _composer(wish)
     with Journal(wish.journal) as journal:
-        skipped = sum(journal.is_accepted(row) for row in rows)
-        unknown = [] if wish.repeats_unknown else [r for r in rows if journal.is_unknown(r)]
+        skipped = sum(journal.is_accepted(row.key) for row in rows)
+        unknown = [] if wish.repeats_unknown else [r for r in rows if journal.is_unknown(r.key)]
         for row in unknown:
             say(f"line {row.line}: {row.address} may have got it in an earlier run: left out")
         left_out = {row.key for row in unknown}
-        to_send = [r for r in rows if not journal.is_accepted(r) and r.key not in left_out]
+        to_send = [r for r in rows if not journal.is_accepted(r.key) and r.key not in left_out]
         _try_all(wish, compose, to_send, keys)
         asked, interrupts = way(), Interrupts(_stopping)
         with (
@@ -237,14 +218,14 @@ def _send(
     ended: set[int] = set()
 
     def begin(index: int) -> None:
-        journal.begin(rows[index])
+        journal.begin(rows[index].key)
         under_way.add(index)
 
     letters = (compose(row) for row in rows)
     try:
         for sent in interrupts.steps(transport.send_all(letters, on_begin=begin)):
             row = rows[sent.index]
-            journal.end(row, sent)
+            journal.end(row.key, sent)
             ended.add(sent.index)
             step(1)
             if sent.error is None:
@@ -255,13 +236,15 @@ def _send(
             failures.append(_failure(row, sent.error))
     except KeyboardInterrupt:
         left = set(range(len(rows))) - ended
-        unsure += [rows[index].address for index in sorted(left & under_way)]
+        for index in sorted(left & under_way):
+            unsure.append(rows[index].address)
+            failures.append(_left(rows[index]))
         not_begun = len(left - under_way)
     else:
         not_begun = 0
     return Summary(
         accepted=accepted,
-        failed=len(failures),
+        failed=len(failures) - (len(unsure) - len(unknown)),
         skipped=skipped,
         unknown=tuple(unsure),
         failures=tuple(failures),
@@ -280,6 +263,17 @@ def _failure(row: Row, error: SendingError) -> dict[str, str]:
     }
 
 
+def _left(row: Row) -> dict[str, str]:
+    """After the second Ctrl-C."""
+    return {
+        "line": str(row.line),
+        "recipient": row.address,
+        "error": INTERRUPTED,
+        "hint": "",
+        "is_transient": "true",
+    }
+
+
 def _tell(summary: Summary, *, has_journal: bool, as_json: bool) -> int:
     if as_json:
         show_json(summary)
@@ -287,22 +281,23 @@ def _tell(summary: Summary, *, has_journal: bool, as_json: bool) -> int:
         for each in summary.failures:
             show_text(f"line {each['line']}: {each['recipient']}: {each['error']}")
         words = f"{summary.accepted} accepted, {summary.failed} failed"
-        if summary.skipped:
-            words += f", {summary.skipped} were accepted before"
+        if summary.unknown:
+            words += f", {len(summary.unknown)} may have been sent"
         if summary.not_begun:
             words += f", {summary.not_begun} not begun"
+        if summary.skipped:
+            words += f", {summary.skipped} were accepted before"
         show_text(words)
-    for hint in list(dict.fromkeys(each["hint"] for each in summary.failures))[:HINTS_SHOWN]:
+    hints = [each["hint"] for each in summary.failures if each["hint"]]
+    for hint in list(dict.fromkeys(hints))[:HINTS_SHOWN]:
         say_hint(hint)
+    is_stopped = bool(summary.not_begun) or any(
+        each["error"] == INTERRUPTED for each in summary.failures
+    )
     if summary.unknown:
         say_error(f"{len(summary.unknown)} may have been sent or not")
-        say_hint("look whether they came; --repeat-unknown sends them once more")
-    if summary.not_begun:
-        say_hint(
-            "the same command with the same --resume goes on"
-            if has_journal
-            else "with --resume FILE a run that was stopped can go on; this one kept no journal"
-        )
+    _tell_how_to_go_on(summary, is_stopped=is_stopped, has_journal=has_journal)
+    if is_stopped:
         return ExitCode.INTERRUPTED
     if not summary.failures and not summary.unknown:
         return ExitCode.OK
@@ -310,73 +305,22 @@ def _tell(summary: Summary, *, has_journal: bool, as_json: bool) -> int:
     return ExitCode.TEMPORARY if is_passing and not summary.unknown else ExitCode.FAILED
 
 
-# --- the table ---
-
-
-def _rows(path: Path) -> Iterator[Row]:
-    """All rows, once each was looked at. Raises CommandError naming the lines that are wrong."""
-    mistakes: list[str] = []
-    rows: list[Row] = []
-    seen: Counter[str] = Counter()
-    with _opened(path) as file:
-        reader = csv.DictReader(file, restkey="", strict=True)
-        try:
-            column = _address_column(path, reader.fieldnames or ())
-            for values in reader:
-                line = reader.line_num
-                if len(rows) + len(mistakes) >= ROWS_MAX:
-                    raise CommandError(f"{path} has more than {ROWS_MAX} rows")
-                if "" in values or None in values.values():
-                    mistakes.append(f"line {line}: more or fewer cells than the first line")
-                elif trouble := _address_trouble(values[column]):
-                    mistakes.append(f"line {line}: {trouble}")
-                else:
-                    address = values[column].strip()
-                    key = f"{address} {seen[address]}" if seen[address] else address
-                    seen[address] += 1
-                    rows.append(Row(line=line, address=address, values=values, key=key))
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise CommandError(
-                f"{path}, line {reader.line_num + 1}: {error}",
-                hint="save it as CSV in UTF-8, with commas between the cells",
-            ) from None
-    if mistakes:
-        shown = "\n".join(mistakes[:MISTAKES_SHOWN])
-        more = len(mistakes) - MISTAKES_SHOWN
-        rest = f"\nand {more} more" if more > 0 else ""
-        raise CommandError(
-            f"{path} cannot be used as it is, and nothing was sent:\n{shown}{rest}",
-            hint="mend these lines, or take them out",
+def _tell_how_to_go_on(summary: Summary, *, is_stopped: bool, has_journal: bool) -> None:
+    if not has_journal:
+        if is_stopped:
+            say_hint(
+                "this run kept no journal: the same command sends to all again; with --resume FILE"
+                " a run that was stopped goes on where it ended"
+            )
+        elif summary.unknown:
+            say_hint("look whether they came before you send to them again")
+        return
+    if is_stopped:
+        say_hint("the same command with the same --resume goes on")
+    if summary.unknown:
+        say_hint(
+            "look whether they came; --repeat-unknown with the same --resume sends them once more"
         )
-    if not rows:
-        raise CommandError(f"{path} has no rows behind its first line")
-    yield from rows
-
-
-def _opened(path: Path) -> TextIO:
-    try:
-        return path.open(encoding="utf-8-sig", newline="")
-    except OSError as error:
-        raise CommandError(f"cannot read {path}: {error.strerror}") from None
-
-
-def _address_column(path: Path, names: Iterable[str]) -> str:
-    known = {name.strip().lower(): name for name in list(names)[:COLUMNS_MAX]}
-    for wanted in ADDRESS_COLUMNS:
-        if wanted in known:
-            return known[wanted]
-    raise CommandError(
-        f"{path} has no column for the addresses",
-        hint='its first line names the columns; call that one "email"',
-    )
-
-
-def _address_trouble(text: str) -> str:
-    try:
-        parse_mailbox(text.strip())
-    except AddressError as error:
-        return f"{text.strip()[:100]!r} is no address: {error}"
-    return ""
 
 
 # --- the letters ---
@@ -403,114 +347,43 @@ def _try_all(
 ) -> None:
     """A letter that cannot be made is told before any is sent: of all their templates and whether
     all can read it, of the first one everything else."""
-    mistakes: list[str] = []
-    hint = ""
+    mistakes: dict[str, list[int]] = {}
+    hints: list[str] = []
+    tried = wrong = 0
     protection = wish.message.protection
     with Transport("memory:", dkim=keys) as transport:
-        for at, row in enumerate(rows):
+        for tried, row in enumerate(rows, start=1):
+            is_first = tried == 1
             try:
                 message = compose(row)
-                if not at or (protection is not None and protection.is_encrypting):
-                    letter = transport.prepare(_bare(message) if at else message)
+                if is_first or (protection is not None and protection.is_encrypting):
+                    letter = transport.prepare(message if is_first else _bare(message))
                     if protection is not None:
                         check_readers(letter, protection)
             except SendingError as error:
-                text, said = in_options(error, attached=wish.attached)
+                text, hint = in_options(error, attached=wish.attached)
             else:
                 continue
-            hint = hint or said
-            mistakes.append(f"line {row.line}: {text}")
-            if len(mistakes) >= MISTAKES_SHOWN:
+            hints.append(hint)
+            mistakes.setdefault(text, []).append(row.line)
+            wrong += 1
+            if wrong >= MISTAKES_SHOWN:
                 break
     if mistakes:
-        raise CommandError("\n".join(("nothing was sent:", *mistakes)), hint=hint)
+        is_of_all = len(mistakes) == 1 and wrong == tried > 1
+        shown = [
+            text if is_of_all else f"line{'s' * (len(lines) > 1)} {_numbers(lines)}: {text}"
+            for text, lines in mistakes.items()
+        ]
+        raise CommandError(
+            "\n".join(("nothing was sent:", *shown)), hint=next(filter(None, hints), "")
+        )
+
+
+def _numbers(lines: list[int]) -> str:
+    return ", ".join(map(str, lines))
 
 
 def _bare(message: Message) -> Message:
     """Enough of it to know who gets it."""
     return msgspec.structs.replace(message, protection=None, attachments=())
-
-
-class Journal:
-    """What became of each letter, a JSON object a line; on the disk before it is handed over, and
-    before the next end is told. Beginnings come from another thread."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._states: dict[str, str] = {}
-        self._file: TextIO | None = None
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> Journal:
-        if self._path is None:
-            return self
-        try:
-            if self._path.exists():
-                if not self._path.is_file():
-                    raise CommandError(f"the journal {self._path} is no file")
-                self._read(self._path)
-            self._file = self._path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise CommandError(
-                f"the journal {self._path} cannot be used: {error.strerror}"
-            ) from None
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def is_accepted(self, row: Row) -> bool:
-        return self._states.get(row.key) == "accepted"
-
-    def is_unknown(self, row: Row) -> bool:
-        """Begun, and nobody wrote down how it ended; or the line broke at the end of it."""
-        return self._states.get(row.key) in ("begun", "unknown")
-
-    def begin(self, row: Row) -> None:
-        self._write({"letter": row.key, "state": "begun"})
-
-    def end(self, row: Row, sent: Sent) -> None:
-        if sent.error is None:
-            receipt = sent.receipt
-            assert receipt is not None
-            record = {"state": "accepted", "message_id": receipt.message_id}
-        else:
-            state = "unknown" if sent.error.may_have_been_sent else "failed"
-            record = {"state": state, "error": sent.error.text}
-        self._write({"letter": row.key, **record})
-
-    def _write(self, record: dict[str, str]) -> None:
-        if self._file is None:
-            return
-        try:
-            with self._lock:
-                self._file.write(json.dumps(record) + "\n")
-                self._file.flush()
-                os.fsync(self._file.fileno())
-        except OSError as error:
-            raise CommandError(
-                f"the journal {self._path} cannot be written: {error.strerror}",
-                hint="nothing more is sent; make room, then give the same command again",
-            ) from None
-
-    def _read(self, path: Path) -> None:
-        whole = path.read_bytes()
-        # A crash may have cut off the last line: what it was about counts as begun already.
-        kept = whole[: whole.rfind(b"\n") + 1]
-        if len(kept) < len(whole):
-            os.truncate(path, len(kept))
-        for number, line in enumerate(kept.splitlines(), start=1):
-            try:
-                record = json.loads(line)
-                self._states[str(record["letter"])] = str(record["state"])
-            except (ValueError, KeyError, TypeError):
-                raise CommandError(
-                    f"{path}, line {number}: this is no journal of `posthouse send`",
-                    hint="name another file with --resume",
-                ) from None

@@ -75,6 +75,7 @@ _HINTS: Final = (
     (re.compile(r"\bgive host and port instead\b"), "give --server instead"),
     (re.compile(r", or give an ssl_context of your own\b"), ""),
     (re.compile(r"\bgive it to `render`"), "give it with --data, or as a column of --recipients"),
+    (re.compile(r"\bgive `Templates` another folder"), "name their folder with --template-folder"),
     (re.compile(r", or (?:Mailbox|give the content itself)$"), ""),
     (re.compile(r"\bor are given as a list\b"), "or an option each"),
     (re.compile(r"; if the key of .* for_addresses=.*$"), ""),

@@ -68,7 +68,9 @@ class Templates:
         html = self._render(f"{name}{HTML}", values)
         if text is None and html is None:
             raise MessageError(
-                f"there is no template {name}{TEXT} or {name}{HTML} in {self._place}", field=name
+                f"there is no template {name}{TEXT} or {name}{HTML} in {self._place}",
+                field=name,
+                hint="put one of them there, or give `Templates` another folder",
             )
         if subject is not None:
             subject = subject.strip("\r\n ")  # of the file; others are refused by `compose`

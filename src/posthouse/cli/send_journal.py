@@ -1,0 +1,143 @@
+"""What became of each letter of `posthouse send --recipients`, in a file: a second run goes on
+where the first one stopped, however that ended."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+from posthouse.cli.output import CommandError
+from posthouse.sending import Sent
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """A JSON object a line, on the disk before the letter is handed over, and before the next end
+    is told. Beginnings come from another thread.
+
+    A letter is known by its key: the address and how often it stood before.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """Args:
+        path: None for a run that is not written down.
+        """
+        self._path = path
+        self._states: dict[str, str] = {}
+        self._file: TextIO | None = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Journal:
+        path = self._path
+        if path is None:
+            return self
+        try:
+            is_new = not path.exists()
+            if not is_new and not path.is_file():
+                raise CommandError(f"the journal {path} is no file")
+            self._file = path.open("a", encoding="utf-8")
+            self._hold(path, self._file)
+            self._read(path)
+            if is_new:
+                _keep_name(path)
+        except OSError as error:
+            self._close()
+            raise CommandError(f"the journal {path} cannot be used: {error.strerror}") from None
+        except CommandError:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def is_accepted(self, key: str) -> bool:
+        return self._states.get(key) == "accepted"
+
+    def is_unknown(self, key: str) -> bool:
+        """Begun, and nobody wrote down how it ended; or the line broke at the end of it."""
+        return self._states.get(key) in ("begun", "unknown")
+
+    def begin(self, key: str) -> None:
+        """It is handed to the server now."""
+        self._write({"letter": key, "state": "begun"})
+
+    def end(self, key: str, sent: Sent) -> None:
+        if sent.error is None:
+            receipt = sent.receipt
+            assert receipt is not None
+            record = {"state": "accepted", "message_id": receipt.message_id}
+        else:
+            state = "unknown" if sent.error.may_have_been_sent else "failed"
+            record = {"state": state, "error": sent.error.text}
+        self._write({"letter": key, **record})
+
+    # --- the file ---
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _hold(self, path: Path, file: TextIO) -> None:
+        """Two runs at once would send everything twice."""
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                return  # a file system without locks
+            raise CommandError(
+                f"the journal {path} is in use by another run",
+                hint="let that one end; then the same command goes on where it ended",
+            ) from None
+
+    def _write(self, record: dict[str, str]) -> None:
+        if self._file is None:
+            return
+        try:
+            with self._lock:
+                self._file.write(json.dumps(record) + "\n")
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise CommandError(
+                f"the journal {self._path} cannot be written: {error.strerror}",
+                hint="nothing more is sent; make room, then give the same command again",
+            ) from None
+
+    def _read(self, path: Path) -> None:
+        whole = path.read_bytes()
+        # A crash may have cut off the last line: of a beginning, which was not handed over then, or
+        # of an end, so that its beginning stands before it.
+        kept = whole[: whole.rfind(b"\n") + 1]
+        if len(kept) < len(whole):
+            os.truncate(path, len(kept))
+        for number, line in enumerate(kept.splitlines(), start=1):
+            try:
+                record = json.loads(line)
+                self._states[str(record["letter"])] = str(record["state"])
+            except (ValueError, KeyError, TypeError):
+                raise CommandError(
+                    f"{path}, line {number}: this is no journal of `posthouse send`",
+                    hint="name another file with --resume",
+                ) from None
+
+
+def _keep_name(path: Path) -> None:
+    """A new file's name is on the disk when its folder is, too."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
