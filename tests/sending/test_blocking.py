@@ -9,11 +9,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from email.message import EmailMessage
 from typing import Any
 
 import pytest
 
-from posthouse.sending import ConnectError, Dkim, Message, MessageError, Transport
+from posthouse.sending import Attachment, ConnectError, Dkim, Message, MessageError, Transport
 from tests.sending.bad_server import BadServer
 
 
@@ -163,6 +164,21 @@ def test_what_is_no_list_of_letters_is_told(server: BadServer, given: Any) -> No
         ({"to": "bob@"}, "nothing behind its @", "local@domain"),
         ({"attachments": "menu.pdf"}, "has to be a list", "attachments=[…]"),
         ({"subject": "a\nb"}, "a line break cannot stand in a field", "one line"),
+        ({"headers": {"X-A": "a\nb"}}, "a line break cannot stand in a field", "one line"),
+        ({"to": "Bob\r\nBcc: eve@example.net <b@example.net>"}, "a line break", "one line"),
+        ({"to": 5}, "this is int", 'Mailbox("bob@example.net", "Bob")'),
+        ({"to": b"bob@example.net"}, "to: this is bytes", "Mailbox"),
+        ({"cc": None}, "this is NoneType", "leave the argument out"),
+        ({"attachments": Attachment(content="x")}, "has to be a list", "attachments=[…]"),
+        ({"attachments": None}, "has to be a list", "attachments=[…]"),
+        ({"attachments": [("a.txt", "x")]}, "this is tuple", "Attachment(filename="),
+        ({"headers": "X-A: b"}, "has to be a list", "headers={"),
+        ({"text": None, "raw": 5}, "raw: this is int", 'b"…"'),
+        ({"text": None, "raw": EmailMessage()}, "EmailMessage, and no octets", "as_bytes()"),
+        ({"text": None, "raw": "Subject: Tea\n\nFive?"}, "no From field", "From: ada@example.org"),
+        ({"calendar": "x"}, "of the class CalendarEvent", "CalendarEvent(…)"),
+        ({"dkim": "dkim.pem"}, "no Dkim or list of them", "Dkim(domain="),
+        ({"dkim": Dkim(domain="a.example", selector="s", key=5)}, "the key is int", "PEM or DER"),  # type: ignore[arg-type]
         ({"dkim": Dkim(domain="example.org", selector="s", key=b"x")}, "key", "PEM or DER"),
     ],
 )

@@ -88,14 +88,17 @@ def _read_one(field: str, name: str | Mailbox) -> tuple[Named, ...]:
 
 
 def _several(field: str, names: object) -> Iterable[str | Mailbox]:
-    if not isinstance(names, Iterable):
+    if not isinstance(names, Iterable) or isinstance(names, bytes):
         raise _no_name(field, names)
     return names
 
 
 def _no_name(field: str, name: object) -> MessageError:
+    hint = 'write "bob@example.net", or Mailbox("bob@example.net", "Bob")'
+    if name is None and field != "sender":
+        hint = "leave the argument out where there is nobody"
     kind = type(name).__name__
-    return fault(field, f"this is {kind}; give text, a Mailbox, or a list of them")
+    return fault(field, f"this is {kind}; give text, a Mailbox, or a list of them", hint=hint)
 
 
 class _Doubt(ValueError):

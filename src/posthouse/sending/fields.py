@@ -49,6 +49,7 @@ _PART_OWNED: Final = {
     "content-id": "use `cid`",
     "mime-version": "it belongs to whole messages",
 }
+_HEADERS: Final = 'write headers={"X-Shop": "tea"}'
 _PRIORITY: Final = {
     Priority.HIGH: (("Importance", "high"), ("X-Priority", "1 (Highest)")),
     Priority.LOW: (("Importance", "low"), ("X-Priority", "5 (Lowest)")),
@@ -127,7 +128,7 @@ def _items(
     field: str, headers: Mapping[str, str | Sequence[str]] | Sequence[tuple[str, str]]
 ) -> Iterator[tuple[str, str]]:
     pairs: Iterable[Any] = (
-        headers.items() if isinstance(headers, Mapping) else several(field, headers)
+        headers.items() if isinstance(headers, Mapping) else several(field, headers, hint=_HEADERS)
     )
     for pair in pairs:
         try:

@@ -20,11 +20,12 @@ def named(field: str, make: Callable[P, T], *args: P.args, **keywords: P.kwargs)
     try:
         return make(*args, **keywords)
     except BuildError as error:
-        hint = "a field is one line: take it out" if "line break" in error.reason else ""
-        raise MessageError(f"{field}: {error.reason}", field=field, hint=hint) from None
+        raise fault(field, error.reason) from None
 
 
 def fault(field: str, words: str, *, hint: str = "") -> MessageError:
+    if not hint and "line break" in words:
+        hint = "a field is one line: take it out"
     return MessageError(f"{field}: {words}", field=field, hint=hint)
 
 
@@ -39,11 +40,11 @@ def text_of(field: str, value: object) -> str:
     raise fault(field, f"this is {type(value).__name__}, and has to be text (str)")
 
 
-def several(field: str, values: object) -> Iterable[object]:
+def several(field: str, values: object, *, hint: str = "") -> Iterable[object]:
     """What has to be a list or the like; a text is none, though it could be iterated."""
     if isinstance(values, Iterable) and not isinstance(values, (str, bytes)):
         return values
-    hint = f"write {field}=[…] with it between the brackets"
+    hint = hint or f"write {field}=[…] with it between the brackets"
     raise fault(field, f"this is {type(values).__name__}, and has to be a list", hint=hint)
 
 
@@ -51,7 +52,9 @@ def one_of(field: str, value: object, kind: type[T]) -> T:
     """A value that has to be of one class of ours."""
     if isinstance(value, kind):
         return value
-    raise fault(field, f"this is {type(value).__name__}, and has to be a {kind.__name__}")
+    name = kind.__name__
+    words = f"this is {type(value).__name__}, and has to be of the class {name}"
+    raise fault(field, words, hint=f"write {name}(…), from posthouse.sending")
 
 
 def shown(value: str) -> str:

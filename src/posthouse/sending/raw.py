@@ -97,7 +97,8 @@ def _check(section: HeaderSection) -> None:
         raise fault("raw", "it has a NUL, which mail cannot carry", hint="encode that part")
     wrong = from_fault(section)
     if wrong is not None:
-        raise fault("raw", wrong.value)
+        hint = 'its fields have one "From: ada@example.org"'
+        raise fault("raw", wrong.value, hint=hint)
 
 
 def _stray_line(section: HeaderSection) -> int:

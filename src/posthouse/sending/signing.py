@@ -95,6 +95,8 @@ def _private(given: Dkim) -> RSAPrivateKey | Ed25519PrivateKey:
             return _parsed(key.strip().encode())
         if isinstance(key, bytes):
             return _parsed(key)
+        if not isinstance(key, (str, Path)):
+            raise _fault(given, f"the key is {type(key).__name__}")
         path = Path(key)
         state = path.stat()
         return _from_file(path, state.st_mtime_ns, state.st_size)

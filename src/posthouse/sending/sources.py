@@ -84,7 +84,7 @@ class _Gatherer:
             changes["calendar"] = await self._with_content(
                 "calendar", message.calendar, CalendarEvent
             )
-        if message.attachments:
+        if message.attachments not in ((), []):
             changes["attachments"] = [
                 await self._attachment(f"attachments[{at}]", one)
                 for at, one in enumerate(several("attachments", message.attachments))
@@ -117,9 +117,13 @@ class _Gatherer:
             async for piece in content:
                 pieces.add(piece)
             return pieces.joined()
+        if hasattr(content, "as_bytes"):  # another library's message; it can be iterated, too
+            hint = "give the octets of the message: raw=message.as_bytes()"
+            raise fault(field, f"this is {type(content).__name__}, and no octets", hint=hint)
         if isinstance(content, Iterable) and not isinstance(content, Mapping):
             return await asyncio.to_thread(read_pieces, field, content)
-        raise fault(field, f"this is {type(content).__name__}, and has to be {_WHAT}")
+        hint = 'write a text in quotes, octets as b"…", and a file as Path("…")'
+        raise fault(field, f"this is {type(content).__name__}, and has to be {_WHAT}", hint=hint)
 
     # --- attachments ---
 
@@ -128,7 +132,8 @@ class _Gatherer:
             given = Attachment(path=given)
         if not isinstance(given, Attachment):
             kind = type(given).__name__
-            raise fault(field, f"this is {kind}; give a path or an Attachment")
+            hint = 'write Attachment(filename="notes.txt", content="…")'
+            raise fault(field, f"this is {kind}; give a path or an Attachment", hint=hint)
         sources = (given.content is not None, given.path is not None, bool(given.url))
         if sum(sources) > 1:
             raise fault(field, "this has more than one of `content`, `path` and `url`")

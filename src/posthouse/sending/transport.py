@@ -17,6 +17,7 @@ from posthouse.sending.carrier import Carrier, Letter, Verified
 from posthouse.sending.compose import compose
 from posthouse.sending.errors import ConnectError, MessageError, OptionError, SendingError
 from posthouse.sending.message import Message
+from posthouse.sending.naming import fault
 from posthouse.sending.options import Dkim, Keywords, Kind, Options
 from posthouse.sending.reading import read_options
 from posthouse.sending.receipt import Outcome, Receipt
@@ -161,6 +162,8 @@ class AsyncTransport:
         given: object = message  # what a caller without a type checker gave
         if not isinstance(given, Message):
             hint = "other libraries' messages are sent as Message(raw=message.as_bytes())"
+            if isinstance(given, (list, tuple)):
+                hint = "send(message) sends one; send_all(messages) takes a list"
             raise MessageError(f"this is {type(given).__name__}, and no Message", hint=hint)
         if _is_gathered(message):
             size = _size(message)
@@ -290,7 +293,16 @@ def _keys(message: Message, options: Options) -> tuple[Dkim, ...]:
     own = message.dkim
     if own is None:
         return options.dkim
-    return (own,) if isinstance(own, Dkim) else tuple(own)
+    if isinstance(own, Dkim):
+        return (own,)
+    if not isinstance(own, (list, tuple)) or not all(isinstance(one, Dkim) for one in own):
+        raise fault(
+            "dkim", f"this is {type(own).__name__}, and no Dkim or list of them", hint=_DKIM
+        )
+    return tuple(own)
+
+
+_DKIM: Final = 'write Dkim(domain="example.org", selector="s1", key=Path("dkim.pem"))'
 
 
 def _host_name() -> str:
@@ -310,6 +322,7 @@ def _is_gathered(message: Message) -> bool:
         and not message.inline_data_urls
         and message.calendar is None
         and not message.alternatives
+        and isinstance(message.attachments, (list, tuple))
         and all(
             type(one).__name__ == "Attachment"
             and getattr(one, "path", None) is None
