@@ -85,7 +85,7 @@ class GpgSm:
         own, *chain = (
             x509.load_der_x509_certificate(one.octets) for one in (who.certificate, *who.chain)
         )
-        # Once in some hundreds it trips over the octets that come out; with another salt it does not.
+        # Once in some hundreds it trips over what comes out; with another salt it does not.
         for left in reversed(range(3)):
             octets = pkcs12.serialize_key_and_certificates(b"own", who.key, own, chain, how)
             try:
