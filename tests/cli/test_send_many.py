@@ -311,6 +311,7 @@ def test_a_second_ctrl_c_waits_for_nothing_and_names_what_was_under_way(
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         assert "stopping" in process.stderr.readline()
+        time.sleep(0.5)  # two at one moment are one
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert process.returncode == ExitCode.INTERRUPTED, err
