@@ -12,10 +12,12 @@ from posthouse.accounts import key_material
 from posthouse.accounts.mail_keys import KeyMaterial
 from posthouse.app import key_warnings
 from posthouse.app.key_warnings import DAY_US, is_due
+from posthouse.mimesec.findings import Scheme
 from posthouse.net.world import SystemClock
 from tests.gateway.house import ADA, House
 
 NOW = SystemClock().now()
+SUBMISSION = "key-submission@example.test"
 
 
 def ending_in(days: float) -> KeyMaterial:
@@ -51,6 +53,23 @@ def test_the_end_itself_is_told(house: House) -> None:
     house.give_key(ADA, ending_in(-1))
     assert warn(house) == 1
     assert "ended on" in house.server.wait_for(ADA)[0].message.subject
+
+
+def test_the_key_of_a_submission_address_is_no_successor_and_nobody_hears_of_its_end(
+    house: House,
+) -> None:
+    lasting, ending = (
+        key_material.make([SUBMISSION], at=NOW, days=days, scheme=Scheme.OPENPGP)
+        for days in (3_000, 20)
+    )
+    house.give_key("example.test", lasting)
+    house.give_key("example.test", ending)
+    assert warn(house) == 0
+    gateway = key_material.make(["office@example.test"], at=NOW, days=20, scheme=Scheme.OPENPGP)
+    house.give_key("example.test", gateway)
+    assert warn(house) == 1
+    word = house.server.wait_for(ADA)[0].message  # as the oldest account, postmaster
+    assert "office@example.test" in word.subject
 
 
 def test_nobody_hears_of_what_ended_long_ago(house: House) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from posthouse.accounts import mail_keys
 from posthouse.accounts.mail_keys import MailKey
 from posthouse.app.postmaster import POSTMASTER, Word, queue_word
+from posthouse.gateway.key_submission import is_submission_key
 from posthouse.kernel.envelope import Address
 from posthouse.kernel.errors import Fault
 from posthouse.message.address import AddressError, parse_mailbox
@@ -71,7 +72,13 @@ def _due(tx: Transaction, warn_days: int) -> list[MailKey]:
         before_us=now_us + max(warn_days, *AGAIN_DAYS) * DAY_US,
         limit=LOOKED_AT_MAX,
     )
-    due = [key for key in ending if is_due(key, now_us, warn_days) and not _is_replaced(tx, key)]
+    due = [
+        key
+        for key in ending
+        if is_due(key, now_us, warn_days)
+        and not is_submission_key(key)  # the server makes the next one by itself
+        and not _is_replaced(tx, key)
+    ]
     return due[:AT_ONCE]
 
 
@@ -81,6 +88,7 @@ def _is_replaced(tx: Transaction, key: MailKey) -> bool:
     others = mail_keys.of_owner(tx, account=key.account, domain=key.domain)
     return any(
         one.scheme is key.scheme
+        and not is_submission_key(one)
         and one.revoked_at is None
         and (one.expires_at is None or one.expires_at > key.expires_at)
         and one.has_private >= key.has_private
