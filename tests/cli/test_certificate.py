@@ -50,6 +50,7 @@ def until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.timed
 def test_orders_to_a_server_that_started_without_acme_are_refused_within_seconds(
     house: Cli,
 ) -> None:

@@ -82,6 +82,7 @@ def test_only_the_days_and_the_domain_that_are_asked_for_count(house) -> None:
     assert house("report", "dmarc", "not a domain", "--no-names")[0] == 1
 
 
+@pytest.mark.timed
 def test_names_that_the_dns_does_not_tell_keep_nobody_waiting(house) -> None:
     keeps(house, "new.xml", YESTERDAY)
     started = time.monotonic()

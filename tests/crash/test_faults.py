@@ -156,6 +156,7 @@ def test_a_sync_that_fails_once_costs_a_restart_and_no_message(server: Server) -
 
 
 # F3 P8
+@pytest.mark.timed
 @strace
 def test_syncs_that_fail_for_ever_refuse_mail_and_leave_reading(server: Server) -> None:
     server.start()
@@ -179,6 +180,7 @@ def test_syncs_that_fail_for_ever_refuse_mail_and_leave_reading(server: Server) 
 
 
 # F13 P10
+@pytest.mark.timed
 @strace
 def test_a_slow_disk_widens_commits_and_keeps_nobody_from_reading(server: Server) -> None:
     server.start()
@@ -266,6 +268,7 @@ def full_disk(server: Server, octets: int) -> None:
 
 
 # F12
+@pytest.mark.timed
 def test_a_database_held_by_somebody_else_defers_mail_for_so_long(server: Server) -> None:
     server.start()
     other = apsw.Connection(str(server.data / "posthouse.db"))
@@ -290,6 +293,7 @@ def test_a_database_held_by_somebody_else_defers_mail_for_so_long(server: Server
 
 
 # F21
+@pytest.mark.timed
 def test_no_descriptors_left_is_told_and_passes(server: Server) -> None:
     server.start(limits={resource.RLIMIT_NOFILE: 64})
     assert send(server, 1) == 250

@@ -196,6 +196,7 @@ def hostile_answer(records: int, record_type: RecordType) -> tuple[bytes, str]:
 
 
 # P9, P10: 64 KiB of names took dnspython twelve seconds
+@pytest.mark.timed
 def test_compressed_names_cost_no_more_than_their_octets() -> None:
     def took_s(records: int) -> float:
         octets, name = hostile_answer(records, RecordType.MX)

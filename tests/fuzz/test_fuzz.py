@@ -87,6 +87,7 @@ def test_new_edges_of_our_code_make_an_input_worth_keeping(capsys) -> None:
     assert re.fullmatch(line, capsys.readouterr().out)
 
 
+@pytest.mark.timed
 def test_time_that_grows_faster_than_the_input_is_found() -> None:
     def quadratic(octets: bytes) -> None:
         for at in range(0, len(octets), 2048):

@@ -22,6 +22,8 @@ from posthouse.sim.dns_server import LabDns
 from tests.crash.server import Server
 from tests.hostile.conftest import WITHIN_S, Line, Neighbour, Peak, logged_in
 
+pytestmark = pytest.mark.timed
+
 DOMAIN = "guarded.test"
 USER = f"u0@{DOMAIN}"
 BANK = "bank.example"

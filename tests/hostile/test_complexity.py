@@ -27,6 +27,8 @@ from tests.protocol.imap.runs import machine, run
 from tests.protocol.pop3.test_server import Client
 from tests.protocol.smtp.dialogue import MachinePeer
 
+pytestmark = pytest.mark.timed
+
 MANY = 10**9
 WIDE_SMTP = SmtpLimits(
     junk_commands_max=MANY,

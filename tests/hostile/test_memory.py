@@ -97,6 +97,7 @@ def test_an_idle_connection_stays_small_after_a_mebibyte(
     assert each <= octets_max
 
 
+@pytest.mark.timed
 def test_a_burst_of_connections_is_served_and_its_memory_given_back(server: Server) -> None:
     # F34, P10
     with lines(server, "mx", BURST, is_tls=False):

@@ -15,6 +15,8 @@ import pytest
 from tests.crash.server import Server
 from tests.hostile.conftest import USER, WITHIN_S, Line, Neighbour, Peak, logged_in
 
+pytestmark = pytest.mark.timed
+
 MIB = 1024 * 1024
 NOOP_S = 0.25
 TRIES = 3

@@ -14,6 +14,8 @@ from posthouse.message.fields import read_section
 from posthouse.message.lookalike import ascii_twin, mixed_scripts, skeleton
 from tests.fuzz.oracle import Shape, growth
 
+pytestmark = pytest.mark.timed
+
 OURS = frozenset({"mx.ours.example", "bücher.example"})
 
 

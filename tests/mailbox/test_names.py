@@ -229,6 +229,7 @@ def test_patterns_match_as_rfc_9051_says(pattern: str, name: str) -> None:
     assert Pattern(pattern).matches(name) == bool(re.fullmatch(expression, name))
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     "pattern",
     ["*" * 10_000 + "a", "*a" * 5_000, "%a" * 500, "*%" * 5_000 + "b", "a" * 10_240, "a*" * 400],

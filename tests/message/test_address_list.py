@@ -110,6 +110,7 @@ def test_one_address_may_not_take_what_two_thousand_do() -> None:  # H26, P10
     ]
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     "piece", [b"a@b, ", b'"', b"(", b")", b"a: ", b"<", b'\\"', b"a@", b"x ", b"[", b",", b"a. "]
 )

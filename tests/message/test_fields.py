@@ -128,6 +128,7 @@ def test_bounds_can_be_lower() -> None:
     assert found is not None and (found.limit, found.observed) == (HeaderLimit.FIELDS, 2)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     "unit", [b"To: a@b\r\n", b" x\r\n", b"x\r\n", b"a", b":", b"\r", b"a:\n\r"]
 )

@@ -190,6 +190,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_structures_are_bounded_in_time_memory_and_size(name: str) -> None:
     # H26, H28, H29, H30
@@ -479,6 +480,7 @@ def test_a_preview_is_cut() -> None:
     assert len(found) == 200 and found.endswith("…")
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     "unit", ["<a>", "<!--", "<script ", "<a ", "<", "&#", "&#99999999;", "</", "<style>", "&amp"]
 )

@@ -55,6 +55,7 @@ def test_decoded_text_has_no_control_characters(value: bytes) -> None:  # H31
     text.encode("utf-8")
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("unit", [b"=?utf-8?q?a?= ", b"=?x?q?", b"=?", b"=?x?q?a?= ", b"=?u?b?a"])
 def test_many_encoded_words_take_linear_time(unit: bytes) -> None:  # H31, H39
     started = time.thread_time()
@@ -119,6 +120,7 @@ def test_no_date_raises(value: bytes) -> None:  # H36
     assert found is None or found.astimezone(UTC)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("unit", [b"(", b"1 ", b"a", b" ", b"\\(", b"1 Jan "])
 def test_hostile_dates_take_linear_time(unit: bytes) -> None:  # H39
     started = time.thread_time()
@@ -205,6 +207,7 @@ def test_a_malformed_type_is_none(value: bytes) -> None:  # RFC 2045 §5.2
     assert parse_type(value) is None
 
 
+@pytest.mark.timed
 def test_file_names_by_pieces_are_bounded() -> None:  # H29
     value = b"attachment" + b"".join(b"; filename*%d=x" % n for n in range(100_000))
     started = time.thread_time()

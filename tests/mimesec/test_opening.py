@@ -550,6 +550,7 @@ def test_an_encrypted_text_is_opened_alone_and_apart_beside_other_text() -> None
     assert opened_inline(html).summary is Summary.NOT_PROTECTED
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     "text",
     [
@@ -617,6 +618,7 @@ def test_no_octets_make_it_raise(octets: bytes) -> None:
         check_promises(head + octets, opened(head + octets))
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     "make",
     [

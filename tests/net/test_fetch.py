@@ -170,6 +170,7 @@ async def test_a_body_without_end_is_cut_off(peer, head: bytes) -> None:
 
 
 # H47: an octet now and then
+@pytest.mark.timed
 async def test_an_answer_that_drips_is_left_at_the_deadline(peer) -> None:
     peer.answer = Answer(octets=page(POLICY).octets, drip_s=0.05)
     began = time.monotonic()

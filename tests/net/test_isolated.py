@@ -90,6 +90,7 @@ async def test_a_memory_bomb_ends_by_itself(isolation: ProcessIsolation) -> None
     assert await run(isolation, "reverse", b"on") == b"no"
 
 
+@pytest.mark.timed
 async def test_an_endless_loop_is_ended_when_its_time_is_over(isolation: ProcessIsolation) -> None:
     await run(isolation, "reverse")
     began = time.monotonic()

@@ -366,6 +366,7 @@ print(read(again).decode().strip(), flush=True)
 """
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_out_of_descriptors_it_refuses_does_not_spin_and_recovers(loop: str) -> None:  # F21
     async def main() -> None:

@@ -59,6 +59,7 @@ def test_recipients_of_one_domain_go_in_one_attempt(tmp_path):
     run_virtual(main)
 
 
+@pytest.mark.timed
 def test_a_deferred_recipient_is_tried_until_its_time_is_over_and_then_returned(tmp_path):  # P2 P5
     async def main(world):
         house = House(tmp_path, world.clock, say(Ending.DEFERRED, "451 4.2.0 later"))

@@ -98,6 +98,7 @@ async def test_an_mbox_line_in_front_hides_nothing(lab: Lab) -> None:
 
 
 # H26: CVE-2024-23184
+@pytest.mark.timed
 @pytest.mark.parametrize(
     ("octets", "expected"),
     [
@@ -120,6 +121,7 @@ async def test_floods_of_addresses_are_refused_at_their_limit(
 
 
 # H26: what is stored is shown in bounds
+@pytest.mark.timed
 @simulated()
 async def test_the_envelope_of_many_addresses_is_bounded(lab: Lab) -> None:
     many = b"Cc: " + b"<a@x.example>,\r\n " * 5_500 + b"<b@x.example>\r\n"
@@ -137,6 +139,7 @@ async def test_the_envelope_of_many_addresses_is_bounded(lab: Lab) -> None:
 
 
 # H27: CVE-2024-23185, and time that grows with the octets only
+@pytest.mark.timed
 @pytest.mark.parametrize(
     "filling",
     [b"x" * 70 + b"\r\n ", b"\r\n x"],

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import msgspec
+import pytest
 
 from posthouse.config import schema
 from posthouse.config.schema import Config, Service
@@ -168,6 +169,7 @@ async def test_a_disk_too_full_to_accept_still_delivers(lab: Lab) -> None:
 
 
 # F13 P10: those who wait share a commit, and nobody else waits
+@pytest.mark.timed
 async def test_slow_syncs_are_shared_and_keep_nobody_else() -> None:
     sync_s = 0.3
     async with Lab(FaultyLoopback(), domains=ONE) as lab:
@@ -330,6 +332,7 @@ async def test_stopping_does_not_wait_for_ever(lab: Lab) -> None:
 
 
 # P10: one client's large message costs the others nothing
+@pytest.mark.timed
 async def test_others_are_served_while_a_huge_message_comes_in() -> None:
     async with Lab(domains=ONE) as lab:
         other = await greeted(lab)

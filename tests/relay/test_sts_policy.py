@@ -189,6 +189,7 @@ SHAPES = [
 ]
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("shape", SHAPES)
 def test_reading_takes_linear_time(shape: Shape) -> None:  # H47
     def judge(octets: bytes) -> None:

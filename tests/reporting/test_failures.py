@@ -248,6 +248,7 @@ def test_whatever_a_stranger_sends_stays_ascii_bounded_and_inside_its_fields(oct
     )
 
 
+@pytest.mark.timed
 def test_time_to_redact_grows_with_the_octets_and_no_faster() -> None:
     import time
 

@@ -122,6 +122,7 @@ def test_an_external_entity_is_never_fetched() -> None:  # H40
     assert "document type" in why(b'<!DOCTYPE feedback SYSTEM "http://example.net/x.dtd">' + XML)
 
 
+@pytest.mark.timed
 def test_a_gzip_bomb_ends_at_the_ratio() -> None:  # H40
     bomb = gzip.compress(b"<feedback>" + b" " * (150 * 1024 * 1024), 9)
     started = time.perf_counter()
@@ -262,6 +263,7 @@ def test_no_change_of_a_report_makes_it_raise(
     read_report(bytes(octets[: cut % (len(octets) + 1)]))
 
 
+@pytest.mark.timed
 def test_time_grows_with_the_octets_and_no_faster() -> None:
     """Twice the records, twice the time."""
 

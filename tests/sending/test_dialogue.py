@@ -86,6 +86,7 @@ def test_an_initial_response_is_hidden() -> None:
     assert shown == ["-> auth plain ***", "<- 535 5.7.8 no", "-> QUIT"]
 
 
+@pytest.mark.timed
 def test_a_large_message_costs_no_more_than_its_lines() -> None:
     def seconds(lines: int) -> float:
         dialogue = Dialogue(lambda line: None)

@@ -61,6 +61,7 @@ def test_html_is_read_as_a_person_would(markup: str, wanted: str) -> None:
     assert to_text(markup) == wanted
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     "piece",
     [

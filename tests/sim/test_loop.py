@@ -17,6 +17,7 @@ WORK = 3_000_000  # some tens of milliseconds for a thread
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
+@pytest.mark.timed
 def test_five_days_of_retries_pass_in_less_than_a_second() -> None:
     async def main(world: World) -> tuple[datetime, int]:
         attempts = 0

@@ -171,6 +171,7 @@ def test_another_process_tells_the_same_story(story: Story, tmp_path: Path) -> N
 
 
 # Five days take half a second; CPU time is counted, which grows where others share the cores.
+@pytest.mark.timed
 def test_five_days_take_seconds_and_not_days(tmp_path: Path, story: Story) -> None:
     best_s = min(_took_s(tmp_path / str(number)) for number in range(3))
     assert best_s < 2.0

@@ -240,6 +240,7 @@ def test_of_many_records_a_few_are_used_and_always_the_same() -> None:
 
 
 # H48
+@pytest.mark.timed
 def test_looking_at_records_takes_linear_time() -> None:
     def judge(octets: bytes) -> None:
         pieces = [octets[at : at + 32] for at in range(0, len(octets), 32)]
@@ -276,6 +277,7 @@ def test_nonsense_is_a_mismatch(usage: int, chain: list[bytes]) -> None:
     assert not matched.is_authenticated and matched.words
 
 
+@pytest.mark.timed
 def test_many_certificates_that_lead_in_circles_cost_little() -> None:
     crowd = [make("Same", is_ca=True) for _ in range(30)]
     again = [make("Same", issuer=one, is_ca=True) for one in crowd]

@@ -19,6 +19,8 @@ from tests.fuzz.oracle import Shape, growth, seconds
 from tests.mailauth.arc.lab import seal
 from tests.mailauth.dkim.lab import MESSAGE, NOW, key, new_key, record, sign
 
+pytestmark = pytest.mark.timed
+
 CPU_S = 0.05
 """RELIABILITY H42."""
 EMPTY_HASH = b"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="

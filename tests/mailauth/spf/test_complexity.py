@@ -9,6 +9,8 @@ from posthouse.mailauth.spf.grammar import parse_explanation, parse_record
 from tests.fuzz.oracle import Shape, growth
 from tests.mailauth.spf.zone import Zone, ask
 
+pytestmark = pytest.mark.timed
+
 RECORDS = {
     "terms": Shape(b"v=spf1", b" a", b" -all"),
     "distinct terms": Shape(b"v=spf1", b" ip4:192.0.2.1/31 ip4:192.0.2.2", b" -all"),

@@ -10,7 +10,8 @@ from posthouse.mimesec.pgp.make import KeyForm, make_key
 
 ADA, BOB = "ada@example.org", "bob@example.net"
 MADE = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
-NOW = datetime.now(UTC)
+NOW = datetime.now(UTC) + timedelta(minutes=25)
+"""When what is made here is looked at: some is made by the clock, at any time of a long run."""
 PLAIN = (
     f"From: Ada <{ADA}>\r\nTo: {BOB}\r\nSubject: Map\r\nDate: Thu, 26 Nov 2026 12:00:00 +0000\r\n"
     "Message-ID: <1@example.org>\r\n\r\nunder the oak\r\n"

@@ -92,6 +92,7 @@ def looked_at(octets: bytes) -> None:
     assert time.perf_counter() - began_s < SECONDS
 
 
+@pytest.mark.timed
 @given(st.integers(0, SAMPLES - 1), st.integers(0, 2000), st.integers(1, 255))
 @settings(max_examples=240, deadline=None)
 def test_changed_octets_are_found_out(which: int, at: int, flip: int) -> None:
@@ -102,6 +103,7 @@ def test_changed_octets_are_found_out(which: int, at: int, flip: int) -> None:
     assert unsealed.entity in (b"", ENTITY)  # all of it or nothing
 
 
+@pytest.mark.timed
 @given(st.integers(0, SAMPLES - 1), st.integers(0, 2000))
 @settings(max_examples=120, deadline=None)
 def test_cut_off_octets_are_found_out(which: int, at: int) -> None:
@@ -110,6 +112,7 @@ def test_cut_off_octets_are_found_out(which: int, at: int) -> None:
     looked_at(octets + octets[: at % len(octets)])
 
 
+@pytest.mark.timed
 @given(st.binary(max_size=500))
 @settings(deadline=None)
 def test_octets_by_chance_are_looked_at(octets: bytes) -> None:
@@ -198,6 +201,7 @@ def test_what_is_inside_has_to_be_one_message(packets: bytes, words: str) -> Non
     assert not unsealed.encryption.is_opened and words in unsealed.encryption.reason
 
 
+@pytest.mark.timed
 async def test_a_bomb_harms_nobody() -> None:  # H66
     message = b"From: eve@x.example\r\nTo: bob@example.net\r\n" + wrapping.multipart_encrypted(
         sealed(packed(200 << 20), rsa_key())

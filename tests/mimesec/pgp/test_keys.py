@@ -153,6 +153,7 @@ def number(bits: int) -> bytes:
     return bits.to_bytes(2, "big") + (1 << bits - 1).to_bytes(bits + 7 >> 3, "big")
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -186,6 +187,7 @@ def test_a_key_that_is_made_to_annoy_is_refused_at_once(more: bytes, words: str)
     assert time.thread_time() - began_s < 1
 
 
+@pytest.mark.timed
 def test_a_key_with_as_much_of_everything_as_may_be_takes_no_time() -> None:  # H66
     octets = person().public.octets
     for more in (
@@ -215,6 +217,7 @@ def argon2(packet: Packet, passes: int, exponent: int) -> bytes:
     return encoded(packet.tag, body + lock)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(("passes", "exponent"), [(255, 21), (1, 22), (1, 255), (0, 10)])
 def test_a_lock_that_takes_too_much_work_is_refused(passes: int, exponent: int) -> None:
     dear = with_packets(
@@ -232,6 +235,7 @@ def test_a_lock_by_argon2_tells_a_wrong_password() -> None:
         read_private(locked, "sesame")
 
 
+@pytest.mark.timed
 def test_there_is_an_end_to_locked_parts_and_private_keys() -> None:
     octets = locking.locked(person().octets, Secret("sesame"), bytes(locking.SALT_OCTETS))
     [last] = [one.octets for one in walk(octets) if one.tag == 7]

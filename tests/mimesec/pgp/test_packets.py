@@ -149,6 +149,7 @@ def test_signatures_tell_their_maker_and_time() -> None:
     assert one.made_at is not None
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     "octets",
     [

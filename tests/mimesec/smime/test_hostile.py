@@ -19,6 +19,8 @@ from posthouse.mimesec.smime.signer import SmimeSigner
 from tests.mimesec.smime.people import AT, ENTITY, decoded, halves, identity, opener
 from tests.mimesec.smime.test_der import indefinite
 
+pytestmark = pytest.mark.timed
+
 SECONDS = 2.0
 
 

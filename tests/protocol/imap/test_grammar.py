@@ -208,6 +208,7 @@ def test_id_is_bounded_as_its_rfc_says() -> None:  # RFC 2971 §3.3
 
 
 # H39, H52
+@pytest.mark.timed
 @pytest.mark.parametrize(
     "make",
     [

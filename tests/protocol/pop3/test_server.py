@@ -236,6 +236,7 @@ def test_unknown_and_known_names_look_alike_at_user() -> None:  # H23
     assert Client().send(b"USER ann\r\n") == Client().send(b"USER nobody\r\n")
 
 
+@pytest.mark.timed
 def test_a_million_messages_are_listed_in_pieces() -> None:  # H58
     count = 1_000_000
     client = Client()
