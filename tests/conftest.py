@@ -10,6 +10,18 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
+
+# The same examples at each run, so that a change is judged by what it changes, and no bound on the
+# time that a busy machine takes for one. `--hypothesis-profile=default` looks for new ones.
+settings.register_profile(
+    "posthouse",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("posthouse")
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item):

@@ -25,7 +25,9 @@ from posthouse.protocol.dns.grammar import (
 )
 from posthouse.protocol.dns.wire import BadName, Malformed, Reader, label_text, name_octets
 
-LABELS = st.lists(st.binary(min_size=1, max_size=63), min_size=1, max_size=4)
+LABELS = st.lists(st.binary(min_size=1, max_size=63), min_size=1, max_size=4).filter(
+    lambda labels: sum(len(label) + 1 for label in labels) < 255
+)
 
 
 def response_to(name: str, record_type: RecordType, **changes: object) -> dns.message.Message:
