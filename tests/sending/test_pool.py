@@ -77,6 +77,45 @@ async def test_recipients_of_too_many_domains_are_sent_to_in_turns() -> None:
         assert len({recipient.partition("@")[2] for recipient in one.recipients}) <= 2
 
 
+SOME_AT_ONCE = (*USUAL, "LIMITS RCPTMAX=2 MAILMAX=1")
+"""The rest of a letter's recipients needs another session."""
+
+
+async def test_what_some_recipients_have_is_a_receipt_where_no_session_is_had_for_the_others() -> (
+    None
+):
+    replies = {"GREETING": ["220 bad.test", "421 4.3.2 too many of you"]}
+    to = [f"{name}@example.net" for name in "abcde"]
+    async with BadServer(extensions=SOME_AT_ONCE, replies=replies) as server:
+        async with transport(server, connections_max=1) as way:
+            receipt = await way.send(letter(to=to))
+        assert server.taken[0].recipients == to[:2]
+    assert receipt.accepted == tuple(to[:2])
+    assert [one.recipient for one in receipt.rejected] == to[2:]
+    assert all(one.is_transient and "too many of you" in one.text for one in receipt.rejected)
+
+
+async def test_what_some_recipients_may_have_is_unsure_for_the_letter() -> None:
+    replies = {"GREETING": ["220 bad.test", "421 4.3.2 too many of you"], "DOT": DROP}
+    to = [f"{name}@example.net" for name in "abc"]
+    async with (
+        BadServer(extensions=SOME_AT_ONCE, replies=replies) as server,
+        transport(server, connections_max=1) as way,
+    ):
+        with pytest.raises(SendingError) as raised:
+            await way.send(letter(to=to))
+    assert raised.value.may_have_been_sent
+
+
+async def test_a_letter_in_several_transactions_begins_once() -> None:
+    begun: list[int] = []
+    async with BadServer(extensions=SOME_AT_ONCE) as server, transport(server) as way:
+        to = [f"{name}@example.net" for name in "abcde"]
+        [sent] = [one async for one in way.send_all([letter(to=to)], on_begin=begun.append)]
+    assert sent.receipt is not None and sent.receipt.accepted == tuple(to)
+    assert begun == [0] and len(server.taken) == 3
+
+
 async def test_a_kept_session_that_the_server_ended_is_no_error() -> None:
     async with (
         BadServer(replies={"DOT": ["250 ok", "250 ok"]}) as server,

@@ -12,6 +12,7 @@ import os
 import queue
 import threading
 import weakref
+from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from types import TracebackType
@@ -115,8 +116,7 @@ class Transport:
                 journal: what was not begun was not sent. What it raises ends that letter unsent,
                 and comes through.
         """
-        running = self._ready()
-        batch = _Batch(self._async, on_begin)
+        batch = _Batch(self._ready().loop, self._async, on_begin)
         ahead = self.options.connections_max * AHEAD_FACTOR
         source = iter(many(messages))
         given = done = failed = 0
@@ -130,7 +130,7 @@ class Transport:
                         if message is None:
                             is_over = True
                         else:
-                            running.call(batch.send(given, message))
+                            batch.give(given, message)
                             given += 1
                         continue
                     sent = batch.ended.get()
@@ -147,11 +147,11 @@ class Transport:
                     if isinstance(trouble, KeyboardInterrupt):
                         raise
                     if isinstance(error, KeyboardInterrupt):
-                        running.call(batch.stop())
+                        batch.stop()
                     trouble, is_over = trouble or error, True
         finally:
             if done < given:
-                running.call(batch.leave())
+                batch.leave()
         if trouble is not None:
             raise trouble
 
@@ -223,21 +223,52 @@ class Transport:
 
 
 class _Batch:
-    """The letters of one `send_all`; all but `ended` belongs to the loop."""
+    """The letters of one `send_all`, between the caller's thread and the loop's."""
 
-    def __init__(self, transport: AsyncTransport, on_begin: Begun | None) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, transport: AsyncTransport, on_begin: Begun | None
+    ) -> None:
         self.ended: queue.SimpleQueue[Sent | Exception | None] = queue.SimpleQueue()
         """None: it was not begun, and will not be."""
+        self._loop = loop
         self._transport = transport
         self._on_begin = on_begin
+        self._given: deque[tuple[int, Message]] = deque()
+        self._is_called = False
+        """The loop was asked to look at what is given, and has not come to it yet."""
+        # The loop's alone:
         self._waiting: dict[int, asyncio.Task[Any]] = {}
         self._begun: dict[int, asyncio.Task[Any]] = {}
         self._is_stopped = False
 
-    async def send(self, index: int, message: Message) -> None:
+    # --- on the caller's thread ---
+
+    def give(self, index: int, message: Message) -> None:
+        self._given.append((index, message))
+        if not self._is_called:  # once for all that is given until it looks
+            self._is_called = True
+            self._loop.call_soon_threadsafe(self._take)
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self._loop.call_soon_threadsafe(self._stop)
+
+    def leave(self) -> None:
+        """Wait for nothing more, either."""
+        self._loop.call_soon_threadsafe(self._leave)
+
+    # --- on the loop ---
+
+    def _take(self) -> None:
+        self._is_called = False
+        while self._given:
+            index, message = self._given.popleft()
+            self._loop.create_task(self._send(index, message))
+
+    async def _send(self, index: int, message: Message) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._waiting[index] = task
+        self._waiting[index] = task  # only now: what is cancelled before it runs tells nobody
         ended: Sent | Exception | None = None
         try:
             if not self._is_stopped:
@@ -255,16 +286,14 @@ class _Batch:
         if (task := self._waiting.pop(index, None)) is not None:
             self._begun[index] = task
 
-    async def stop(self) -> None:
-        """Begin nothing more."""
+    def _stop(self) -> None:
         self._is_stopped = True
-        for task in list(self._waiting.values()):
+        for task in self._waiting.values():
             task.cancel()
 
-    async def leave(self) -> None:
-        """Wait for nothing more, either."""
-        await self.stop()
-        for task in list(self._begun.values()):
+    def _leave(self) -> None:
+        self._stop()
+        for task in self._begun.values():
             task.cancel()
 
 

@@ -33,7 +33,7 @@ from posthouse.sending.errors import (
     SendTimeout,
     TlsError,
 )
-from posthouse.sending.options import Options, TlsUse
+from posthouse.sending.options import Kind, Options, TlsUse
 from posthouse.sending.receipt import Rejected
 
 __all__ = [
@@ -112,10 +112,7 @@ def connect_failed(options: Options, error: OSError) -> SendingError:
     words = error_words(error)
     hint = "is the server running, and the host right?"
     if error.errno == errno.ECONNREFUSED:
-        hint = (
-            f"nothing listens at port {options.port}: mail programs use {SUBMISSIONS_PORT}"
-            f" (smtps://) or {SUBMISSION_PORT} (smtp+starttls://)"
-        )
+        hint = _refused_hint(options)
     elif error.errno == errno.EADDRNOTAVAIL and options.local_address:
         hint = "local_address has to be an address of this machine"
     elif error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
@@ -125,6 +122,19 @@ def connect_failed(options: Options, error: OSError) -> SendingError:
         hint=hint,
         server=options.place,
         is_transient=True,
+    )
+
+
+def _refused_hint(options: Options) -> str:
+    nothing = f"nothing listens at port {options.port}"
+    if options.kind is Kind.LMTP:
+        return (
+            f"{nothing}: LMTP has no port that all use; name the one of the server's config, as in"
+            f" lmtp://{options.host}:PORT"
+        )
+    return (
+        f"{nothing}: mail programs use {SUBMISSIONS_PORT} (smtps://) or {SUBMISSION_PORT}"
+        " (smtp+starttls://)"
     )
 
 
@@ -295,7 +305,7 @@ def login_refused(options: Options, reply: Reply, *, mechanism: str = "") -> Aut
     elif user and "@" not in user:
         hint = "the user name is usually the whole address, like you@example.org"
     else:
-        hint = "name or password is wrong: try both where you read your mail"
+        hint = "try name and password where you read your mail"
         hint += _app_hint(options, user)
     by = f" by {mechanism}" if mechanism else ""
     return AuthError(
@@ -327,7 +337,8 @@ def _page(options: Options, user: str) -> str:
 
 def _app_hint(options: Options, user: str) -> str:
     page = _page(options, user)
-    return f"; with a second factor on, an app password is needed{page}" if "http" in page else ""
+    page = page if "http" in page else ""
+    return f"; with a second factor on, an app password is needed{page}"
 
 
 # --- sessions ---
@@ -404,8 +415,10 @@ def rejected(ended: MessageEnded) -> tuple[Rejected, ...]:
 
 
 def message_refused(options: Options, ended: MessageEnded) -> SendingError:
-    """Nobody got it: the error that says why, by what was said to the first recipient."""
-    outcome = ended.outcomes[0]
+    """Nobody got it, or nobody can know: the error that says why, by what was said to the first
+    recipient, or the first who may have it."""
+    unknown = (one for one in ended.outcomes if one.result is Result.UNKNOWN)
+    outcome = next(unknown, ended.outcomes[0])
     turned_down = rejected(ended)
     said = str(outcome.reply) if outcome.reply is not None else outcome.detail
     if outcome.result is Result.UNKNOWN:

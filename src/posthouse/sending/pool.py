@@ -40,6 +40,7 @@ PAUSE_S: Final = 10.0
 takes two at once is not asked for a third before each letter."""
 GIVEN_UP_S: Final = 1.0
 """How long `close` waits for letters that nobody waits for any more."""
+_MAY_HAVE: Final = frozenset({Result.ACCEPTED, Result.UNKNOWN})
 _BEFORE_CONTENT: Final = frozenset({Stage.MAIL, Stage.RCPT, Stage.DATA})
 
 
@@ -57,7 +58,18 @@ class Carried:
 class _Job:
     """A letter on its way, or what is left of it when the server takes few recipients at once."""
 
-    __slots__ = ("began_s", "future", "given_s", "letter", "open", "outcomes", "tries", "waited_s")
+    __slots__ = (
+        "began_s",
+        "connection",
+        "future",
+        "given_s",
+        "has_begun",
+        "letter",
+        "open",
+        "outcomes",
+        "tries",
+        "waited_s",
+    )
 
     def __init__(self, letter: Letter, future: asyncio.Future[Carried], began_s: float) -> None:
         self.letter = letter
@@ -66,6 +78,10 @@ class _Job:
         self.given_s = began_s
         self.waited_s = 0.0
         self.tries = 0
+        self.has_begun = False
+        """Its `begin` was called."""
+        self.connection: Connection | None = None
+        """The session that settled some recipients last."""
         self.outcomes: dict[int, Outcome] = {}
         """Settled recipients by their number."""
         self.open: tuple[int, ...] = tuple(range(len(letter.envelope.recipients)))
@@ -213,9 +229,10 @@ class Pool:
     def _give(self, connection: Connection, job: _Job) -> None:
         envelope = job.letter.envelope
         if envelope.tls_demand is TlsDemand.REQUIRED and not connection.is_verified:
-            job.future.set_exception(mistakes.not_verified(self._options))
+            self._fail(job, mistakes.not_verified(self._options))
             return
-        if job.letter.begin is not None:
+        if job.letter.begin is not None and not job.has_begun:
+            job.has_begun = True
             try:
                 job.letter.begin()
             except Exception as error:
@@ -262,18 +279,24 @@ class Pool:
         took_some = any(outcome.result is Result.ACCEPTED for outcome in ended.outcomes)
         left = [*(too_many if took_some else ()), *(at for at in job.open if at not in asked)]
         job.open = tuple(left)
-        if left and not job.future.done():
+        job.connection = connection
+        if job.future.done():
+            return
+        if left:
             job.tries = 0
             self._waiting.appendleft(job)
             return
-        if job.future.done():
-            return
+        self._end(job)
+
+    def _end(self, job: _Job) -> None:
+        """All of its recipients are settled."""
         whole = MessageEnded(
             message=OutgoingMessage(envelope=job.letter.envelope, octets=job.letter.octets),
             outcomes=tuple(job.outcomes[at] for at in sorted(job.outcomes)),
             was_tried=True,
         )
-        phases = connection.take_phases()
+        assert job.connection is not None
+        phases = job.connection.take_phases()
         phases = Phases(
             connect_s=phases.connect_s,
             greeting_s=phases.greeting_s,
@@ -282,7 +305,25 @@ class Pool:
             waiting_s=job.waited_s,
             message_s=self._ground.clock.monotonic_s() - job.given_s,
         )
-        job.future.set_result(Carried(whole, phases, connection.tls))
+        job.future.set_result(Carried(whole, phases, job.connection.tls))
+
+    def _fail(self, job: _Job, error: SendingError) -> None:
+        """It cannot go on: an error where nobody has it, else the recipients that are left hear
+        why."""
+        if job.future.done():
+            return
+        if not any(one.result in _MAY_HAVE for one in job.outcomes.values()):
+            job.future.set_exception(error)
+            return
+        left = Outcome(
+            result=Result.TRANSIENT if error.is_transient else Result.PERMANENT,
+            stage=Stage.MAIL,
+            reply=None,
+            status="4.4.1" if error.is_transient else "5.4.1",
+            detail=error.text,
+        )
+        job.outcomes.update(dict.fromkeys(job.open, left))
+        self._end(job)
 
     def _is_to_be_repeated(self, job: _Job, ended: MessageEnded) -> bool:
         """The session was lost before the end of the content was out, so nobody has it."""
@@ -354,8 +395,7 @@ class Pool:
             self._refused_until_s = self._ground.clock.monotonic_s() + REFUSED_S
         waiting, self._waiting = self._waiting, deque()
         for job in waiting:
-            if not job.future.done():
-                job.future.set_exception(again(error))
+            self._fail(job, again(error))
         self._let_in()
         self._tell_drained()
 
