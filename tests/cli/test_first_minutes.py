@@ -132,12 +132,16 @@ def test_a_wrong_password_is_said_to_be_one(server: Server, cli: Cli) -> None:
         stdin="wrong horse battery\n",
     )
     assert (code, out) == (ExitCode.FAILED, "")
-    assert err.splitlines()[-2:] == [
+    assert err.splitlines()[-3:] == [
         (
             f"error: 127.0.0.1:{server.base + 587} refused the login of you@example.org by PLAIN:"
             " 535 5.7.8 Name or password is wrong"
         ),
-        "hint: name or password is wrong: try both where you read your mail",
+        (
+            "hint: try name and password where you read your mail; with a second factor on, an"
+            " app password is needed"
+        ),
+        "hint: `posthouse account password ADDRESS` sets a new one, on this machine",
     ]
     assert "wrong horse" not in err
     with pytest.raises(imaplib.IMAP4.error, match="AUTHENTICATIONFAILED"):

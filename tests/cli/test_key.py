@@ -123,6 +123,7 @@ def test_policies_are_said_in_words(house: Cli) -> None:
         (("key", "export", "DEADBEEF"), "there is no key"),
         (("key", "revoke", "eve@example.org"), "there is no key"),
         (("key", "policy", "example.net"), "not known"),
+        (("key", "policy", "nobody"), "an account is named by its whole address"),
     ],
 )
 def test_what_is_not_there_is_told(house: Cli, arguments: tuple[str, ...], words: str) -> None:
@@ -134,17 +135,61 @@ def test_a_file_that_is_no_key_is_told(house: Cli, tmp_path: Path) -> None:
     """Before a password is asked for."""
     for octets, words in (
         (b"nonsense", "none of the files that keys come in"),
-        (b"0" + b"\x82\xff\xff" + bytes(100), "no whole PKCS #12 file"),
+        (b"", "is empty"),
+        (b"0" + b"\x82\xff\xff" + bytes(100), "is cut short or damaged"),
+        (b"0\x82\0\x60" + b"\5\0" * 48, "holds no key and no certificate"),
         (b"ssh-ed25519 AAAA ada@example.org\n", "for SSH"),
         (b"-----BEGIN OPENSSH PRIVATE KEY-----\nx", "for SSH"),
         (b"-----BEGIN CERTIFICATE REQUEST-----\nx", "a request for a certificate"),
         (b"-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n", "without its certificate"),
+        (b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nx", "without its certificate"),
+        (b"-----BEGIN PUBLIC KEY-----\nx", "a public key without a certificate"),
+        (b"-----BEGIN PGP MESSAGE-----\n\nx\n", "a message or a signature of OpenPGP"),
         (b"-----BEGIN RANDOM THING-----\nx", "holds no key and no certificate"),
     ):
         (tmp_path / "x").write_bytes(octets)
-        more = ("--password-stdin",) if b"\x82" in octets else ()
-        code, _, err = house("key", "import", ADA, str(tmp_path / "x"), *more, stdin="a\n")
+        code, _, err = house("key", "import", ADA, str(tmp_path / "x"))
         assert code == ExitCode.FAILED and words in err, octets
+
+
+def test_der_is_told_apart_before_a_password_is_asked_for(house: Cli, tmp_path: Path) -> None:
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=tmp_path)
+
+    house("key", "make", ADA)
+    (tmp_path / "both.pem").write_text(house("key", "export", ADA, "--private")[1])
+    der = ("-outform", "DER", "-out")
+    openssl("pkey", "-in", "both.pem", *der, "key.der")
+    openssl("pkcs8", "-topk8", "-in", "both.pem", "-passout", "pass:a", *der, "locked.der")
+    openssl("ec", "-in", "both.pem", *der, "ec.der")
+    openssl("pkey", "-in", "both.pem", "-pubout", *der, "public.der")
+    openssl("req", "-new", "-key", "both.pem", "-subj", "/CN=ada", *der, "request.der")
+    for name, words in (
+        ("key.der", "holds a private key without its certificate"),
+        ("locked.der", "holds a private key without its certificate"),
+        ("ec.der", "holds a private key without its certificate"),
+        ("public.der", "is a public key without a certificate"),
+        ("request.der", "is a request for a certificate"),
+    ):
+        code, _, err = house("key", "import", ADA, str(tmp_path / name))
+        assert code == ExitCode.FAILED and words in err, name
+    openssl("x509", "-in", "both.pem", *der, "cert.der")
+    openssl("crl2pkcs7", "-nocrl", "-certfile", "both.pem", "-out", "bundle.pem")
+    for name in ("cert.der", "bundle.pem"):
+        assert house("key", "import", ADA, str(tmp_path / name))[0] == ExitCode.OK, name
+
+
+def test_pkcs12_without_a_password_or_a_key(house: Cli, tmp_path: Path) -> None:
+    house("key", "make", ADA)
+    (tmp_path / "both.pem").write_text(house("key", "export", ADA, "--private")[1])
+    export = ["openssl", "pkcs12", "-export", "-in", "both.pem", "-passout"]
+    for more in (["pass:", "-out", "open.p12"], ["pass:s3same", "-nokeys", "-out", "none.p12"]):
+        subprocess.run([*export, *more], check=True, capture_output=True, cwd=tmp_path)
+    code, _, err = house("key", "import", ADA, str(tmp_path / "open.p12"))
+    assert code == ExitCode.OK and "with its private half" in err
+    file = str(tmp_path / "none.p12")
+    code, _, err = house("key", "import", ADA, file, "--password-stdin", stdin="s3same\n")
+    assert code == ExitCode.FAILED and "holds no private key" in err
 
 
 def test_an_openpgp_key_is_made_exported_revoked_and_shown(house: Cli, tmp_path: Path) -> None:
@@ -217,6 +262,10 @@ def test_of_two_keys_the_scheme_says_which(house: Cli) -> None:
     assert "OpenPGP" in house("key", "list")[1]
     code, _, err = house("key", "export", ADA)
     assert code == ExitCode.FAILED and "(S/MIME)" in err and "(OpenPGP)" in err
+    assert "add --scheme smime or --scheme openpgp" in err
+    for one in listed:
+        for part in (one["fingerprint"][:8].lower(), one["fingerprint"][-8:]):
+            assert json.loads(house("key", "list", part, "--json")[1]) == [one]
     assert "PGP PUBLIC KEY" in house("key", "export", ADA, "--scheme", "openpgp")[1]
     assert "BEGIN CERTIFICATE" in house("key", "export", ADA, "--scheme", "smime")[1]
     assert house("key", "publish", ADA, "--scheme", "openpgp")[0] == ExitCode.OK
@@ -237,10 +286,11 @@ def test_a_key_stays_where_its_owner_says_no(house: Cli) -> None:
 
 def test_what_an_account_does_not_say_its_domain_says(house: Cli) -> None:
     house("key", "policy", "example.org", "--sign", "always")
+    house("key", "policy", "example.org", "--open", "never")
     house("key", "policy", ADA, "--open", "when possible")
     out = house("key", "policy", ADA)[1]
-    assert "sign             not said; the domain says always or refuse" in out
-    assert "open             when possible" in out
+    assert "sign             not said; the domain says always or refuse, which counts" in out
+    assert "open             when possible; the domain says never, which does not count here" in out
     assert "encrypt          not said; so it is never" in out
     told = json.loads(house("key", "policy", ADA, "--json")[1])
     assert told["in_force"]["sign"] == "always or refuse" == told["domain"]["sign"]

@@ -25,6 +25,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from posthouse.cli import send_words
 from posthouse.cli.output import ExitCode
+from posthouse.cli.send import send
+from posthouse.cli.send_options import OTHER_NAMES
 from posthouse.cli.send_words import exit_code, in_options
 from posthouse.kernel.reply import Reply
 from posthouse.kernel.secret import Secret
@@ -642,7 +644,7 @@ def test_a_wrong_password_is_said_to_be_one(post: MailServer, cli: Cli) -> None:
     )
     assert (code, out) == (ExitCode.FAILED, "")
     assert f"refused the login of {ADA} by " in err and "wrong-sesame" not in err
-    assert err.splitlines()[-1].startswith("hint: name or password is wrong: try both where")
+    assert err.splitlines()[-1].startswith("hint: try name and password where")
 
 
 def test_nobody_at_the_port_is_told_so(cli: Cli) -> None:
@@ -722,9 +724,8 @@ def test_a_letter_is_signed_and_encrypted_by_smime(post: MailServer, keys: Path,
     assert b"Private" in opened.stdout and b"multipart/signed" in opened.stdout
 
 
-def test_a_pkcs12_file_and_the_passwords_of_keys(
-    post: MailServer, keys: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def make_pkcs12(keys: Path) -> None:
+    """ada.p12, with a password."""
     subprocess.run(
         [
             *("openssl", "pkcs12", "-export", "-inkey", "ada.key", "-in", "ada.crt"),
@@ -733,6 +734,12 @@ def test_a_pkcs12_file_and_the_passwords_of_keys(
         cwd=keys,
         check=True,
     )
+
+
+def test_a_pkcs12_file_and_the_passwords_of_keys(
+    post: MailServer, keys: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pkcs12(keys)
     (keys / "key-password").write_text("key-secret\n")
     for name in ("ada.p12", "ada-locked.pem"):
         post.clear()
@@ -772,9 +779,14 @@ def test_readers_who_will_complain_of_the_certificate_are_foretold(
     ("arguments", "words"),
     [
         (("--sign", "gone.p12"), "--sign: there is no file 'gone.p12'"),
-        (("--sign", "ada.crt"), "--sign: the private key cannot be read"),
+        (("--sign", "ada.crt"), "name the file of the key with --sign-key"),
+        (("--sign", "ada.pem", "--sign-key", "ada.crt"), "there is no private key in the file"),
+        (("--sign", "note.txt"), "--sign: the file holds no key"),
+        (("--encrypt-to", "ada.p12"), "name the certificate of the recipient"),
+        (("--sign", "ada.p12"), "has a password, and none was given"),
         (("--sign", "ada.pem", "--sign-key", "bob.key"), "belongs to the private key"),
-        (("--encrypt-to", "ada.key"), "--encrypt-to: ada.key: a certificate cannot be read"),
+        (("--encrypt-to", "ada.key"), "--encrypt-to: ada.key holds no certificate alone"),
+        (("--encrypt-to", "note.txt"), "--encrypt-to: note.txt: a certificate cannot be read"),
         (("--encrypt-to", "pgp.asc"), "a block of it does not end"),
         (("--sign-key", "ada.key"), "--sign-key needs --sign"),
         (("--key-password-file", "ada.key"), "--key-password-file needs --sign"),
@@ -784,6 +796,8 @@ def test_keys_that_cannot_be_used_are_told(
     arguments: tuple[str, ...], words: str, keys: Path, cli: Cli
 ) -> None:
     (keys / "pgp.asc").write_text("-----BEGIN PGP PUBLIC KEY BLOCK-----\n")
+    (keys / "note.txt").write_text("the key is under the mat\n")
+    make_pkcs12(keys)
     code, err = refused(cli, "--server", "127.0.0.1:1", "--from", ADA, "--to", BOB, *arguments)
     assert code in (ExitCode.FAILED, ExitCode.USAGE) and words in err
 
@@ -972,12 +986,33 @@ def test_mistakes_are_told_before_anybody_is_called(
         ("smtp://h?hello_name=a%20b", "--hello-name is 'a b', which is no host name"),
         ("gopher://x", "the URL begins with no scheme that is known"),
         ("smtp://[x", "the URL cannot be read"),
+        ("lmtp:", "--url: the option host is missing in the URL\nhint: write lmtp://127.0.0.1:24"),
     ],
 )
 def test_a_url_that_cannot_be_is_told(url: str, error: str, cli: Cli) -> None:
     code, err = refused(cli, "--url", url, "--from", ADA, "--to", BOB)
     assert code == ExitCode.USAGE
-    assert err.splitlines()[0].startswith(f"error: {error}")
+    assert err.startswith(f"error: {error}")
+
+
+@pytest.mark.parametrize(
+    ("given", "ours"),
+    [("--text", "--body"), ("--password", "--password-file"), ("--host", "--server")],
+)
+def test_other_programs_names_of_options_are_known(given: str, ours: str, cli: Cli) -> None:
+    code, err = refused(cli, "--from", ADA, "--to", BOB, given, "x")
+    assert code == ExitCode.USAGE
+    assert f"No such option '{given}'. Did you mean '{ours}'?" in err
+
+
+def test_other_names_stand_for_options_that_there_are() -> None:
+    names = {name for param in send.params for name in param.opts}
+    assert set(OTHER_NAMES.values()) <= names and not names & set(OTHER_NAMES)
+
+
+def test_nobody_at_the_port_of_lmtp_is_not_sent_to_the_ports_of_smtp(cli: Cli) -> None:
+    code, _, err = cli("send", "--url", "lmtp://127.0.0.1:1", "--from", ADA, "--to", BOB)
+    assert code == ExitCode.TEMPORARY and "lmtp://127.0.0.1:PORT" in err and "587" not in err
 
 
 def test_an_address_that_is_not_ours_is_told(cli: Cli) -> None:

@@ -430,7 +430,7 @@ def test_a_wrong_password_is_explained_once(folder: Path, cli: Cli) -> None:
             stdin="wrong-sesame-7\n",
         )
     assert code == ExitCode.FAILED and "0 accepted, 2 failed" in out
-    assert err.count("hint: name or password is wrong: try both where you read your mail") == 1
+    assert err.count("hint: try name and password where you read your mail; with a second") == 1
     assert "wrong-sesame" not in out + err
 
 

@@ -10,18 +10,21 @@ from typing import Any
 
 import pytest
 
+from posthouse.accounts import admin, key_material
 from posthouse.app import key_submissions
+from posthouse.cli import key as cli_key
 from posthouse.gateway.key_directory import key_directory
 from posthouse.gateway.opening_keys import opening_keys
+from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.pgp import PgpRecipient, PgpSealer, wkd
-from posthouse.mimesec.pgp.keys import PrivateKey
+from posthouse.mimesec.pgp.keys import PrivateKey, PublicKey
 from posthouse.mimesec.pgp.make import make_key
 from posthouse.mimesec.protection import Protection, protect
 from posthouse.net.world import SystemClock
 from posthouse.sending import Attachment, EnvelopeError, Message, Transport
 from posthouse.store import accounts
 from tests.gateway.house import ADA, BOB, EVE, House
-from tests.interop.programs import needs_program
+from tests.interop.programs import find_program, needs_program
 
 SUBMISSION = "key-submission@example.test"
 LOCAL_HASH = wkd.local_hash("key-submission")
@@ -115,7 +118,7 @@ def test_gnupg_reads_the_key_that_is_shown(house: House, gpg_home: dict[str, str
     assert f"{wkd.local_hash('ada')}@example.test".encode() in asked.stdout
 
 
-CLIENT = "/usr/lib/gnupg/gpg-wks-client"
+CLIENT = find_program("gpg-wks-client") or "/usr/lib/gnupg/gpg-wks-client"
 
 
 def gpg(home: dict[str, str], *arguments: str, octets: bytes = b"") -> bytes:
@@ -132,11 +135,8 @@ def test_the_client_of_gnupg_publishes_a_key(house: House, gpg_home: dict[str, s
     """As it does by itself, but for the look-up of the address and its key, which goes to port 443
     of openpgpkey.example.test."""
 
-    async def make() -> None:
-        await key_submissions.make_keys(house.node)
-
-    house.server._call(make())
-    house.server._call(make())  # once is enough
+    house.server._call(key_submissions.make_keys(house.node))
+    house.server._call(key_submissions.make_keys(house.node))  # once is enough
     assert len(published(house, SUBMISSION)) == 1
     shown = house.server._call(key_directory(house.node.store))
     gpg(gpg_home, "gpg", "--batch", "--import", octets=shown["example.test"][LOCAL_HASH])
@@ -169,13 +169,35 @@ def test_what_cannot_be_opened_is_told(house: House) -> None:
     assert "the message stays closed" in house.server.wait_for(ADA)[0].message.text
 
 
-def test_the_key_of_a_submission_address_is_nobody_else_s(house: House) -> None:
-    async def make() -> None:
-        await key_submissions.make_keys(house.node)
+def test_the_next_key_of_a_submission_address_is_made_in_time(house: House) -> None:
+    """Both are shown, and what is encrypted to either is opened."""
+    ending = key_material.make([SUBMISSION], at=SystemClock().now(), days=20, scheme=Scheme.OPENPGP)
+    house.give_key("example.test", ending)
+    house.server._call(key_submissions.make_keys(house.node))
+    house.server._call(key_submissions.make_keys(house.node))
+    assert len(house.keys_of(SUBMISSION)) == 2
+    wish = Protection(recipients=(PgpRecipient(PublicKey(ending.public)),), sealer=PgpSealer())
+    octets = f"From: {ADA}\r\nTo: {SUBMISSION}\r\nContent-Type: application/pgp-keys\r\n\r\n"
+    octets += new_key(ADA).public.armored().decode()
+    sealed = protect(octets.encode(), wish, at=SystemClock().now())
+    house.send(ADA, [], message=Message(raw=sealed))
+    read_all(house)
+    assert house.server.wait_for(ADA)[0].message.subject == "Your key is published"
 
-    house.server._call(make())
+
+def test_an_address_that_is_somebody_s_has_no_key_of_ours(house: House) -> None:
+    """They could not read what is encrypted to it."""
+    house.write(lambda tx: admin.add_alias(tx, SUBMISSION, ADA))
+    house.server._call(key_submissions.make_keys(house.node))
+    assert house.keys_of(SUBMISSION) == ()
+
+
+def test_the_key_of_a_submission_address_is_nobody_else_s(house: House) -> None:
+    house.server._call(key_submissions.make_keys(house.node))
     account = house.read(lambda tx: accounts.account_by_address(tx, "ada", "example.test"))
     keys = house.read(
         lambda tx: opening_keys(tx, account=account.id, authors=(), node_key=house.node.node_key)
     )
     assert keys.own_ids == ()
+    (listed,) = house.read(lambda tx: cli_key._found(tx, None))
+    assert listed.state == "for key submissions" and listed.owner == "example.test"

@@ -414,6 +414,7 @@ def test_who_cannot_sign_by_their_readers_scheme_is_told_so(house: House) -> Non
     with pytest.raises(MessageError) as caught:
         house.send(ADA, [BOB])
     assert "encrypted by OpenPGP" in str(caught.value) and "is for S/MIME" in str(caught.value)
+    assert "posthouse key make --scheme openpgp" in str(caught.value)
     house.say(ADA, sign=Mode.NEVER)  # encrypting alone needs no key of the sender's
     receipt = house.send(ADA, [BOB])
     assert the_finding(house, queue_id_of(receipt)).result == "encrypted"

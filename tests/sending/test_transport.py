@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -236,7 +237,7 @@ async def test_a_wrong_password_is_told_as_that_and_shown_nowhere() -> None:
     replies = {"AUTH": "535 5.7.8 authentication failed"}
     async with BadServer(extensions=LOGIN, replies=replies) as server:
         found = await error(server, user="ada@example.org", password="sesame-7")
-    assert isinstance(found, AuthError) and "wrong" in found.hint
+    assert isinstance(found, AuthError) and "app password" in found.hint
     assert "sesame-7" not in str(found) and "sesame-7" not in repr(vars(found))
     assert "535 5.7.8" in found.text
 
@@ -406,6 +407,29 @@ async def test_verify_opens_no_more_sessions_than_there_may_be() -> None:
 
 # --- ports of another kind ---
 
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def listening(handler: Handler) -> AsyncIterator[int]:
+    """A port whose connections are all served to their ends."""
+    served: set[asyncio.Task[Any]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        served.add(task)
+        with contextlib.suppress(OSError):
+            await handler(reader, writer)
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+        server.close()
+        await asyncio.gather(*served)
+
 
 @pytest.mark.parametrize("tls", ["off", "starttls", "auto"])
 async def test_plain_text_where_tls_begins_is_told_soon(
@@ -433,13 +457,50 @@ async def test_a_server_may_take_its_time_to_greet(monkeypatch: pytest.MonkeyPat
 
         await asyncio.gather(pass_on(reader, ours), pass_on(theirs, writer))
 
-    async with BadServer() as server:
-        slow = await asyncio.start_server(slowly, "127.0.0.1", 0)
-        port = slow.sockets[0].getsockname()[1]
-        async with AsyncTransport(host="127.0.0.1", port=port) as way:
-            assert (await way.send(letter())).accepted
-        slow.close()
+    async with (
+        BadServer() as server,
+        listening(slowly) as port,
+        AsyncTransport(host="127.0.0.1", port=port) as way,
+    ):
+        assert (await way.send(letter())).accepted
     assert len(server.taken) == 1
+
+
+async def test_a_refused_handshake_is_tls_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 8446 §6.2: an alert is TLS, whatever it says; our first octets are no EHLO."""
+    monkeypatch.setattr("posthouse.sending.connection.SILENCE_S", 0.05)
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"\x15\x03\x01\x00\x02\x02\x28")
+
+    async with (
+        listening(refuse) as port,
+        AsyncTransport(host="127.0.0.1", port=port, tls="starttls") as way,
+    ):
+        with pytest.raises(TlsError, match="from the first octet"):
+            await way.verify()
+
+
+async def test_nobody_is_asked_for_tls_where_speaking_first_is_punished(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("posthouse.sending.connection.SILENCE_S", 0.05)
+    came = []
+
+    async def greet_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(writer)
+        await asyncio.sleep(0.3)
+        writer.write(b"554 5.7.1 not you\r\n")
+
+    async with listening(greet_late) as port:
+        for is_relay, connections in ((True, 1), (False, 2)):
+            monkeypatch.setattr("posthouse.sending.mistakes.SMTP_PORT", port if is_relay else 25)
+            came.clear()
+            async with AsyncTransport(host="127.0.0.1", port=port) as way:
+                with pytest.raises(ConnectError, match="not you"):
+                    await way.verify()
+            assert len(came) == connections
 
 
 # --- lines that break ---

@@ -36,7 +36,13 @@ SITES = Sites(
     hosts=frozenset({"mail.example.org"}),
     policies={"mta-sts.example.org": TEXT},
     clients=Clients(servers=(SERVER,), domains=frozenset({"example.org"}), host="mail.example.org"),
-    keys={"example.org": {wkd.local_hash("ada"): b"the key"}},
+    keys={
+        "example.org": {
+            wkd.local_hash("ada"): b"the key",
+            wkd.local_hash("key-submission"): b"what is sent there is encrypted to it",
+        },
+        "example.com": {wkd.local_hash("ada"): b"the key"},
+    },
 )
 _numbers = itertools.count()
 
@@ -413,3 +419,11 @@ async def test_keys_of_the_web_key_directory(house: House, host: str, folder: st
     assert not plainly.startswith(b"HTTP/1.1 200")
     stranger = await house.say(get(f"{base}hu/{name}", "example.net"), secure=True)
     assert stranger.startswith(b"HTTP/1.1 404")
+
+
+async def test_no_keys_are_asked_for_where_there_is_none_to_encrypt_them_to(house: House) -> None:
+    base, host = "/.well-known/openpgpkey/example.com/", "openpgpkey.example.com"
+    policy = await house.say(get(f"{base}policy", host), secure=True)
+    assert policy.startswith(b"HTTP/1.1 200") and policy.endswith(b"\r\n\r\n")
+    submission = await house.say(get(f"{base}submission-address", host), secure=True)
+    assert submission.startswith(b"HTTP/1.1 404")

@@ -114,39 +114,11 @@ def has_private(octets: bytes) -> bool:
     return smime_material.has_private(octets)
 
 
-def why_no_key(octets: bytes) -> tuple[str, str] | None:
-    """What a file is that no key is in, and what is wanted instead, in words; None where it may
-    hold one."""
-    if pgp_keys.is_openpgp(octets):
-        return None
-    hint = "give PKCS #12 (.p12), PEM with key and certificate, a certificate, or OpenPGP (.asc)"
-    text = octets.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if text.startswith((b"ssh-", b"ecdsa-")) or b"BEGIN OPENSSH PRIVATE KEY" in octets:
-        return "is a key for SSH, which cannot sign or encrypt mail", hint
-    if b"-----BEGIN PGP " in octets:
-        return "is OpenPGP, but no key", hint
-    if b"-----BEGIN" in octets:
-        if b"BEGIN CERTIFICATE REQUEST" in octets:
-            return "is a request for a certificate, and not the certificate", hint
-        has_key = b"PRIVATE KEY-----" in octets
-        has_certificate = b"BEGIN CERTIFICATE-----" in octets
-        if has_key and not has_certificate:
-            return (
-                "holds a private key without its certificate",
-                "put both into one file: cat certificate.pem key.pem > both.pem",
-            )
-        return None if has_key or has_certificate else ("holds no key and no certificate", hint)
-    # DER: a SEQUENCE, as certificates and PKCS #12 are.
-    if octets[:1] != b"\x30" or len(octets) < 64:
-        return "is none of the files that keys come in", hint
-    return None
-
-
 def is_locked(octets: bytes) -> bool:
     """Whether a file with a private key needs a password to be read."""
     if pgp_keys.is_openpgp(octets):
         return pgp_keys.is_locked(octets)
-    return b"-----BEGIN" not in octets or b"ENCRYPTED" in octets
+    return smime_material.is_locked(octets)
 
 
 def export_public(key: MailKey) -> bytes:

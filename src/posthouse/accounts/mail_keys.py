@@ -270,7 +270,8 @@ def all_keys(tx: Transaction, *, limit: int) -> tuple[MailKey, ...]:
 def by_name(
     tx: Transaction, text: str, *, scheme: Scheme | None = None, preferred: Scheme | None = None
 ) -> MailKey:
-    """The key that a person means: by its fingerprint, the end of it, or an address.
+    """The key that a person means: by its fingerprint, eight digits or more of either end of it,
+    or an address.
 
     Args:
         scheme: only one of it will do.
@@ -284,7 +285,7 @@ def by_name(
         found = list(by_address(tx, format_address(parse_typed(text))))
     else:
         wanted = text.replace(" ", "").replace(":", "").upper().removeprefix("0X")
-        found = [_key(row) for row in rows.by_ending(tx, wanted)] if len(wanted) >= 8 else []
+        found = [_key(row) for row in rows.by_either_end(tx, wanted)] if len(wanted) >= 8 else []
     if scheme is not None:
         found = [key for key in found if key.scheme is scheme]
     if not found:
@@ -294,7 +295,10 @@ def by_name(
         found = [key for key in found if key.scheme is preferred] or found
     if len(found) > 1:
         named = ", ".join(f"{key.fingerprint} ({key.scheme.value})" for key in found[:10])
-        raise UserError(f"{len(found)} keys fit {text}", hint=f"name one of them: {named}")
+        schemes = [name for name, one in SCHEMES.items() if any(k.scheme is one for k in found)]
+        options = " or ".join(f"--scheme {name}" for name in schemes)
+        way = f"add {options}, or name one of them" if len(schemes) > 1 else "name one of them"
+        raise UserError(f"{len(found)} keys fit {text}", hint=f"{way}: {named}")
     return found[0]
 
 

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from posthouse.accounts.admin import known_account, known_domain, parse_typed_domain
-from posthouse.kernel.errors import UserError
+from posthouse.kernel.errors import NotKnown, UserError
 from posthouse.kernel.ids import AccountId, DomainId
 from posthouse.mimesec.findings import Scheme
 from posthouse.store import accounts
@@ -108,7 +108,14 @@ def owner(tx: Transaction, whom: str) -> tuple[AccountId | None, DomainId | None
     """The account or the domain of that name. Raises UserError when there is none."""
     if "@" in whom:
         return known_account(tx, whom).id, None
-    return None, known_domain(tx, parse_typed_domain(whom)).id
+    try:
+        return None, known_domain(tx, parse_typed_domain(whom)).id
+    except NotKnown as unknown:
+        raise NotKnown(
+            unknown.text,
+            hint="an account is named by its whole address; there are posthouse account list and"
+            " posthouse domain list",
+        ) from None
 
 
 def parse_mode(text: str) -> Mode:

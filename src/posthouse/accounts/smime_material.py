@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 
+from posthouse.accounts.key_files import is_pkcs12
 from posthouse.accounts.mail_keys import KeyMaterial, MailKey
 from posthouse.kernel.secret import Secret
 from posthouse.mimesec.findings import Scheme
@@ -35,7 +36,13 @@ def read_private(octets: bytes, password: Secret | None) -> tuple[KeyMaterial, .
     """Private keys with their certificates: PKCS #12, or PEM with both in it."""
     if _PEM in octets:
         return (_material(from_pem(octets, octets, password)),)
-    return tuple(map(_material, from_pkcs12(octets, password)))
+    found = from_pkcs12(octets, password)
+    if not found:
+        raise ProtectionError(
+            "the PKCS #12 file holds no private key",
+            hint="for a certificate alone give it in PEM: openssl pkcs12 -nokeys -in key.p12",
+        )
+    return tuple(map(_material, found))
 
 
 def read_public(octets: bytes) -> KeyMaterial:
@@ -45,10 +52,16 @@ def read_public(octets: bytes) -> KeyMaterial:
 
 def has_private(octets: bytes) -> bool:
     """Whether a file holds more than certificates: PKCS #12 does, or PEM that says so."""
+    return b"PRIVATE KEY-----" in octets if _PEM in octets else is_pkcs12(octets)
+
+
+def is_locked(octets: bytes) -> bool:
+    """Whether a file with a private key needs a password. PKCS #12 does not tell, so it is tried
+    without one."""
     if _PEM in octets:
-        return b"PRIVATE KEY-----" in octets
+        return b"ENCRYPTED" in octets
     try:
-        read_certificates(octets)
+        from_pkcs12(octets)
     except ProtectionError:
         return True
     return False

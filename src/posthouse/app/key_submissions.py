@@ -39,12 +39,15 @@ if TYPE_CHECKING:
     from posthouse.app.node import Node
 
 LOOK_S: Final = 5.0
+KEYS_S: Final = 86_400.0
+"""How often it is looked whether a key is about to end."""
 AT_ONCE: Final = 20
 
 
 async def run(node: Node) -> None:
     """Now and every few seconds, for as long as the node lives."""
-    is_stale = True
+    clock = node.world.clock
+    is_stale, looked_s = True, 0.0
 
     def heard(changes: Iterable[Change]) -> None:
         nonlocal is_stale
@@ -53,13 +56,14 @@ async def run(node: Node) -> None:
     node.store.listen(heard)
     while True:
         try:
-            if is_stale and build_acme.key_domains(node.config, ("any",)):
-                is_stale = False
+            is_due = is_stale or clock.monotonic_s() - looked_s >= KEYS_S
+            if is_due and build_acme.key_domains(node.config, ("any",)):
+                is_stale, looked_s = False, clock.monotonic_s()
                 await make_keys(node)
             await read_all(node)
         except Fault as fault:
             node.log.write(events.FAULT_MET, kind=type(fault).__name__, detail=str(fault))
-        await node.world.clock.sleep(LOOK_S * node.world.leisure)
+        await clock.sleep(LOOK_S * node.world.leisure)
 
 
 async def make_keys(node: Node) -> None:

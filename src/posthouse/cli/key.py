@@ -12,7 +12,7 @@ from typing import Final
 import click
 import msgspec
 
-from posthouse.accounts import key_material, mail_keys, mail_policy
+from posthouse.accounts import key_files, key_material, mail_keys, mail_policy
 from posthouse.accounts.key_material import Algorithm
 from posthouse.accounts.mail_keys import KeyMaterial, MailKey, Source, fold_address
 from posthouse.accounts.mail_policy import SCHEMES, Mode, parse_mode
@@ -33,6 +33,7 @@ from posthouse.cli.output import (
     show_text,
 )
 from posthouse.config import build_keys
+from posthouse.gateway.key_submission import is_submission_key
 from posthouse.mimesec.findings import Scheme
 from posthouse.net.world import SystemChance, SystemClock
 from posthouse.store import accounts
@@ -86,8 +87,8 @@ def key() -> None:
 def list_(whom: str | None, as_json: bool, config_path: str | None) -> None:
     """All keys, or those of one address.
 
-    Fingerprints are shown by their ends, which is how all other commands take them, too; --json has
-    them whole.
+    Fingerprints are shown by their ends; all commands take eight digits or more of either end.
+    --json has them whole.
     """
     with open_store(load_config(config_path).config) as store:
         found = store.read_now(lambda tx: _found(tx, whom))
@@ -166,7 +167,7 @@ def import_(whom: str, file: Path, password_stdin: bool, config_path: str | None
     """
     config = load_config(config_path).config
     octets = _read(file)
-    if why := key_material.why_no_key(octets):
+    if why := key_files.why_no_key(octets):
         raise CommandError(f"{file} {why[0]}", hint=why[1])
     if key_material.has_private(octets):
         needs_word = password_stdin or key_material.is_locked(octets)
@@ -251,8 +252,8 @@ def policy(
 ) -> None:
     """Show or change what is done with the mail of an account, or of a domain's accounts.
 
-    What an account says comes before what its domain says; what neither says is never. Both are
-    shown, and behind them what is in force.
+    What an account says comes before what its domain says; what neither says is never. Of an
+    account both are shown, and which of them counts.
     """
     said_now = {
         "sign": sign,
@@ -430,6 +431,8 @@ def _shown(tx: Transaction, one: MailKey, now_us: int) -> Shown:
         state = "expired"
     elif not one.has_private:
         state = "certificate only"
+    elif is_submission_key(one):
+        state = "for key submissions"
     return Shown(
         scheme=one.scheme.value,
         fingerprint=one.fingerprint,
@@ -476,10 +479,14 @@ def _tell_policy(said: PolicyRow, theirs: PolicyRow | None, *, as_json: bool) ->
         return
     for part, word in _words(said).items():
         words = word or "not said"
-        if theirs is not None and not word:
+        if theirs is not None:
             inherited = _words(theirs)[part]
             nothing = "either" if part == "scheme" else Mode.NEVER.value
-            words += f"; the domain says {inherited}" if inherited else f"; so it is {nothing}"
+            if word and inherited:
+                words += f"; the domain says {inherited}, which does not count here"
+            elif not word:
+                counts = f"the domain says {inherited}, which counts" if inherited else ""
+                words += f"; {counts or f'so it is {nothing}'}"
         show_text(f"{_LABELS[part]:15}  {words}")
 
 

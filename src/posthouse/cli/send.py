@@ -33,6 +33,7 @@ from posthouse.cli.send_options import (
     LetterWish,
     LoginWish,
     NoticeWish,
+    SendCommand,
     ServerWish,
     keys_options,
     letter_options,
@@ -56,7 +57,6 @@ from posthouse.sending import (
     SendingError,
 )
 from posthouse.sending.options import Keywords
-from posthouse.sending.services import by_name
 
 FOR_MANY: Final = ("journal", "repeat_unknown", "rate")
 """Options that only say something about many letters."""
@@ -101,7 +101,7 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
     """Why it is not known what became of a message that was taken."""
 
 
-@click.command()
+@click.command(cls=SendCommand)
 @letter_options
 @server_options
 @login_options
@@ -294,9 +294,8 @@ def _words(sending: Sending, way: Way) -> tuple[str, str]:
     """What went wrong and what to do about it; "" twice when nothing did."""
     if sending.error is not None:
         error, hint = in_options(sending.error)
-        service = by_name(way.service) if way.service else None
-        if isinstance(sending.error, AuthError) and service is not None and service.note:
-            hint = f"{hint}\n{service.name} {service.note}".strip()
+        if isinstance(sending.error, AuthError):
+            hint = f"{hint}\n{way.login_hint}".strip()
         return error, hint
     assert sending.receipt is not None
     if sending.outcome_error is not None:

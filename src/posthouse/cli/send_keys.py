@@ -36,6 +36,12 @@ __all__ = ["protection_of", "warn_of_author"]
 
 FILE_OCTETS_MAX: Final = 8 << 20
 _PEM: Final = b"-----BEGIN "
+_PRIVATE: Final = b"PRIVATE KEY-----"
+_CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
+_SEQUENCE: Final = b"\x30"
+"""The first octet of DER."""
+_VERSION_3: Final = b"\x02\x01\x03"
+"""Where a PKCS #12 file begins (RFC 7292 §4), and no certificate."""
 
 
 def protection_of(wish: KeysWish) -> Protection | None:
@@ -106,8 +112,18 @@ def _reopened(octets: bytes, key: bytes, password: Secret) -> Signer:
 def _opened(octets: bytes, key: bytes, password: Secret | None) -> Signer:
     if is_openpgp(octets):
         return PgpSigner(read_private(octets, password)[0])
+    if _PRIVATE not in key and _PEM in key:
+        raise ProtectionError(
+            "there is no private key in the file", hint="name the file of the key with --sign-key"
+        )
     if key is not octets or _PEM in octets:
         return SmimeSigner(from_pem(key, octets, password))
+    if octets[:1] != _SEQUENCE:
+        raise ProtectionError(
+            "the file holds no key",
+            hint="give a PKCS #12 file (.p12, .pfx), PEM with key and certificate, or an OpenPGP"
+            " key (gpg --armor --export-secret-keys)",
+        )
     found = from_pkcs12(octets, password)
     if not found:
         raise ProtectionError(
@@ -121,12 +137,22 @@ def _recipient(path: Path) -> Recipient:
     try:
         if is_openpgp(octets):
             return PgpRecipient(read_public(octets)[0])
+        if hint := _no_certificate(octets):
+            raise CommandError(f"--encrypt-to: {path} holds no certificate alone", hint=hint)
         found = read_certificates(octets)
     except ProtectionError as error:
         raise CommandError(f"--encrypt-to: {path}: {error.text}", hint=error.hint) from None
     if not found:
         raise CommandError(f"--encrypt-to: {path} holds no certificate")
     return SmimeRecipient(found[0])
+
+
+def _no_certificate(octets: bytes) -> str:
+    """What to do about a file of keys, which is not what is wanted from others."""
+    is_pkcs12 = octets[:1] == _SEQUENCE and _VERSION_3 in octets[2:9]
+    if is_pkcs12 or (_PRIVATE in octets and _CERTIFICATE not in octets):
+        return "that is a private key; name the certificate of the recipient (.crt, .cer, .pem)"
+    return ""
 
 
 def _read(option: str, path: Path) -> bytes:

@@ -32,7 +32,7 @@ from posthouse.cli.send_options import LetterWish
 from posthouse.cli.send_server import Way
 from posthouse.cli.send_table import MISTAKES_SHOWN, Row, rows_of
 from posthouse.cli.send_words import command_error, in_options
-from posthouse.sending import Dkim, Message, SendingError, Transport
+from posthouse.sending import AuthError, Dkim, Message, SendingError, Transport
 from posthouse.sending.options import Keywords
 from posthouse.sending.protecting import check_readers
 from posthouse.sending.templates import Templates
@@ -179,6 +179,7 @@ def run(wish: Wish, way: Callable[[], Way], keys: list[Dkim]) -> int:
                 compose,
                 step,
                 interrupts,
+                login_hint=asked.login_hint,
                 skipped=skipped,
                 unknown=unknown,
             )
@@ -208,6 +209,7 @@ def _send(
     step: Callable[[int], None],
     interrupts: Interrupts,
     *,
+    login_hint: str,
     skipped: int,
     unknown: list[Row],
 ) -> Summary:
@@ -233,7 +235,7 @@ def _send(
                 continue
             if sent.error.may_have_been_sent:
                 unsure.append(row.address)
-            failures.append(_failure(row, sent.error))
+            failures.append(_failure(row, sent.error, login_hint))
     except KeyboardInterrupt:
         left = set(range(len(rows))) - ended
         for index in sorted(left & under_way):
@@ -252,13 +254,14 @@ def _send(
     )
 
 
-def _failure(row: Row, error: SendingError) -> dict[str, str]:
+def _failure(row: Row, error: SendingError, login_hint: str) -> dict[str, str]:
     text, hint = in_options(error)
+    more = login_hint if isinstance(error, AuthError) else ""
     return {
         "line": str(row.line),
         "recipient": row.address,
         "error": text,
-        "hint": hint,
+        "hint": f"{hint}\n{more}".strip(),
         "is_transient": str(error.is_transient).lower(),
     }
 

@@ -24,6 +24,49 @@ TLS_WORDS: Final = ("auto", "starttls", "implicit", "opportunistic", "none")
 STDIN: Final = "-"
 
 
+OTHER_NAMES: Final = {
+    "--text": "--body",
+    "--message": "--body",
+    "--msg": "--body",
+    "--content": "--body",
+    "--sender": "--from",
+    "--recipient": "--to",
+    "--title": "--subject",
+    "--file": "--attach",
+    "--attachment": "--attach",
+    "--attachments": "--attach",
+    "--host": "--server",
+    "--port": "--server",
+    "--smtp": "--server",
+    "--smtp-server": "--server",
+    "--username": "--user",
+    "--login": "--user",
+    "--password": "--password-file",
+    "--token": "--token-file",
+    "--auth": "--mechanism",
+    "--starttls": "--tls",
+    "--ssl": "--tls",
+    "--csv": "--recipients",
+    "--list": "--recipients",
+    "--journal": "--resume",
+    "--variables": "--data",
+}
+"""How other programs call what is here, where the nearest spelling would be another thing."""
+
+
+class SendCommand(click.Command):
+    """Knows our option for another program's."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if (ours := OTHER_NAMES.get(error.option_name)) is None:
+                raise
+            words = f"No such option {error.option_name!r}. Did you mean {ours!r}?"
+            raise click.NoSuchOption(error.option_name, message=words, ctx=ctx) from None
+
+
 class ServerWish(msgspec.Struct, frozen=True, kw_only=True):
     """Where to, and how the line is protected."""
 

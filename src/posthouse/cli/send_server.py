@@ -28,6 +28,7 @@ from posthouse.relay.plan import parse_place
 from posthouse.sending import Dkim
 from posthouse.sending.options import Keywords, Kind, Proxy, TlsUse
 from posthouse.sending.reading import read_options
+from posthouse.sending.services import by_name
 from posthouse.sending.tls import client_context
 from posthouse.tls.self_signed import CHAIN_NAME
 from posthouse.zone import services
@@ -47,6 +48,16 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     url: str | None
     service: str | None
     keywords: Keywords
+    is_own: bool = False
+    """This node's own server."""
+
+    @property
+    def login_hint(self) -> str:
+        """More to try where a login is refused; "" for nothing."""
+        if self.is_own:
+            return "`posthouse account password ADDRESS` sets a new one, on this machine"
+        service = by_name(self.service) if self.service else None
+        return f"{service.name} {service.note}" if service is not None and service.note else ""
 
 
 def way_to(
@@ -81,7 +92,8 @@ def way_to(
     keywords |= _line(server)
     keywords |= _login(login, _user_of(server.url) if server.url else None)
     keywords |= _notices(notices, keywords)
-    return _trusting(Way(url=server.url, service=server.service, keywords=keywords), server, own)
+    way = Way(url=server.url, service=server.service, keywords=keywords, is_own=own is not None)
+    return _trusting(way, server, own)
 
 
 def _check_places(server: ServerWish) -> None:

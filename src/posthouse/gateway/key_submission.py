@@ -6,6 +6,7 @@ and back to prove it ("auth-submit")."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -32,6 +33,8 @@ KEYS_TYPE = (b"application", b"pgp-keys")
 KEYS_MAX = 5
 DAYS = key_material.DAYS_MAX
 """How long the key of a submission address is good."""
+LEAD_US: Final = 30 * 86_400 * 1_000_000
+"""The next one is made that long before: programs keep what they have looked up."""
 KEY_OCTETS_MAX = 256 * 1024
 
 
@@ -56,20 +59,13 @@ def address_of(domain: str) -> str:
 
 
 def without_key(tx: Transaction) -> tuple[str, ...]:
-    """Domains whose submission address has no key that is good."""
-    now_us = tx.now_us()
-    return tuple(
-        one.name
-        for one in accounts.domains(tx)
-        if not any(key.is_usable(now_us) for key in _own_keys(tx, one.name))
-    )
+    """Domains whose submission address has no key that is good for a while."""
+    return tuple(one.name for one in accounts.domains(tx) if _lacks_key(tx, one.name))
 
 
 def give_key(tx: Transaction, domain: str, material: KeyMaterial, node_key: NodeKey) -> None:
     """To a submission address, and show it with the others. Raises UserError."""
-    if accounts.domain_by_name(tx, domain) is None or any(
-        key.is_usable(tx.now_us()) for key in _own_keys(tx, domain)
-    ):
+    if accounts.domain_by_name(tx, domain) is None or not _lacks_key(tx, domain):
         return  # gone meanwhile, or another process was first
     kept = mail_keys.add_own(tx, domain, material, node_key, source=Source.MADE)
     mail_keys.publish(tx, kept, is_published=True)
@@ -82,6 +78,19 @@ def private_keys(tx: Transaction, domain: str, node_key: NodeKey) -> tuple[bytes
     )
 
 
+def _lacks_key(tx: Transaction, domain: str) -> bool:
+    """Not where the address is somebody's, who could not read what is encrypted to our key."""
+    by_us = tx.now_us() + LEAD_US
+    if any(key.is_usable(by_us) for key in _own_keys(tx, domain)):
+        return False
+    row = accounts.domain_by_name(tx, domain)
+    return (
+        row is not None
+        and accounts.account_by_address(tx, KEY_SUBMISSION, domain) is None
+        and not accounts.alias_targets(tx, row.id, KEY_SUBMISSION)
+    )
+
+
 def _own_keys(tx: Transaction, domain: str) -> list[MailKey]:
     row = accounts.domain_by_name(tx, domain)
     keys = mail_keys.of_owner(tx, domain=row.id) if row is not None else ()
@@ -89,9 +98,11 @@ def _own_keys(tx: Transaction, domain: str) -> list[MailKey]:
 
 
 def is_submission_key(key: MailKey) -> bool:
-    """It is for what is sent to that address, and for nobody's mail."""
-    return bool(key.addresses) and all(
-        address.startswith(f"{KEY_SUBMISSION}@") for address in key.addresses
+    """The server made it for what is sent to that address: it signs and opens nobody's mail."""
+    return (
+        key.domain is not None
+        and bool(key.addresses)
+        and all(address.startswith(f"{KEY_SUBMISSION}@") for address in key.addresses)
     )
 
 

@@ -18,6 +18,7 @@ import msgspec
 from posthouse.accounts import key_material
 from posthouse.accounts.mail_keys import (
     FINGERPRINT_SHOWN,
+    NAMES,
     MailKey,
     fold_address,
     of_owner,
@@ -326,12 +327,13 @@ class Outgoing:
         keys = sorted(sender.signing, key=lambda one: one[0].scheme is not preferred)
         fitting = [one for one in keys if scheme is None or one[0].scheme is scheme]
         if not fitting:
-            why = sender.trouble or "there is no key of yours here that names your address"
+            why = sender.trouble or "no key of yours here names your address and is good now"
             if keys and scheme is not None:
                 others = " and ".join(dict.fromkeys(key.scheme.value for key, _ in keys))
                 why = (
                     f"it is encrypted by {scheme.value} as its readers have no other keys, while"
-                    f" your key here is for {others}"
+                    f" your key here is for {others}; another is made by: posthouse key make"
+                    f" --scheme {NAMES[scheme]}"
                 )
             raise _Cannot(why, is_for_now=bool(sender.trouble))
         why, is_for_now = "", False

@@ -45,6 +45,7 @@ from posthouse.sending.login import certificate_hash, mechanism_for, token_of
 from posthouse.sending.options import Kind, Login, Options, TlsUse
 from posthouse.sending.receipt import Phases, TlsUsed
 from posthouse.sending.tls import client_context, unchecked_context
+from posthouse.sending.tls_probe import speaks_tls
 
 if TYPE_CHECKING:
     from posthouse.protocol.sasl.client import ClientMechanism
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 ADDRESSES_MAX: Final = 8
 SILENCE_S: Final = 3.0
 """Without a greeting, before somebody looks whether the port speaks TLS."""
+SILENCE_SHORT_S: Final = 0.5
+"""The same at the port where it usually does."""
 PROBE_S: Final = 5.0
 _LOG: Final = logging.getLogger("posthouse.sending")
 
@@ -166,38 +169,37 @@ class Connection:
         """Servers greet at once, or make strangers wait. One that is silent waits for us where TLS
         begins with the first octet, and would not say so.
 
+        Nobody is asked at port 25: servers there make strangers wait to see who speaks first.
+
         Raises:
             TlsError: it does.
         """
-        if self._options.tls is TlsUse.IMPLICIT:
+        options = self._options
+        if options.tls is TlsUse.IMPLICIT or options.port == mistakes.SMTP_PORT:
             return
-        await asyncio.wait((self._ready,), timeout=SILENCE_S)
-        if self._ready.done() or self._client.session.waiting_for is not Stage.GREETING:
+        is_usual = options.port == mistakes.SUBMISSIONS_PORT
+        await asyncio.wait((self._ready,), timeout=SILENCE_SHORT_S if is_usual else SILENCE_S)
+        if self._has_greeted:
             return
-        if await self._speaks_tls() and not self._ready.done():
-            raise mistakes.tls_from_the_start(self._options)
-
-    async def _speaks_tls(self) -> bool:
-        """Whether the same place greets over TLS."""
-        options = msgspec.structs.replace(
-            self._options,
-            tls=TlsUse.IMPLICIT,
-            context=unchecked_context(),
-            login=None,
-            watch=None,
-            connect_timeout_s=PROBE_S,
-            greeting_timeout_s=PROBE_S,
-            command_timeout_s=PROBE_S,
-        )
-        probe = Connection(
-            options, self._ground, on_settled=lambda *_: None, on_ended=lambda _: None
+        probe = asyncio.create_task(
+            speaks_tls(
+                self._ground.network,
+                self._peer,
+                options.port,
+                server_name=self._server_name,
+                timeout_s=PROBE_S,
+            )
         )
         try:
-            await probe.open()
-        except SendingError:
-            return False
-        probe.quit()
-        return True
+            await asyncio.wait((self._ready, probe), return_when=asyncio.FIRST_COMPLETED)
+            if probe.done() and probe.result() and not self._has_greeted:
+                raise mistakes.tls_from_the_start(options)
+        finally:
+            probe.cancel()
+
+    @property
+    def _has_greeted(self) -> bool:
+        return self._ready.done() or self._client.session.waiting_for is not Stage.GREETING
 
     async def _addresses(self) -> list[str]:
         """Both families, as the system orders them; a proxy looks names up by itself."""

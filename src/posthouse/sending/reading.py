@@ -171,7 +171,8 @@ def _hint(url: str) -> str:
 
 def _place(parts: SplitResult, host: str | None, port: int | None) -> dict[str, Any]:
     if not host:
-        raise OptionError("host", "is missing in the URL", hint="write smtps://mail.example.org")
+        example = "lmtp://127.0.0.1:24" if parts.scheme == "lmtp" else "smtps://mail.example.org"
+        raise OptionError("host", "is missing in the URL", hint=f"write {example}")
     if parts.path not in ("", "/") or parts.fragment:
         what = "path" if parts.path not in ("", "/") else "#"
         hint = _ESCAPES if "@" in parts.path + parts.query + parts.fragment else ""

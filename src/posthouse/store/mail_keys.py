@@ -101,11 +101,12 @@ def by_address(tx: Transaction, address: str) -> list[MailKeyRow]:
     return [_key(tx, row) for row in rows]
 
 
-def by_ending(tx: Transaction, ending: str) -> list[MailKeyRow]:
-    """Those whose fingerprint ends so; at most a few are of interest."""
+def by_either_end(tx: Transaction, part: str) -> list[MailKeyRow]:
+    """Those whose fingerprint begins or ends so; at most a few are of interest."""
     rows = tx.all(
-        f"{_SELECT} WHERE substr(k.fingerprint, -length(?)) = ? ORDER BY k.id DESC LIMIT 20",
-        (ending, ending),
+        f"{_SELECT} WHERE substr(k.fingerprint, -length(?)) = ?"
+        " OR substr(k.fingerprint, 1, length(?)) = ? ORDER BY k.id DESC LIMIT 20",
+        (part, part, part, part),
     )
     return [_key(tx, row) for row in rows]
 

@@ -49,8 +49,8 @@ class Sites(msgspec.Struct, frozen=True, kw_only=True):
     """The text of mta-sts.txt by policy host, `mta-sts.example.org`."""
     clients: Clients = Clients()
     keys: Mapping[str, Mapping[str, bytes]] = {}
-    """By domain the OpenPGP keys it shows, by `wkd.local_hash`; a domain is there without any, too,
-    where its users may send theirs."""
+    """By domain the OpenPGP keys it shows, by `wkd.local_hash`, that of its submission address with
+    them; a domain is there without any, too."""
 
 
 class WellKnown:
@@ -124,19 +124,13 @@ class WellKnown:
         keys = self.sites.keys.get(asked.domain) if asked is not None else None
         if asked is None or keys is None:
             return plain(404)
-        octets = keys.get(asked.hash) if asked.hash else self._key_file(asked)
+        octets = keys.get(asked.hash) if asked.hash else _key_file(asked, keys)
         if octets is None:
             return plain(404)
         # A page of any origin may ask: what is here is for everybody.
         headers = {**PAGE_HEADERS, "Access-Control-Allow-Origin": "*"}
         media_type = "application/octet-stream" if asked.hash else "text/plain"
         return web.Response(body=octets, content_type=media_type, headers=headers)
-
-    def _key_file(self, asked: wkd.Asked) -> bytes:
-        address = f"{KEY_SUBMISSION}@{asked.domain}"
-        if asked.file == wkd.SUBMISSION_FILE:
-            return f"{address}\n".encode("ascii")
-        return wkd.policy(address)
 
     def _redirect(self, host: str, path: str) -> web.Response:
         is_ours = host in self.sites.hosts or host in self.sites.policies
@@ -146,6 +140,16 @@ class WellKnown:
 
     def _moved(self, location: str) -> web.Response:
         return plain(301, "Moved Permanently", {"Location": location})
+
+
+def _key_file(asked: wkd.Asked, keys: Mapping[str, bytes]) -> bytes | None:
+    """Where keys may be sent: only with a key to encrypt them to, as programs always do. The policy
+    is there without it, too, and says that there is a directory."""
+    is_policy = asked.file == wkd.POLICY_FILE
+    if wkd.local_hash(KEY_SUBMISSION) not in keys:
+        return b"" if is_policy else None
+    address = f"{KEY_SUBMISSION}@{asked.domain}"
+    return wkd.policy(address) if is_policy else f"{address}\n".encode("ascii")
 
 
 def _host(request: web.BaseRequest) -> str | None:
