@@ -220,6 +220,9 @@ def _quoted(text: str) -> str:
 
 def _folded(name: str, pieces: Sequence[str]) -> bytes:
     """A field of those pieces with blanks between, folded in front of some of them."""
+    whole = f"{name}: {' '.join(pieces)}"
+    if len(whole) <= LINE_OCTETS:  # as most are
+        return whole.encode("utf-8") + b"\r\n"
     lines: list[str] = []
     line = f"{name}:"
     for at, piece in enumerate(pieces):

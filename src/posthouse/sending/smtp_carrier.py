@@ -71,10 +71,12 @@ class SmtpCarrier:
 
     def _receipt(self, letter: Letter, carried: Carried) -> Receipt:
         ended = carried.ended
-        recipients = [path.address for path in letter.envelope.recipients]
+        recipients = tuple(
+            format_address(path.address, unicode=True) for path in letter.envelope.recipients
+        )
         accepted = tuple(
-            format_address(address, unicode=True)
-            for address, outcome in zip(recipients, ended.outcomes, strict=True)
+            recipient
+            for recipient, outcome in zip(recipients, ended.outcomes, strict=True)
             if outcome.result is Result.ACCEPTED
         )
         if not accepted:
@@ -85,7 +87,7 @@ class SmtpCarrier:
         return Receipt(
             message_id=letter.message_id,
             sender=format_address(sender, unicode=True) if sender is not None else "",
-            recipients=tuple(format_address(one, unicode=True) for one in recipients),
+            recipients=recipients,
             accepted=accepted,
             rejected=mistakes.rejected(ended) if len(accepted) < len(recipients) else (),
             response=response,
