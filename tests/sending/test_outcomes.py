@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import smtplib
+import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 import pytest
 
@@ -14,6 +16,8 @@ from posthouse.message import dsn
 from posthouse.message.build import Mailbox
 from posthouse.sending import AsyncTransport, ConnectError, Message, OptionError, OutcomeState
 from posthouse.sending.notice_box import read_notice_box
+from posthouse.sending.outcomes import ask
+from posthouse.sending.receipt import Receipt
 from posthouse.testing import MailServer
 from tests.sending.bad_server import BadServer
 
@@ -27,8 +31,9 @@ def house() -> Iterator[MailServer]:
         yield server
 
 
-def box(house: MailServer, password: str = PASSWORD) -> str:
-    return f"imap://ada%40example.test:{password}@127.0.0.1:{house.address('imap')[1]}/INBOX"
+def box(house: MailServer, password: str = PASSWORD, name: str = "INBOX") -> str:
+    """By STARTTLS."""
+    return f"imap://ada%40example.test:{password}@localhost:{house.address('imap')[1]}/{name}"
 
 
 def tls_box(house: MailServer) -> str:
@@ -100,20 +105,65 @@ async def test_a_mailbox_that_cannot_be_read_is_told(house: MailServer) -> None:
     async with (
         BadServer() as server,
         AsyncTransport(
-            host="127.0.0.1", port=server.port, outcome_mailbox=box(house, "wrong-password-1")
+            host="127.0.0.1",
+            port=server.port,
+            outcome_mailbox=box(house, "wrong-password-1"),
+            ca=house.ca,
         ) as way,
     ):
         receipt = await way.send(Message(sender=ADA, to="bob@example.net", text="x"))
         with pytest.raises(ConnectError) as caught:
             await receipt.outcome()
+    assert caught.value.text.endswith("User name or password is wrong")
     assert "outcome_mailbox" in caught.value.hint and "wrong-password-1" not in str(caught.value)
+
+
+async def test_a_mailbox_that_is_not_there_is_told(house: MailServer) -> None:
+    for name in ("Notices", 'N"otices', "Bücher & Co"):
+        at = box(house, name=quote(name, safe=""))
+        async with (
+            BadServer() as server,
+            AsyncTransport(
+                host="127.0.0.1", port=server.port, outcome_mailbox=at, ca=house.ca
+            ) as way,
+        ):
+            receipt = await way.send(Message(sender=ADA, to="bob@example.net", text="x"))
+            with pytest.raises(ConnectError, match=f"has no mailbox {name}"):
+                await receipt.outcome()
+
+
+async def test_no_password_leaves_the_machine_without_tls(
+    house: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logins: list[str] = []
+    monkeypatch.setattr("imaplib.IMAP4.login", lambda *given: logins.append(given[1]))
+    at = read_notice_box(box(house))
+    receipt = Receipt(message_id="<1@example.test>", sender=ADA, recipients=(), accepted=())
+    with pytest.raises(ConnectError, match="certificate"):
+        await ask(at, ssl.create_default_context(), receipt, 0)
+    assert logins == []
+
+
+async def test_passwords_may_have_any_letters() -> None:
+    with MailServer.ephemeral({ADA: "sésame-street-7"}) as house:
+        at = box(house, quote("sésame-street-7"))
+        async with (
+            BadServer() as server,
+            AsyncTransport(
+                host="127.0.0.1", port=server.port, outcome_mailbox=at, ca=house.ca
+            ) as way,
+        ):
+            receipt = await way.send(Message(sender=ADA, to="bob@example.net", text="x"))
+            [one] = await receipt.outcome()
+    assert one.state is OutcomeState.ACCEPTED
 
 
 @pytest.mark.parametrize(
     "url",
     [
         "imaps://host",
-        "imap://u:s3same@mail.example.org",
+        "imaps://u%0d%0aa1 LOGOUT:s3same@h",
+        "imaps://u:s3same@h/INBOX%0d%0aa1 LOGOUT",
         "pop3://u:s3same@h",
         "imaps://u:s3same@h:x",
     ],

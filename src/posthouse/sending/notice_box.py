@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -13,6 +14,7 @@ __all__ = ["NoticeBox", "read_notice_box"]
 
 IMAPS_PORT: Final = 993
 IMAP_PORT: Final = 143
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -22,6 +24,8 @@ class NoticeBox(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     port: int
     is_tls: bool
+    """From the first octet; else by STARTTLS, without which no password leaves this machine."""
+    is_local: bool
     user: str
     password: Secret
     mailbox: str = "INBOX"
@@ -42,15 +46,16 @@ def read_notice_box(url: str) -> NoticeBox:
     if not parts.username or not parts.password:
         raise OptionError("outcome_mailbox", "has no user or no password", hint=hint)
     is_tls = parts.scheme == "imaps"
-    if not is_tls and host not in _LOOPBACK:
-        raise OptionError(
-            "outcome_mailbox", "would send the password in plain text", hint="use imaps://"
-        )
+    mailbox = unquote(parts.path.lstrip("/")) or "INBOX"
+    for what, value in (("user", unquote(parts.username)), ("mailbox", mailbox)):
+        if _CONTROL.search(value):
+            raise OptionError("outcome_mailbox", f"has a control character in the {what}")
     return NoticeBox(
         host=host,
         port=port or (IMAPS_PORT if is_tls else IMAP_PORT),
         is_tls=is_tls,
+        is_local=host in _LOOPBACK,
         user=unquote(parts.username),
         password=Secret(unquote(parts.password)),
-        mailbox=unquote(parts.path.lstrip("/")) or "INBOX",
+        mailbox=mailbox,
     )

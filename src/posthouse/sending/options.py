@@ -131,7 +131,8 @@ class Keywords(TypedDict, total=False):
     may_read_files: bool
     """Attachments and inline pictures by path; on."""
     outcome_mailbox: str
-    """Where notices come to, for `receipt.outcome()`: "imaps://user:secret@mail.example.org"."""
+    """Where notices come to, for `receipt.outcome()`: "imaps://user:secret@mail.example.org". It is
+    asked directly, past `proxy`."""
     command: str
     """Of `sendmail`: the program."""
     folder: str | Path

@@ -17,6 +17,7 @@ from typing import Final
 from posthouse.message.address import AddressError, fold_local_part, parse_mailbox
 from posthouse.message.dsn import Action, RecipientReport
 from posthouse.message.reading import ReceivedMessage, read
+from posthouse.protocol.imap.utf7 import encode
 from posthouse.sending.errors import ConnectError
 from posthouse.sending.notice_box import NoticeBox
 from posthouse.sending.receipt import Outcome, OutcomeState, Receipt
@@ -66,24 +67,51 @@ def _look(box: NoticeBox, context: ssl.SSLContext, receipt: Receipt) -> list[Rec
     # A day before it was sent, as dates of mailboxes have zones of their own.
     since = ((receipt.sent_at or datetime.now(UTC)) - timedelta(days=1)).strftime("%d-%b-%Y")
     try:
-        client = (
-            imaplib.IMAP4_SSL(box.host, box.port, ssl_context=context, timeout=CONNECT_S)
-            if box.is_tls
-            else imaplib.IMAP4(box.host, box.port, timeout=CONNECT_S)
-        )
-        with client:
-            client.login(box.user, box.password.reveal())
-            client.select(f'"{box.mailbox}"', readonly=True)
+        with _connected(box, context) as client:
+            _log_in(client, box)
+            _open(client, box)
             _, found = client.uid("SEARCH", f'SINCE {since} BODY "{bare}"')
             uids = found[0].split()[-NOTICES_MAX:] if found and found[0] else []
             return [one for uid in uids if (one := _fetched(client, uid, bare)) is not None]
     except (OSError, imaplib.IMAP4.error) as error:
-        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        said = str(error)
+        if isinstance(error, OSError):
+            said = error.strerror or said
+        elif error.args and isinstance(error.args[0], bytes):
+            said = error.args[0].decode("utf-8", "replace")
         raise ConnectError(
             f"the mailbox of {box.user} at {box.host} cannot be read: {said}",
             hint="check outcome_mailbox: host, user and password",
             server=f"{box.host}:{box.port}",
         ) from None
+
+
+def _connected(box: NoticeBox, context: ssl.SSLContext) -> imaplib.IMAP4:
+    if box.is_tls:
+        return imaplib.IMAP4_SSL(box.host, box.port, ssl_context=context, timeout=CONNECT_S)
+    client = imaplib.IMAP4(box.host, box.port, timeout=CONNECT_S)
+    if not box.is_local or "LOGINDISABLED" in client.capabilities:
+        client.starttls(context)
+    return client
+
+
+def _log_in(client: imaplib.IMAP4, box: NoticeBox) -> None:
+    password = box.password.reveal()
+    if (box.user + password).isascii():
+        client.login(box.user, password)
+    else:  # LOGIN has no other letters (RFC 3501 §9)
+        client.authenticate("PLAIN", lambda _: f"\0{box.user}\0{password}".encode())
+
+
+def _open(client: imaplib.IMAP4, box: NoticeBox) -> None:
+    name = encode(box.mailbox).decode("ascii").replace("\\", "\\\\").replace('"', '\\"')
+    state, _ = client.select(f'"{name}"', readonly=True)
+    if state != "OK":
+        raise ConnectError(
+            f"{box.user} has no mailbox {box.mailbox} at {box.host}",
+            hint="name it at the end of outcome_mailbox: imaps://user:secret@mail.example.org/INBOX",
+            server=f"{box.host}:{box.port}",
+        )
 
 
 def _fetched(client: imaplib.IMAP4, uid: bytes, bare: str) -> ReceivedMessage | None:
