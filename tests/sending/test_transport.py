@@ -21,6 +21,7 @@ from posthouse.sending import (
     Message,
     MessageError,
     OptionError,
+    OutcomeState,
     ProtocolError,
     SendEnvelope,
     SendingError,
@@ -648,3 +649,26 @@ def test_one_loop_may_follow_another() -> None:
     for _ in range(2):
         asyncio.run(way.send(letter()))
     assert len(way.letters) == 2
+
+
+# --- what nobody can know ---
+
+
+async def test_a_recipient_whose_reply_is_lost_may_have_it() -> None:  # H65
+    replies = {"DOT": ["250 2.0.0 ok", DROP]}
+    to = ["one@x.example", "two@x.example"]
+    async with BadServer(is_lmtp=True, replies=replies) as server:
+        async with AsyncTransport(f"lmtp://127.0.0.1:{server.port}") as way:
+            receipt = await way.send(letter(to=to))
+        [unsure] = receipt.rejected
+        states = {one.recipient: one.state for one in await receipt.outcome()}
+    assert receipt.accepted == ("one@x.example",)
+    assert unsure.may_have_been_sent and unsure.is_transient
+    assert states == {to[0]: OutcomeState.ACCEPTED, to[1]: OutcomeState.UNKNOWN}
+
+
+@pytest.mark.parametrize("replies", [["550 5.1.1 no", "450 4.2.1 later"], ["450 later", "550 no"]])
+async def test_a_letter_is_worth_another_try_where_one_recipient_is(replies: list[str]) -> None:
+    async with BadServer(replies={"RCPT": replies}) as server:
+        found = await error(server, letter(to=["a@x.example", "b@x.example"]))
+    assert found.is_transient and [one.is_transient for one in found.rejected].count(True) == 1

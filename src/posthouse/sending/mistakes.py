@@ -408,6 +408,7 @@ def rejected(ended: MessageEnded) -> tuple[Rejected, ...]:
             text=outcome.reply.text if outcome.reply is not None else outcome.detail,
             is_transient=outcome.result is not Result.PERMANENT,
             response=str(outcome.reply) if outcome.reply is not None else "",
+            may_have_been_sent=outcome.result is Result.UNKNOWN,
         )
         for path, outcome in zip(ended.message.envelope.recipients, ended.outcomes, strict=True)
         if outcome.result is not Result.ACCEPTED
@@ -420,6 +421,7 @@ def message_refused(options: Options, ended: MessageEnded) -> SendingError:
     unknown = (one for one in ended.outcomes if one.result is Result.UNKNOWN)
     outcome = next(unknown, ended.outcomes[0])
     turned_down = rejected(ended)
+    is_transient = any(one.is_transient for one in turned_down)  # worth another try for somebody
     said = str(outcome.reply) if outcome.reply is not None else outcome.detail
     if outcome.result is Result.UNKNOWN:
         return ProtocolError(
@@ -441,7 +443,7 @@ def message_refused(options: Options, ended: MessageEnded) -> SendingError:
             server=options.place,
             stage=outcome.stage,
             reply=outcome.reply,
-            is_transient=outcome.result is not Result.PERMANENT,
+            is_transient=is_transient,
         )
     return MessageError(
         f"{options.place} did not take the message: {said}",
@@ -450,7 +452,7 @@ def message_refused(options: Options, ended: MessageEnded) -> SendingError:
         server=options.place,
         stage=outcome.stage,
         reply=outcome.reply,
-        is_transient=outcome.result is not Result.PERMANENT,
+        is_transient=is_transient,
     )
 
 

@@ -20,7 +20,7 @@ from posthouse.message.reading import ReceivedMessage, read
 from posthouse.protocol.imap.utf7 import encode
 from posthouse.sending.errors import ConnectError
 from posthouse.sending.notice_box import NoticeBox
-from posthouse.sending.receipt import Outcome, OutcomeState, Receipt
+from posthouse.sending.receipt import Outcome, OutcomeState, Receipt, outcome_of
 
 __all__ = ["ask"]
 
@@ -158,11 +158,7 @@ def _outcomes(receipt: Receipt, notices: list[ReceivedMessage]) -> tuple[Outcome
                     detail=found.diagnostic or found.status,
                 )
             )
-    refused = (
-        Outcome(recipient=one.recipient, state=OutcomeState.RETURNED, detail=one.text)
-        for one in receipt.rejected
-    )
-    return (*outcomes, *refused)
+    return (*outcomes, *map(outcome_of, receipt.rejected))
 
 
 def _folded(text: str) -> str:

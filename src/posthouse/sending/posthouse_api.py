@@ -47,7 +47,7 @@ from posthouse.sending.errors import (
 )
 from posthouse.sending.mistakes import tls_failed
 from posthouse.sending.options import Options, TlsUse
-from posthouse.sending.receipt import Outcome, OutcomeState, Receipt, Rejected
+from posthouse.sending.receipt import Outcome, OutcomeState, Receipt, Rejected, outcome_of
 from posthouse.sending.tls import client_context
 
 __all__ = ["PosthouseCarrier"]
@@ -298,7 +298,7 @@ class PosthouseCarrier:
             return tuple(
                 Outcome(recipient=one, state=OutcomeState.UNKNOWN, detail="the server forgot it")
                 for one in receipt.accepted
-            ) + _returned(receipt)
+            ) + tuple(map(outcome_of, receipt.rejected))
         if status != 200:
             raise self._error(status, octets)
         found = self._read(octets, MessageState)
@@ -311,7 +311,7 @@ class PosthouseCarrier:
             )
             for one in found.recipients
         )
-        return outcomes + _returned(receipt)
+        return outcomes + tuple(map(outcome_of, receipt.rejected))
 
 
 def _untrusted(error: Exception) -> TlsFailure:
@@ -321,13 +321,6 @@ def _untrusted(error: Exception) -> TlsFailure:
         TlsTrouble.CERTIFICATE,
         f"the peer's certificate does not verify: {words}",
         verify_code=getattr(error, "verify_code", 0),
-    )
-
-
-def _returned(receipt: Receipt) -> tuple[Outcome, ...]:
-    return tuple(
-        Outcome(recipient=one.recipient, state=OutcomeState.RETURNED, detail=one.text)
-        for one in receipt.rejected
     )
 
 

@@ -13,7 +13,7 @@ __all__ = ["Asking", "Outcome", "OutcomeState", "Phases", "Receipt", "Rejected",
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True):
-    """A recipient that was turned down."""
+    """A recipient that was turned down, or (`may_have_been_sent`) one of whom nobody can know."""
 
     recipient: str
     code: int
@@ -24,6 +24,9 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True):
     is_transient: bool
     response: str = ""
     """The reply as the server wrote it; "" when it said nothing."""
+    may_have_been_sent: bool = False
+    """The line broke before the server said whether it took the message for this one: sending it
+    again may deliver it twice."""
 
 
 class Phases(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +103,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         loop it is `transport.outcome(receipt)`.
 
         Waits up to `timeout_s` until each of them has an end, then tells how things stand. Where
-        nobody can be asked, each accepted recipient is ACCEPTED and each rejected one RETURNED.
+        nobody can be asked, each accepted recipient is ACCEPTED and each rejected one RETURNED, or
+        UNKNOWN where it may have got it all the same.
         """
         return Asking(self, timeout_s)
 
@@ -110,10 +114,13 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(
             Outcome(recipient=one, state=OutcomeState.ACCEPTED, detail=self.response)
             for one in self.accepted
-        ) + tuple(
-            Outcome(recipient=one.recipient, state=OutcomeState.RETURNED, detail=one.text)
-            for one in self.rejected
-        )
+        ) + tuple(map(outcome_of, self.rejected))
+
+
+def outcome_of(one: Rejected) -> Outcome:
+    """What is known from the beginning of a recipient that was not accepted."""
+    state = OutcomeState.UNKNOWN if one.may_have_been_sent else OutcomeState.RETURNED
+    return Outcome(recipient=one.recipient, state=state, detail=one.text)
 
 
 class Asking(Awaitable[tuple[Outcome, ...]]):
