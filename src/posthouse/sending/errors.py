@@ -68,6 +68,11 @@ class SendingError(PosthouseError):
     def __str__(self) -> str:
         return f"{self.text}\nhint: {self.hint}" if self.hint else self.text
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """With all it says, to another process or into a copy; arguments are not repeated, as
+        those of subclasses are not what `args` has."""
+        return _bare, (type(self), self.args), self.__dict__.copy()
+
 
 class OptionError(SendingError, ValueError):
     """The transport was told something that cannot be; `option` names the keyword."""
@@ -120,8 +125,12 @@ class CapabilityError(SendingError):
 
 def again(error: SendingError) -> SendingError:
     """The same error for one more who waits, as a traceback is kept in it."""
-    copy = error.__class__.__new__(error.__class__)
-    copy.args = error.args
+    copy = _bare(type(error), error.args)
     copy.__dict__.update(error.__dict__)
     copy.__cause__ = error.__cause__
     return copy
+
+
+def _bare(kind: type[SendingError], args: tuple[object, ...]) -> SendingError:
+    """Without `__init__`, as the attributes come from elsewhere."""
+    return kind.__new__(kind, *args)
