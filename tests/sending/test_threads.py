@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
+from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -21,6 +25,31 @@ async def test_work_is_done_on_another_thread_with_the_same_context() -> None:
     assert await in_thread(int, "11", base=2) == 3
     with pytest.raises(ValueError, match="invalid literal"):
         await in_thread(int, "x")
+
+
+def test_a_letter_with_files_goes_out_while_the_program_ends(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"PNG")
+    program = """
+        import concurrent.futures.thread as executors, io, threading, time
+        from posthouse.sending import Attachment, Message, Transport
+
+        def last():
+            while not executors._shutdown:  # set before other threads are waited for
+                time.sleep(0.01)
+            with Transport("memory:") as way:
+                way.send(letter)
+                print(len(way.letters), "sent")
+
+        letter = Message(
+            sender="ada@example.org", to="bob@example.net", text="Bye",
+            html="<img src=a.png>", inline_files=True,
+            attachments=["a.png", *(Attachment(content=one) for one in (io.BytesIO(), iter([])))],
+        )
+        threading.Thread(target=last).start()
+    """
+    command = [sys.executable, "-c", dedent(program)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("1 sent\n", "")
 
 
 class NoThreads(ThreadPoolExecutor):

@@ -1,22 +1,20 @@
-"""Files and streams that a message is made of, read on a thread, each up to a bound."""
+"""Files that a message is made of, read on a thread, and the bound of each content."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
-from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from posthouse.sending.errors import MessageError
 from posthouse.sending.naming import fault, shown
 
-__all__ = ["CONTENT_OCTETS_MAX", "Pieces", "read_file", "read_open", "read_pieces"]
+__all__ = ["CONTENT_OCTETS_MAX", "Pieces", "read_file"]
 
 CONTENT_OCTETS_MAX: Final = 256 << 20
 """Of each file, stream or URL."""
-_CHUNK_OCTETS: Final = 1 << 20
 
 
 def read_file(field: str, path: Path) -> bytes:
@@ -82,22 +80,3 @@ class Pieces:
 
     def joined(self) -> bytes:
         return b"".join(self._pieces)  # of one piece it is that piece
-
-
-def read_open(field: str, file: BinaryIO) -> bytes:
-    """What is left of an open file. It stays open."""
-    pieces = Pieces(field)
-    try:
-        while piece := file.read(_CHUNK_OCTETS):
-            pieces.add(piece)
-    except (OSError, ValueError) as error:  # ValueError: it is closed, or its text undecodable
-        raise fault(field, f"the open file cannot be read: {error}") from None
-    return pieces.joined()
-
-
-def read_pieces(field: str, source: Iterable[object]) -> bytes:
-    """All that an iterable gives."""
-    pieces = Pieces(field)
-    for piece in source:
-        pieces.add(piece)
-    return pieces.joined()

@@ -2,12 +2,11 @@
 is allowed, URLs. What comes out has text and octets only, as `compose` wants it.
 
 Files are read on a thread, and no more than `CONTENT_OCTETS_MAX` of each. A stream is read once: a
-message that holds one can be gathered once.
+message that holds one can be gathered once, and is an error then (see `streams`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from posthouse.kernel.ports import Fetch, FetchFailed, FetchTrouble
 from posthouse.sending import media_types
 from posthouse.sending.data_url import is_data_url, read_data_url
 from posthouse.sending.errors import MessageError
-from posthouse.sending.files import CONTENT_OCTETS_MAX, Pieces, read_file, read_open, read_pieces
+from posthouse.sending.files import CONTENT_OCTETS_MAX, read_file
 from posthouse.sending.inline import (
     PICTURES_MAX,
     Reference,
@@ -32,6 +31,8 @@ from posthouse.sending.inline import (
 from posthouse.sending.message import Alternative, Attachment, CalendarEvent, Content, Message
 from posthouse.sending.naming import fault, one_of, several, shown
 from posthouse.sending.options import Options
+from posthouse.sending.streams import read_open, read_pieces, read_pieces_async
+from posthouse.sending.threads import in_thread
 
 __all__ = ["CONTENT_OCTETS_MAX", "default_fetch", "gather"]
 
@@ -111,17 +112,14 @@ class _Gatherer:
         if isinstance(content, Path):
             return await self._file(field, content)
         if hasattr(content, "read"):
-            return await asyncio.to_thread(read_open, field, cast(BinaryIO, content))
+            return await in_thread(read_open, field, cast(BinaryIO, content))
         if isinstance(content, AsyncIterable):
-            pieces = Pieces(field)
-            async for piece in content:
-                pieces.add(piece)
-            return pieces.joined()
+            return await read_pieces_async(field, content)
         if hasattr(content, "as_bytes"):  # another library's message; it can be iterated, too
             hint = "give the octets of the message: raw=message.as_bytes()"
             raise fault(field, f"this is {type(content).__name__}, and no octets", hint=hint)
         if isinstance(content, Iterable) and not isinstance(content, Mapping):
-            return await asyncio.to_thread(read_pieces, field, content)
+            return await in_thread(read_pieces, field, content)
         hint = 'write a text in quotes, octets as b"…", and a file as Path("…")'
         raise fault(field, f"this is {type(content).__name__}, and has to be {_WHAT}", hint=hint)
 
@@ -251,7 +249,7 @@ class _Gatherer:
         if reference.is_local and message.inline_files is not False:
             chosen = message.inline_files
             folder = Path.cwd() if chosen is True else Path(chosen)
-            path = await asyncio.to_thread(local_file, folder, reference.url)
+            path = await in_thread(local_file, folder, reference.url)
             octets = await self._file("inline_files", path)
             return Attachment(content=octets, filename=_leaf_name(path), cid=content_id(octets))
         return None
@@ -260,7 +258,7 @@ class _Gatherer:
         if not self._options.may_read_files:
             words = f"{shown(str(path))} is a path, and files are not read here"
             raise fault(field, words, hint="give the content, or a transport that may_read_files")
-        return await asyncio.to_thread(read_file, field, path)
+        return await in_thread(read_file, field, path)
 
 
 # --- URLs and names ---
