@@ -139,6 +139,24 @@ def test_a_template_that_fails_for_one_row_stops_all(
     assert mail_server.inbox("bob@example.test") == []
 
 
+def test_a_value_that_an_expression_cannot_take_is_told_with_its_row_and_no_bug(
+    folder: Path, mail_server: MailServer, cli: Cli
+) -> None:
+    (folder / "people.csv").write_text("email,count\nbob@example.test,3\neve@example.test,0\n")
+    (folder / "share.txt").write_text("Each gets:\n{{ 12 // count|int }}\n")
+    rest = ("--template", "share", "--template-folder", str(folder))
+    code, _, err = cli(*arguments(folder, mail_server, *rest))
+    assert code == ExitCode.FAILED
+    assert "line 3: template share.txt: line 2: ZeroDivisionError: " in err
+    assert "hint: mend this expression, or the values it gets" in err and "bug" not in err
+    (folder / "share.txt").write_bytes("Müller\n".encode("latin-1"))
+    code, _, err = cli(*arguments(folder, mail_server, *rest))
+    assert code == ExitCode.FAILED
+    assert "error: template share.txt: line 1: this is not UTF-8 text\n" in err
+    assert "hint: save it as UTF-8" in err
+    assert mail_server.inbox("bob@example.test") == []
+
+
 def test_what_is_wrong_with_the_template_itself_is_told_once(
     folder: Path, mail_server: MailServer, cli: Cli
 ) -> None:

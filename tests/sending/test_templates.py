@@ -82,6 +82,83 @@ def test_a_missing_attribute_is_named_too(templates: Templates) -> None:
         templates.render("inner", user={"name": "x"})
 
 
+class Sour:
+    """A value of somebody's that cannot be shown."""
+
+    def __str__(self) -> str:
+        raise OSError("the database is gone")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "words"),
+    [
+        ("sum", "sum.txt", "sum.txt: line 3: TypeError: unsupported operand"),
+        ("share", "share.txt", "share.txt: line 1: ZeroDivisionError: "),
+        ("sour", "sour.txt", "sour.txt: line 1: OSError: the database is gone"),
+        ("around", "parts/sum.txt", "parts/sum.txt: line 2: TypeError"),
+        ("child", "child.html", "child.html: line 2: TypeError"),
+        ("deep", "deep.txt", "deep.txt: line 1: RecursionError"),
+    ],
+)
+def test_what_an_expression_raises_is_told_with_its_file_and_line(
+    tmp_path: Path, name: str, file: str, words: str
+) -> None:
+    (tmp_path / "parts").mkdir()
+    for path, text in {
+        "sum.txt": "Dear\n\n{{ 1 + name }}\n",
+        "share.txt": "{{ 1 // (name|length - 3) }}",
+        "sour.txt": "{{ sour }}",
+        "around.txt": "\n\n\n{% include 'parts/sum.txt' %}",
+        "parts/sum.txt": "\n{{ 1 + name }}",
+        "child.html": "{% extends 'base.html' %}\n{% block body %}{{ 1 + name }}{% endblock %}",
+        "base.html": "\n\n\n{% block body %}{% endblock %}",
+        "deep.txt": "{% macro down() %}{{ down() }}{% endmacro %}{{ down() }}",
+    }.items():
+        (tmp_path / path).write_text(text)
+    with pytest.raises(MessageError) as caught:
+        Templates(tmp_path).render(name, name="Ada", sour=Sour())
+    assert f"template {words}" in caught.value.text and caught.value.field == file
+    assert "mend this expression" in caught.value.hint
+    assert caught.value.__cause__ is not None  # with its own traceback, for whoever programs it
+
+
+def test_lines_are_told_where_a_loader_has_no_files_too() -> None:
+    loader = jinja2.DictLoader({"a.txt": "\n{{ 1 + x }}", "b.txt": "{% include 'a.txt' %}"})
+    with pytest.raises(MessageError, match=r"template a\.txt: line 2: TypeError"):
+        Templates(loader).render("a", x="y")
+    with pytest.raises(MessageError, match=r"template b\.txt: TypeError"):
+        Templates(loader).render("b", x="y")
+
+
+@pytest.mark.parametrize("is_loader", [False, True])
+def test_a_file_that_is_no_utf8_is_named_with_its_line(tmp_path: Path, is_loader: bool) -> None:
+    (tmp_path / "hello.txt").write_text("{% include 'name.txt' %}")
+    (tmp_path / "name.txt").write_bytes("a\nMüller\n".encode("latin-1"))
+    (tmp_path / "wide.txt").write_bytes("Müller\n".encode("utf-16"))
+    templates = Templates(jinja2.FileSystemLoader(tmp_path) if is_loader else tmp_path)
+    for name, place in (("name", "name.txt: line 2"), ("hello", "name.txt: line 2"), ("wide", "")):
+        with pytest.raises(MessageError) as caught:
+            templates.render(name)
+        assert f"{place}: " in caught.value.text and "is not UTF-8 text" in caught.value.text
+        assert caught.value.hint == "save it as UTF-8"
+
+
+def test_a_file_that_may_not_be_read_is_named(
+    templates: Templates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("jinja2.FileSystemLoader.get_source", refuse)
+    with pytest.raises(MessageError, match=r"plain\.subject\.txt: it cannot be read: Permission"):
+        templates.render("plain")
+
+
+def test_the_mark_some_editors_put_in_front_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "hello.txt").write_text("Hello", "utf-8-sig")
+    assert Templates(tmp_path).render("hello") == Rendered(text="Hello")
+
+
 def test_loaders_of_jinja2_are_taken(tmp_path: Path) -> None:
     loader = jinja2.DictLoader({"a.html": "<b>{{ x }}</b>"})
     assert Templates(loader).render("a", x="<") == Rendered(html="<b>&lt;</b>")

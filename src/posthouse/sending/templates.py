@@ -10,8 +10,11 @@ place in somebody's mail; templates run in Jinja2's sandbox.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from types import FrameType
+from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 import msgspec
 
@@ -19,13 +22,17 @@ from posthouse.sending.errors import MessageError
 from posthouse.sending.message import Message
 
 if TYPE_CHECKING:
-    from jinja2 import BaseLoader, Environment
+    from jinja2 import BaseLoader, Environment, Template
 
 __all__ = ["Rendered", "Templates"]
 
 SUBJECT: Final = ".subject.txt"
 TEXT: Final = ".txt"
 HTML: Final = ".html"
+WORDS_MAX: Final = 200
+"""Characters of what an expression raised that an error repeats."""
+_OF_A_TEMPLATE: Final = "__jinja_exception__"
+"""Among the globals of a frame that Jinja2 puts in the place of a template's."""
 
 
 class Rendered(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,15 +60,16 @@ class Templates:
         Raises:
             MessageError: Jinja2 is not installed, or there is no such folder.
         """
+        self._folder = source if isinstance(source, (str, Path)) else None
+        self._place = str(source) if self._folder is not None else "the loader"
         self._environment = _environment(source)
-        self._place = str(source) if isinstance(source, (str, Path)) else "the loader"
 
     def render(self, name: str, /, **values: object) -> Rendered:
         """All templates of that name with these values.
 
         Raises:
-            MessageError: there are none, one is malformed, or a variable is missing; `field` is
-                the template's file name.
+            MessageError: there are none, one is malformed or is no UTF-8 text, a variable is
+                missing, or an expression cannot be worked out; `field` is the template's file name.
         """
         subject = self._render(f"{name}{SUBJECT}", values)
         text = self._render(f"{name}{TEXT}", values)
@@ -79,20 +87,97 @@ class Templates:
     def _render(self, file: str, values: dict[str, object]) -> str | None:
         import jinja2
 
+        template = None
         try:
-            return self._environment.get_template(file).render(values)
+            template = self._environment.get_template(file)
+            return template.render(values)
         except jinja2.TemplateNotFound as error:
-            if error.name == file:
+            if error.name == file and template is None:
                 return None
-            raise _fault(file, f"it asks for {error.name!r}, which is not there") from None
-        except jinja2.TemplateSyntaxError as error:
-            where = error.name or file
-            raise _fault(where, f"line {error.lineno}: {error.message}") from None
-        except jinja2.UndefinedError as error:
-            said = error.message or "a variable is missing"
-            raise _fault(file, said, hint="give it to `render`") from None
-        except jinja2.TemplateError as error:  # what the sandbox forbids, among others
-            raise _fault(file, str(error)) from None
+            self._fail(error, file, template)
+        except Exception as error:  # whatever the values do in the template's expressions
+            self._fail(error, file, template)
+
+    def _fail(self, error: Exception, file: str, template: Template | None) -> NoReturn:
+        """Raises MessageError that says where in which template it is, and what to do."""
+        import jinja2
+
+        hint = ""
+        if isinstance(error, _Unreadable):
+            raise _fault(error.file, error.line, error.words, hint=error.hint) from None
+        if isinstance(error, jinja2.TemplateSyntaxError):
+            raise _fault(error.name or file, error.lineno, error.message or "") from None
+        where, line = self._where(error, file, template)
+        if isinstance(error, jinja2.TemplateNotFound):
+            words = f"it asks for {error.name!r}, which is not there"
+        elif isinstance(error, jinja2.UndefinedError):
+            words = error.message or "a variable is missing"
+            hint = "give it to `render`"
+        elif isinstance(error, jinja2.TemplateError):  # what the sandbox forbids, among others
+            words = str(error)
+        else:
+            words = f"{type(error).__name__}: {' '.join(str(error).split())}"[:WORDS_MAX]
+            hint = "mend this expression, or the values it gets; text becomes a number by |int"
+            raise _fault(where, line, words, hint=hint) from error
+        raise _fault(where, line, words, hint=hint) from None
+
+    def _where(
+        self, error: Exception, file: str, template: Template | None
+    ) -> tuple[str, int | None]:
+        """The innermost template in the traceback, which is another file's where one includes or
+        extends it, and the line in it."""
+        frames: list[tuple[FrameType, int]] = []
+        trace = error.__traceback__
+        while trace is not None:
+            if _OF_A_TEMPLATE in trace.tb_frame.f_globals:
+                frames.append((trace.tb_frame, trace.tb_lineno))
+            trace = trace.tb_next
+        if template is None or not frames:
+            return file, None
+        frame, line = frames[-1]
+        path = Path(frame.f_code.co_filename)
+        if not path.exists():  # of a loader without files, whose templates cannot be told apart
+            return file, line if len(frames) == 1 else None
+        if str(path) == template.filename:
+            return file, line
+        folder = self._folder if self._folder is not None else path.parent
+        return os.path.relpath(path, folder), line
+
+
+class _Unreadable(Exception):
+    """A template is there and cannot be read."""
+
+    def __init__(self, file: str, line: int | None, words: str, hint: str) -> None:
+        super().__init__(words)
+        self.file = file
+        self.line = line
+        self.words = words
+        self.hint = hint
+
+
+class _Reader:
+    """A loader that says which template it could not read, as one may ask for others."""
+
+    def __init__(self, loader: BaseLoader) -> None:
+        self._loader = loader
+
+    def load(
+        self, environment: Environment, name: str, globals: Mapping[str, object] | None = None
+    ) -> Template:
+        import jinja2
+
+        try:
+            return self._loader.load(environment, name, cast("dict[str, object]", globals))
+        except jinja2.TemplateNotFound:  # an OSError, too
+            raise
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            kind = error.encoding.upper()
+            words = f"this is not {kind} text"
+            raise _Unreadable(name, line, words, f"save it as {kind}") from None
+        except OSError as error:
+            words = f"it cannot be read: {error.strerror or error}"
+            raise _Unreadable(name, None, words, "") from None
 
 
 def _environment(source: str | Path | BaseLoader) -> Environment:
@@ -108,9 +193,10 @@ def _environment(source: str | Path | BaseLoader) -> Environment:
     if isinstance(source, (str, Path)):
         if not Path(source).is_dir():
             raise MessageError(f"there is no folder {str(source)!r}", field="templates")
-        source = jinja2.FileSystemLoader(source)
+        # Some editors put a mark in front, which is no letter of the subject.
+        source = jinja2.FileSystemLoader(source, encoding="utf-8-sig")
     return ImmutableSandboxedEnvironment(
-        loader=source,
+        loader=cast("BaseLoader", _Reader(source)),
         autoescape=_is_html,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -123,5 +209,6 @@ def _is_html(name: str | None) -> bool:
     return name is None or name.endswith((HTML, ".htm", ".xhtml", ".xml"))
 
 
-def _fault(file: str, words: str, *, hint: str = "") -> MessageError:
-    return MessageError(f"template {file}: {words}", field=file, hint=hint)
+def _fault(file: str, line: int | None, words: str, *, hint: str = "") -> MessageError:
+    place = f"line {line}: " if line is not None else ""
+    return MessageError(f"template {file}: {place}{words}", field=file, hint=hint)
