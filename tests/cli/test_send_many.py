@@ -77,6 +77,18 @@ def test_a_dry_run_writes_files_and_sends_nothing(folder: Path, cli: Cli) -> Non
     assert sorted(subjects) == ["Hello Bob", "Hello Eve"]
 
 
+def test_a_dry_run_keeps_no_journal_as_the_real_run_would_then_send_to_nobody(
+    folder: Path, mail_server: MailServer, cli: Cli
+) -> None:
+    rest = (*templates(folder), "--resume", str(folder / "journal"))
+    code, out, err = cli(*arguments(folder, None, *rest, "--dry-run", str(folder / "out")))
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert "--dry-run sends nothing, so that nothing is to be kept by --resume" in err
+    assert not (folder / "journal").exists() and not (folder / "out").exists()
+    code, out, err = cli(*arguments(folder, mail_server, *rest))
+    assert (code, out) == (ExitCode.OK, "2 accepted, 0 failed\n"), err
+
+
 @pytest.mark.parametrize(
     ("table", "words"),
     [

@@ -167,6 +167,10 @@ def _check_kind(letter: LetterWish, given: dict[str, Any], *, is_many: bool) -> 
         if given[name]:
             words = "is for a single message" if is_many else "needs --recipients FILE"
             raise click.UsageError(f"{_OPTIONS.get(name) or option_of(name)} {words}")
+    if given["dry_run"] is not None and given["journal"] is not None:
+        raise click.UsageError(
+            "--dry-run sends nothing, so that nothing is to be kept by --resume: leave one out"
+        )
 
 
 def _of_url(error: OptionError, url: str | None) -> CommandError | None:
