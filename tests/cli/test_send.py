@@ -12,11 +12,13 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import pytest_asyncio
 import trustme
@@ -48,7 +50,7 @@ from posthouse.sending import (
     TlsError,
 )
 from posthouse.sending.message import Message
-from posthouse.sending.options import Keywords
+from posthouse.sending.options import Keywords, Options
 from posthouse.testing import MailServer
 from tests.sending.bad_server import DROP, SILENCE, USUAL, BadServer
 
@@ -638,6 +640,32 @@ async def test_silence_is_waited_for_no_longer_than_asked(cli: Cli) -> None:
     assert code == ExitCode.FAILED and "did not answer in time (greeting)" in err
 
 
+class Ponderous(BadServer):
+    """Looks into each message before it says that it has it."""
+
+    def reply(self, verb: str) -> str:
+        if verb == "DOT":
+            time.sleep(1.2)
+        return super().reply(verb)
+
+
+async def test_the_end_of_the_message_has_a_longer_wait_of_its_own(cli: Cli) -> None:
+    """RFC 5321 §4.5.3.2.6: a message that was given up on may have been taken all the same."""
+    async with Ponderous() as server:
+        code, out, err = await to(server, cli, "--timeout", "1")
+    assert code == ExitCode.OK and out == f"{BOB}: accepted: 250 2.0.0 ok: queued as Q1\n", err
+    async with BadServer(replies={"DOT": SILENCE}) as server:
+        code, out, err = await to(server, cli, "--data-timeout", "1")
+    assert code == ExitCode.FAILED and out.startswith(f"{BOB}: unknown: "), err
+    assert "look before you send it again" in err
+
+
+def test_the_wait_for_the_end_that_the_help_tells_is_the_librarys() -> None:
+    told = next(one for one in send.params if one.name == "data_timeout_s")
+    assert isinstance(told, click.Option) and told.help is not None
+    assert f"; {Options().data_timeout_s:g} if not given" in told.help
+
+
 def test_a_wrong_password_is_said_to_be_one(post: MailServer, cli: Cli) -> None:
     code, out, err = cli(
         *("send", *login(post), "--from", ADA, "--to", BOB), stdin="wrong-sesame-7\n"
@@ -1177,7 +1205,7 @@ def test_every_keyword_and_argument_has_an_option_or_cannot_come_up() -> None:
         "headers", "alternatives", "list", "inline_data_urls", "text_encoding", "tag",
         "token", "messages_per_connection_max", "rate_per_s", "idle_s", "pending_max",
         "may_fetch_urls", "may_read_files", "command", "watch", "folder", "greeting_timeout_s",
-        "command_timeout_s", "data_timeout_s", "ssl_context",
+        "command_timeout_s", "ssl_context",
     }  # fmt: skip
     for name in sorted(NAMES - without):
         option = send_words.option_of(name).split()[0].rstrip(",")

@@ -326,7 +326,7 @@ def test_a_second_ctrl_c_waits_for_nothing_and_names_what_was_under_way(
         subprocess.Popen(
             [
                 *(sys.executable, "-m", "posthouse", *arguments(folder), *rest, "--tls", "none"),
-                *("--server", f"127.0.0.1:{server.port}", "--timeout", "600"),
+                *("--server", f"127.0.0.1:{server.port}", "--data-timeout", "600"),
                 *(("--resume", str(journal)) if has_journal else ()),
             ],
             stdout=subprocess.PIPE,

@@ -86,6 +86,7 @@ class ServerWish(msgspec.Struct, frozen=True, kw_only=True):
     local_address: str | None
     hello_name: str | None
     timeout_s: float
+    data_timeout_s: float | None
 
 
 class LoginWish(msgspec.Struct, frozen=True, kw_only=True):
@@ -269,7 +270,15 @@ server_options = _with(
             default=30.0,
             show_default=True,
             metavar="SECONDS",
-            help="Longest wait for each answer.",
+            help="Longest wait for the connection, the greeting and each answer to a command.",
+        ),
+        click.option(
+            "--data-timeout",
+            "data_timeout_s",
+            type=click.FloatRange(1, 3600),
+            metavar="SECONDS",
+            help="For the answer to the whole message; 300 if not given, as servers may look into"
+            " it first.",
         ),
     )
 )

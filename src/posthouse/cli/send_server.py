@@ -149,8 +149,11 @@ def _line(server: ServerWish) -> Keywords:
         "connect_timeout_s": server.timeout_s,
         "greeting_timeout_s": server.timeout_s,
         "command_timeout_s": server.timeout_s,
-        "data_timeout_s": server.timeout_s,
     }
+    # Not --timeout: whoever gives up on the final dot cannot know whether the server has the
+    # message, and RFC 5321 §4.5.3.2.6 lets it take ten minutes.
+    if server.data_timeout_s is not None:
+        keywords["data_timeout_s"] = server.data_timeout_s
     if server.tls != TlsUse.AUTO.value:
         keywords["tls"] = _TLS.get(server.tls, server.tls)
     if server.server_name is not None:

@@ -31,6 +31,7 @@ _KEYWORDS: Final[Mapping[str, str]] = {
     "ssl_context": "--ca",
     "connections_max": "--connections",
     "connect_timeout_s": "--timeout",
+    "data_timeout_s": "--data-timeout",
     "folder": "--dry-run",
 }
 """Of the transport, where the option is not the keyword with dashes."""
