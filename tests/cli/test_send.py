@@ -360,6 +360,34 @@ async def test_some_of_the_recipients_may_be_refused(cli: Cli) -> None:
     ]
 
 
+async def test_a_recipient_whose_reply_was_lost_is_neither_accepted_nor_refused(cli: Cli) -> None:
+    replies = {
+        "RCPT": ["250 2.1.5 ok", "450 4.2.1 busy", "250 2.1.5 ok"],
+        "DOT": ["250 2.0.0 ok", DROP],
+    }
+    more = ("--cc", "eve@example.test", "--cc", "joe@x.test", "--json")
+    for arguments in (more[:-1], more):
+        async with BadServer(is_lmtp=True, replies=replies) as server:
+            code, out, err = await asyncio.to_thread(
+                cli,
+                *("send", "--url", f"lmtp://127.0.0.1:{server.port}", "--from", ADA, "--to", BOB),
+                *arguments,
+            )
+        assert code == ExitCode.FAILED
+        assert err.splitlines()[-2:] == [
+            "hint: it may work later; send it again to those who were refused",
+            "hint: it may have been taken or not: look before you send it again",
+        ]
+        if arguments != more:
+            words = [line.split(": ")[:2] for line in out.splitlines()]
+            assert words == [
+                [BOB, "accepted"], ["eve@example.test", "refused"], ["joe@x.test", "unknown"],
+            ]  # fmt: skip
+            assert "broke before it said whether it took the message for joe@x.test: " in err
+    told = [one["may_have_been_sent"] for one in json.loads(out)["recipients"]]
+    assert told == [False, False, True]
+
+
 @pytest.mark.parametrize(
     ("replies", "code", "words"),
     [

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,10 +21,13 @@ import pytest
 
 from posthouse.cli.output import ExitCode
 from posthouse.cli.send_journal import Journal
+from posthouse.cli.send_summary import Tally, end_of, tell
+from posthouse.cli.send_table import Row
 from posthouse.message import read
 from posthouse.mimesec.smime.make import make_identity
+from posthouse.sending import Receipt, Rejected, Sent
 from posthouse.testing import MailServer
-from tests.sending.bad_server import SILENCE, BadServer
+from tests.sending.bad_server import DROP, SILENCE, BadServer
 
 from .conftest import Cli
 
@@ -297,12 +300,14 @@ def test_a_journal_on_a_full_disk_stops_the_run(
 
 
 @contextlib.contextmanager
-def silent_server() -> Iterator[BadServer]:
-    """Takes whole letters, and never says so."""
+def scripted_server(
+    replies: Mapping[str, str | Sequence[str]], *, is_lmtp: bool = False
+) -> Iterator[BadServer]:
+    """On a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    server = BadServer(replies={"DOT": SILENCE})
+    server = BadServer(replies=replies, is_lmtp=is_lmtp)
     try:
         asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
         yield server
@@ -311,6 +316,66 @@ def silent_server() -> Iterator[BadServer]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+def rejected(recipient: str, *, may_have_been_sent: bool = False) -> Rejected:
+    return Rejected(
+        recipient=recipient,
+        code=0,
+        status="4.4.2",
+        text="the line broke",
+        is_transient=True,
+        may_have_been_sent=may_have_been_sent,
+    )
+
+
+@pytest.mark.parametrize("is_unsure", [False, True])
+def test_a_row_whose_reply_was_lost_is_in_doubt_though_others_have_the_letter(
+    tmp_path: Path, is_unsure: bool
+) -> None:
+    people = ("bob@example.test", "archive@example.test", "zoe@example.test")
+    lost = rejected(people[0], may_have_been_sent=is_unsure)
+    receipt = Receipt(
+        message_id="<1@example.test>",
+        sender="shop@example.test",
+        recipients=people,
+        accepted=people[1:2],
+        rejected=(lost, rejected(people[2])),
+        server="mail.test:24",
+    )
+    end = end_of(Sent(index=0, receipt=receipt))
+    with Journal(tmp_path / "journal") as journal:
+        journal.end(people[0], end.state, message_id=end.message_id, error=end.error)
+        assert journal.is_unknown(people[0]) is False  # of this run, which has written it only
+    with Journal(tmp_path / "journal") as journal:
+        assert journal.is_unknown(people[0]) is is_unsure
+        assert not journal.is_accepted(people[0])
+    tally = Tally([], skipped=0, login_hint="")
+    tally.add(Row(line=2, address=people[0], values={}, key=people[0]), end)
+    summary = tally.summary()
+    assert (summary.accepted, summary.failed) == (0, 0 if is_unsure else 1)
+    assert summary.unknown == (people[:1] if is_unsure else ())
+    (failure,) = summary.failures
+    assert ("look before you send it again" in failure["hint"]) is is_unsure
+    assert [one["recipient"] for one in summary.missed] == [people[2]]
+    code = tell(summary, has_journal=True, as_json=False)
+    assert code == ExitCode.FAILED
+
+
+def test_a_copy_for_others_that_was_not_taken_is_told_and_the_row_is_done(
+    folder: Path, cli: Cli
+) -> None:
+    (folder / "people.csv").write_text("email\nbob@example.test\n")
+    rest = ("--body", "y", "--bcc", "archive@example.test", "--resume", str(folder / "journal"))
+    with scripted_server({"DOT": ["250 2.0.0 ok", DROP]}, is_lmtp=True) as server:
+        code, out, err = cli(*arguments(folder), *rest, "--url", f"lmtp://127.0.0.1:{server.port}")
+    assert code == ExitCode.FAILED
+    told = out.splitlines()
+    assert told[0].startswith("line 2: archive@example.test: the line to 127.0.0.1:")
+    assert told[1] == "1 accepted, 0 failed, 1 missed of --cc and --bcc"
+    assert "hint: it may have been taken or not: look before you send it again" in err
+    code, out, _ = cli(*arguments(folder, server_gone()), *rest)
+    assert out == "0 accepted, 0 failed, 1 were accepted before\n"
 
 
 @pytest.mark.parametrize("has_journal", [True, False])
@@ -322,7 +387,7 @@ def test_a_second_ctrl_c_waits_for_nothing_and_names_what_was_under_way(
     journal = folder / "journal"
     rest = ("--body", "y", "--connections", "1", "--json")
     with (
-        silent_server() as server,
+        scripted_server({"DOT": SILENCE}) as server,  # takes whole letters, and never says so
         subprocess.Popen(
             [
                 *(sys.executable, "-m", "posthouse", *arguments(folder), *rest, "--tls", "none"),

@@ -43,7 +43,14 @@ from posthouse.cli.send_options import (
     taken,
 )
 from posthouse.cli.send_server import WAIT_S, Way, dkim_keys, way_to
-from posthouse.cli.send_words import command_error, exit_code, in_options, option_of
+from posthouse.cli.send_words import (
+    command_error,
+    exit_code,
+    in_options,
+    option_of,
+    rejection,
+    said,
+)
 from posthouse.sending import (
     AsyncTransport,
     AuthError,
@@ -53,7 +60,6 @@ from posthouse.sending import (
     Outcome,
     OutcomeState,
     Receipt,
-    Rejected,
     SendingError,
 )
 from posthouse.sending.options import Keywords
@@ -70,6 +76,8 @@ class ForRecipient(msgspec.Struct, frozen=True, kw_only=True):
     recipient: str
     is_accepted: bool
     reply: str
+    may_have_been_sent: bool = False
+    """Not accepted, and nobody can know: the line broke before the server said."""
     state: str = ""
     detail: str = ""
 
@@ -255,7 +263,7 @@ def _tell(sending: Sending, way: Way, *, as_json: bool) -> int:
         )
     else:
         for one in each:
-            show_text(_line(one, sending))
+            show_text(_line(one))
     sys.stdout.flush()
     if error:
         say_error(error)
@@ -267,7 +275,12 @@ def _recipients(sending: Sending) -> Iterator[ForRecipient]:
     receipt, error = sending.receipt, sending.error
     if receipt is None:
         for one in error.rejected if error is not None else ():
-            yield ForRecipient(recipient=one.recipient, is_accepted=False, reply=_said(one))
+            yield ForRecipient(
+                recipient=one.recipient,
+                is_accepted=False,
+                reply=said(one),
+                may_have_been_sent=one.may_have_been_sent,
+            )
         return
     later = {one.recipient: one for one in sending.outcomes}
     rejected = {one.recipient: one for one in receipt.rejected}
@@ -276,21 +289,17 @@ def _recipients(sending: Sending) -> Iterator[ForRecipient]:
         yield ForRecipient(
             recipient=name,
             is_accepted=refused is None,
-            reply=receipt.response if refused is None else _said(refused),
+            reply=receipt.response if refused is None else said(refused),
+            may_have_been_sent=refused is not None and refused.may_have_been_sent,
             state=outcome.state.value if outcome is not None else "",
             detail=outcome.detail if outcome is not None else "",
         )
 
 
-def _said(one: Rejected) -> str:
-    return one.response or one.text
-
-
-def _line(one: ForRecipient, sending: Sending) -> str:
+def _line(one: ForRecipient) -> str:
     if one.state:
         return f"{one.recipient}: {one.state}: {one.detail}"
-    is_unsure = sending.error is not None and sending.error.may_have_been_sent
-    word = "accepted" if one.is_accepted else "unknown" if is_unsure else "refused"
+    word = "accepted" if one.is_accepted else "unknown" if one.may_have_been_sent else "refused"
     return f"{one.recipient}: {word}: {one.reply}"
 
 
@@ -307,25 +316,23 @@ def _words(sending: Sending, way: Way) -> tuple[str, str]:
         return f"it was sent, and what became of it is not known: {error}", hint
     returned = [one for one in sending.outcomes if one.state is OutcomeState.RETURNED]
     if sending.receipt.rejected:
-        return _refused(sending)
+        return _rejected(sending)
     if returned:
         one = returned[0]
         return f"the copy of {one.recipient} came back: {one.detail}", ""
     return "", ""
 
 
-def _refused(sending: Sending) -> tuple[str, str]:
-    """Some of several were turned down, and the others have it."""
+def _rejected(sending: Sending) -> tuple[str, str]:
+    """Some of several were turned down, or nobody knows, and the others have it."""
     assert sending.receipt is not None
     rejected = sending.receipt.rejected
-    first = rejected[0]
-    others = f" and {len(rejected) - 1} more" if len(rejected) > 1 else ""
-    error = f"{sending.server} refused the recipient {first.recipient}{others}: {_said(first)}"
-    if first.is_transient:
-        return error, "it may work later; send it again to those who were refused"
-    if first.status in ("5.1.1", "5.1.2", "5.1.3", "5.1.10"):
-        return error, f"check the spelling of {first.recipient}"
-    return error, "these are the server's words; its administrator can say more"
+    kinds = (
+        [one for one in rejected if not one.may_have_been_sent],
+        [one for one in rejected if one.may_have_been_sent],
+    )
+    told = [rejection(sending.server, kind) for kind in kinds if kind]
+    return "\n".join(text for text, _ in told), "\n".join(hint for _, hint in told)
 
 
 def _code(sending: Sending) -> ExitCode:
@@ -334,7 +341,7 @@ def _code(sending: Sending) -> ExitCode:
     assert sending.receipt is not None
     rejected = sending.receipt.rejected
     if rejected:
-        is_later = all(one.is_transient for one in rejected)
+        is_later = all(one.is_transient and not one.may_have_been_sent for one in rejected)
         return ExitCode.TEMPORARY if is_later else ExitCode.FAILED
     is_back = any(one.state is OutcomeState.RETURNED for one in sending.outcomes)
     return ExitCode.FAILED if is_back else ExitCode.OK

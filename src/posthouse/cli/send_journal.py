@@ -8,14 +8,24 @@ import fcntl
 import json
 import os
 import threading
+from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
 from posthouse.cli.output import CommandError
-from posthouse.sending import Sent
+from posthouse.sending import SendingError
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "State"]
+
+
+class State(Enum):
+    """Of a letter, as the journal knows it."""
+
+    BEGUN = "begun"  # handed to the server
+    ACCEPTED = "accepted"
+    FAILED = "failed"  # known not to have been sent
+    UNKNOWN = "unknown"  # the line broke before the server said
 
 
 class Journal:
@@ -64,24 +74,24 @@ class Journal:
         self._close()
 
     def is_accepted(self, key: str) -> bool:
-        return self._states.get(key) == "accepted"
+        return self._states.get(key) == State.ACCEPTED.value
 
     def is_unknown(self, key: str) -> bool:
         """Begun, and nobody wrote down how it ended; or the line broke at the end of it."""
-        return self._states.get(key) in ("begun", "unknown")
+        return self._states.get(key) in (State.BEGUN.value, State.UNKNOWN.value)
 
     def begin(self, key: str) -> None:
         """It is handed to the server now."""
-        self._write({"letter": key, "state": "begun"})
+        self._write({"letter": key, "state": State.BEGUN.value})
 
-    def end(self, key: str, sent: Sent) -> None:
-        if sent.error is None:
-            receipt = sent.receipt
-            assert receipt is not None
-            record = {"state": "accepted", "message_id": receipt.message_id}
-        else:
-            state = "unknown" if sent.error.may_have_been_sent else "failed"
-            record = {"state": state, "error": sent.error.text}
+    def end(
+        self, key: str, state: State, *, message_id: str = "", error: SendingError | None = None
+    ) -> None:
+        record = {"state": state.value}
+        if message_id:
+            record["message_id"] = message_id
+        if error is not None:
+            record["error"] = error.text
         self._write({"letter": key, **record})
 
     # --- the file ---

@@ -10,37 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 import msgspec
 
 from posthouse.cli.interrupts import Interrupts
-from posthouse.cli.output import (
-    CommandError,
-    ExitCode,
-    progress,
-    say,
-    say_error,
-    say_hint,
-    show_json,
-    show_text,
-)
+from posthouse.cli.output import CommandError, progress, say
 from posthouse.cli.send_journal import Journal
 from posthouse.cli.send_letter import variables
 from posthouse.cli.send_options import LetterWish
 from posthouse.cli.send_server import Way
+from posthouse.cli.send_summary import Tally, end_of, tell
 from posthouse.cli.send_table import MISTAKES_SHOWN, Row, rows_of
 from posthouse.cli.send_words import command_error, in_options
-from posthouse.sending import AuthError, Dkim, Message, SendingError, Transport
+from posthouse.sending import Dkim, Message, SendingError, Transport
 from posthouse.sending.options import Keywords
 from posthouse.sending.protecting import check_readers
 from posthouse.sending.templates import Templates
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-HINTS_SHOWN: Final = 3
-INTERRUPTED: Final = "it was under way when it was interrupted, and may have been sent"
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,22 +49,6 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     connections: int
     is_quiet: bool
     as_json: bool
-
-
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """As `--json` shows it."""
-
-    accepted: int
-    failed: int
-    """Known not to have been sent."""
-    skipped: int
-    """Accepted in an earlier run."""
-    unknown: tuple[str, ...]
-    """Whose end is not known, in this run or an earlier one."""
-    failures: tuple[dict[str, str], ...]
-    """With their errors; of this run's unknown ones, too."""
-    not_begun: int = 0
-    """After Ctrl-C."""
 
 
 def many_options(command: Command) -> Command:
@@ -167,23 +140,14 @@ def run(wish: Wish, way: Callable[[], Way], keys: list[Dkim]) -> int:
         to_send = [r for r in rows if not journal.is_accepted(r.key) and r.key not in left_out]
         _try_all(wish, compose, to_send, keys)
         asked, interrupts = way(), Interrupts(_stopping)
+        tally = Tally(unknown, skipped=skipped, login_hint=asked.login_hint)
         with (
             interrupts.caught(),
             _transport(wish, asked) as transport,
             _progress(wish, len(to_send)) as step,
         ):
-            summary = _send(
-                transport,
-                journal,
-                to_send,
-                compose,
-                step,
-                interrupts,
-                login_hint=asked.login_hint,
-                skipped=skipped,
-                unknown=unknown,
-            )
-    return _tell(summary, has_journal=wish.journal is not None, as_json=wish.as_json)
+            _send(transport, journal, to_send, compose, step, interrupts, tally)
+    return tell(tally.summary(), has_journal=wish.journal is not None, as_json=wish.as_json)
 
 
 def _stopping() -> None:
@@ -208,14 +172,8 @@ def _send(
     compose: Callable[[Row], Message],
     step: Callable[[int], None],
     interrupts: Interrupts,
-    *,
-    login_hint: str,
-    skipped: int,
-    unknown: list[Row],
-) -> Summary:
-    accepted = 0
-    failures: list[dict[str, str]] = []
-    unsure = [row.address for row in unknown]
+    tally: Tally,
+) -> None:
     under_way: set[int] = set()
     ended: set[int] = set()
 
@@ -227,103 +185,16 @@ def _send(
     try:
         for sent in interrupts.steps(transport.send_all(letters, on_begin=begin)):
             row = rows[sent.index]
-            journal.end(row.key, sent)
+            end = end_of(sent)
+            journal.end(row.key, end.state, message_id=end.message_id, error=end.error)
             ended.add(sent.index)
             step(1)
-            if sent.error is None:
-                accepted += 1
-                continue
-            if sent.error.may_have_been_sent:
-                unsure.append(row.address)
-            failures.append(_failure(row, sent.error, login_hint))
+            tally.add(row, end)
     except KeyboardInterrupt:
         left = set(range(len(rows))) - ended
         for index in sorted(left & under_way):
-            unsure.append(rows[index].address)
-            failures.append(_left(rows[index]))
-        not_begun = len(left - under_way)
-    else:
-        not_begun = 0
-    return Summary(
-        accepted=accepted,
-        failed=len(failures) - (len(unsure) - len(unknown)),
-        skipped=skipped,
-        unknown=tuple(unsure),
-        failures=tuple(failures),
-        not_begun=not_begun,
-    )
-
-
-def _failure(row: Row, error: SendingError, login_hint: str) -> dict[str, str]:
-    text, hint = in_options(error)
-    more = login_hint if isinstance(error, AuthError) else ""
-    return {
-        "line": str(row.line),
-        "recipient": row.address,
-        "error": text,
-        "hint": f"{hint}\n{more}".strip(),
-        "is_transient": str(error.is_transient).lower(),
-    }
-
-
-def _left(row: Row) -> dict[str, str]:
-    """After the second Ctrl-C."""
-    return {
-        "line": str(row.line),
-        "recipient": row.address,
-        "error": INTERRUPTED,
-        "hint": "",
-        "is_transient": "true",
-    }
-
-
-def _tell(summary: Summary, *, has_journal: bool, as_json: bool) -> int:
-    if as_json:
-        show_json(summary)
-    else:
-        for each in summary.failures:
-            show_text(f"line {each['line']}: {each['recipient']}: {each['error']}")
-        words = f"{summary.accepted} accepted, {summary.failed} failed"
-        if summary.unknown:
-            words += f", {len(summary.unknown)} may have been sent"
-        if summary.not_begun:
-            words += f", {summary.not_begun} not begun"
-        if summary.skipped:
-            words += f", {summary.skipped} were accepted before"
-        show_text(words)
-    hints = [each["hint"] for each in summary.failures if each["hint"]]
-    for hint in list(dict.fromkeys(hints))[:HINTS_SHOWN]:
-        say_hint(hint)
-    is_stopped = bool(summary.not_begun) or any(
-        each["error"] == INTERRUPTED for each in summary.failures
-    )
-    if summary.unknown:
-        say_error(f"{len(summary.unknown)} may have been sent or not")
-    _tell_how_to_go_on(summary, is_stopped=is_stopped, has_journal=has_journal)
-    if is_stopped:
-        return ExitCode.INTERRUPTED
-    if not summary.failures and not summary.unknown:
-        return ExitCode.OK
-    is_passing = all(each["is_transient"] == "true" for each in summary.failures)
-    return ExitCode.TEMPORARY if is_passing and not summary.unknown else ExitCode.FAILED
-
-
-def _tell_how_to_go_on(summary: Summary, *, is_stopped: bool, has_journal: bool) -> None:
-    if not has_journal:
-        if is_stopped:
-            say_hint(
-                "this run kept no journal: the same command sends to all again; with --resume FILE"
-                " a run that was stopped goes on where it ended"
-            )
-        elif summary.unknown:
-            say_hint("look whether they came before you send to them again")
-        return
-    if is_stopped:
-        say_hint("the same command with the same --resume goes on")
-    if summary.unknown:
-        say_hint(
-            "look whether they came; --repeat-unknown with the same --resume sends them once more"
-        )
+            tally.interrupt(rows[index])
+        tally.not_begun = len(left - under_way)
 
 
 # --- the letters ---

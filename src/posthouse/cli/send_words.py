@@ -7,7 +7,7 @@ commands knows options. A test looks through all hints of the library for names 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from posthouse.cli.output import CommandError, ExitCode
@@ -15,12 +15,13 @@ from posthouse.sending import (
     ConnectError,
     MessageError,
     OptionError,
+    Rejected,
     SendingError,
     SendTimeout,
 )
 from posthouse.tls.self_signed import CHAIN_NAME
 
-__all__ = ["command_error", "exit_code", "in_options", "option_of"]
+__all__ = ["command_error", "exit_code", "in_options", "option_of", "rejection", "said"]
 
 _KEYWORDS: Final[Mapping[str, str]] = {
     "verify": "--insecure",
@@ -144,6 +145,29 @@ def command_error(error: SendingError, *, attached: int | None = None) -> Comman
     text, hint = in_options(error, attached=attached)
     code = ExitCode.USAGE if isinstance(error, OptionError) else ExitCode.FAILED
     return CommandError(text, hint=hint, code=code)
+
+
+def rejection(server: str, rejected: Sequence[Rejected]) -> tuple[str, str]:
+    """Text and hint for recipients of one kind, where others have the message."""
+    first = rejected[0]
+    others = f" and {len(rejected) - 1} more" if len(rejected) > 1 else ""
+    if first.may_have_been_sent:
+        text = (
+            f"the line to {server} broke before it said whether it took the message for"
+            f" {first.recipient}{others}: {said(first)}"
+        )
+        return text, "it may have been taken or not: look before you send it again"
+    text = f"{server} refused the recipient {first.recipient}{others}: {said(first)}"
+    if first.is_transient:
+        return text, "it may work later; send it again to those who were refused"
+    if first.status in ("5.1.1", "5.1.2", "5.1.3", "5.1.10"):
+        return text, f"check the spelling of {first.recipient}"
+    return text, "these are the server's words; its administrator can say more"
+
+
+def said(one: Rejected) -> str:
+    """The reply, or what stands for one."""
+    return one.response or one.text
 
 
 def exit_code(error: SendingError) -> ExitCode:
