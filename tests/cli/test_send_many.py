@@ -95,7 +95,12 @@ def test_a_dry_run_keeps_no_journal_as_the_real_run_would_then_send_to_nobody(
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ("email\nbob@example.test\nnobody\nx y@z\n", "line 3: 'nobody' is no address"),
+        ("email\nbob@example.test\nnobody\nx y@z\n", "line 3: 'nobody' has no @ and so is no"),
+        ("email,a\nbob@example.test,x\n ,x\n", "line 3: there is no address"),
+        ('email\n"a@b.test, c@d.test"\n', "line 2: 'a@b.test, c@d.test' is more than one address"),
+        ("email\na@b.test; E <c@d.test>\n", "line 2: 'a@b.test; E <c@d.test>' is more than one"),
+        ('email\n"Us: a@b.test, c@d.test;"\n', "is more than one address"),
+        ('email\n"Bob\nBcc: x@y.test <a@b.test>"\n', "line 3: a line break cannot stand in a"),
         ("email,city\nbob@example.test\n", "line 2: more or fewer cells"),
         ("email\na@b.test,too,many\n", "line 2: more or fewer cells"),
         ("name\nBob\n", "no column for the addresses"),
@@ -111,6 +116,24 @@ def test_a_table_that_is_wrong_is_told_by_its_lines_before_anything_is_sent(
     code, _, err = cli(*arguments(folder, mail_server, "--body", "x"))
     assert code == ExitCode.FAILED and words in err
     assert mail_server.inbox("bob@example.test") == []
+
+
+def test_a_cell_may_have_a_name_with_the_address_that_the_journal_does_not_know(
+    folder: Path, mail_server: MailServer, cli: Cli
+) -> None:
+    rows = ("email", "eve@Example.TEST", "joe@example.test")
+    (folder / "people.csv").write_text("\n".join(rows))
+    rest = ("--body", "y", "--resume", str(folder / "journal"))
+    assert cli(*arguments(folder, mail_server, *rest))[0] == ExitCode.OK
+    rows = ("email", "Eve X <eve@Example.TEST>", '"""Müller, Bob"" <bob@example.test>"')
+    (folder / "people.csv").write_text("\n".join(rows), encoding="utf-8")
+    code, out, err = cli(*arguments(folder, mail_server, *rest))
+    assert (code, out) == (ExitCode.OK, "1 accepted, 0 failed, 1 were accepted before\n"), err
+    (letter,) = mail_server.inbox("bob@example.test")
+    (named,) = letter.message.to
+    assert (named.name, named.address) == ("Müller, Bob", "bob@example.test")
+    keys = [json.loads(line)["letter"] for line in (folder / "journal").read_text().splitlines()]
+    assert set(keys) == {"eve@Example.TEST", "joe@example.test", "bob@example.test"}
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])
@@ -534,7 +557,8 @@ def test_the_table_is_looked_at_before_a_password_is_asked_for(
 ) -> None:
     (folder / "people.csv").write_text("email\nnobody\n")
     code, _, err = cli(*arguments(folder, mail_server, "--body", "x", "--user", "ada"))
-    assert code == ExitCode.FAILED and "'nobody' is no address" in err
+    assert code == ExitCode.FAILED and "'nobody' has no @ and so is no address" in err
+    assert err.splitlines()[-1].startswith("hint: write `Name <local@domain>`")
 
 
 def test_nobody_in_the_table_gets_what_they_cannot_read(

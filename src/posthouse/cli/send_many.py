@@ -24,7 +24,7 @@ from posthouse.cli.send_server import Way
 from posthouse.cli.send_summary import Tally, end_of, tell
 from posthouse.cli.send_table import MISTAKES_SHOWN, Row, rows_of
 from posthouse.cli.send_words import command_error, in_options
-from posthouse.sending import Dkim, Message, SendingError, Transport
+from posthouse.sending import Dkim, Mailbox, Message, SendingError, Transport
 from posthouse.sending.options import Keywords
 from posthouse.sending.protecting import check_readers
 from posthouse.sending.templates import Templates
@@ -207,7 +207,8 @@ def _composer(wish: Wish) -> Callable[[Row], Message]:
         raise command_error(error) from None
 
     def compose(row: Row) -> Message:
-        message = msgspec.structs.replace(wish.message, to=row.address, tag=row.key)
+        to = Mailbox(row.address, row.name)
+        message = msgspec.structs.replace(wish.message, to=to, tag=row.key)
         if templates is None:
             return message
         values = {name.strip(): value for name, value in row.values.items()}

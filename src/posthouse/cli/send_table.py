@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +13,11 @@ from typing import Final, TextIO
 import msgspec
 
 from posthouse.cli.output import CommandError
-from posthouse.message.address import AddressError, parse_mailbox
+from posthouse.cli.send_words import in_options
+from posthouse.message.address import AddressError, format_address, parse_mailbox
+from posthouse.message.build import Mailbox
+from posthouse.sending import MessageError
+from posthouse.sending.addresses import read_names
 
 __all__ = ["MISTAKES_SHOWN", "Row", "rows_of"]
 
@@ -22,6 +27,10 @@ MISTAKES_SHOWN: Final = 20
 ADDRESS_COLUMNS: Final = ("email", "to", "address", "e-mail")
 DELIMITERS: Final = (",", ";", "\t")
 """Spreadsheets write semicolons where the decimal sign is a comma."""
+CELL_SHOWN: Final = 100
+_BRACKETS: Final = re.compile(r"<([^<>]*)>\s*$")
+_SEVERAL: Final = "is more than one address"
+_SEVERAL_HINT: Final = "give each address a row of its own"
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +38,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     line: int
     address: str
+    """As it is written, without the name."""
+    name: str = ""
+    """That stands with it: `Eve <eve@example.net>`."""
     values: Mapping[str, str]
     key: str
     """What the journal knows the letter by: the address and how often it stood before, so that a
@@ -39,6 +51,7 @@ def rows_of(path: Path) -> list[Row]:
     """All rows, once each was looked at. Raises CommandError naming the lines that are wrong."""
     rows: list[Row] = []
     mistakes: list[str] = []
+    hints: list[str] = []
     seen: Counter[str] = Counter()
     with _opened(path) as file:
         line = 0
@@ -52,13 +65,16 @@ def rows_of(path: Path) -> list[Row]:
                     raise CommandError(f"{path} has more than {ROWS_MAX} rows")
                 if "" in values or None in values.values():
                     mistakes.append(f"line {line}: more or fewer cells than the first line")
-                elif trouble := _address_trouble(values[column]):
-                    mistakes.append(f"line {line}: {trouble}")
-                else:
-                    address = values[column].strip()
-                    key = f"{address} {seen[address]}" if seen[address] else address
-                    seen[address] += 1
-                    rows.append(Row(line=line, address=address, values=values, key=key))
+                    continue
+                try:
+                    address, name = _named(values[column])
+                except _NoAddress as doubt:
+                    mistakes.append(f"line {line}: {doubt}")
+                    hints.append(doubt.hint)
+                    continue
+                key = f"{address} {seen[address]}" if seen[address] else address
+                seen[address] += 1
+                rows.append(Row(line=line, address=address, name=name, values=values, key=key))
         except (csv.Error, UnicodeDecodeError) as error:
             raise CommandError(
                 f"{path}, line {line + 1}: {error}",
@@ -70,7 +86,7 @@ def rows_of(path: Path) -> list[Row]:
         rest = f"\nand {more} more" if more > 0 else ""
         raise CommandError(
             f"{path} cannot be used as it is, and nothing was sent:\n{shown}{rest}",
-            hint="mend these lines, or take them out",
+            hint="\n".join(("mend these lines, or take them out", *filter(None, hints[:1]))),
         )
     if not rows:
         raise CommandError(f"{path} has no rows behind its first line")
@@ -113,9 +129,41 @@ def _address_column(path: Path, names: Iterable[str]) -> str:
     return column
 
 
-def _address_trouble(text: str) -> str:
+class _NoAddress(ValueError):
+    def __init__(self, text: str, hint: str = "") -> None:
+        super().__init__(text)
+        self.hint = hint
+
+
+def _named(cell: str) -> tuple[str, str]:
+    """The address in a cell and the name with it, as the library reads one of To.
+
+    Raises:
+        _NoAddress: there is none, or more than one.
+    """
+    cell = cell.strip()
+    shown = repr(cell[:CELL_SHOWN])
     try:
-        parse_mailbox(text.strip())
-    except AddressError as error:
-        return f"{text.strip()[:100]!r} is no address: {error}"
-    return ""
+        found = read_names("to", cell)
+    except MessageError as error:
+        if ";" in cell and cell.count("@") > 1:
+            raise _NoAddress(f"{shown} {_SEVERAL}", _SEVERAL_HINT) from None
+        text, hint = in_options(error)
+        raise _NoAddress(text.removeprefix("--to: "), hint) from None
+    if not found:
+        raise _NoAddress("there is no address")
+    if len(found) > 1 or not isinstance(found[0], Mailbox):
+        raise _NoAddress(f"{shown} {_SEVERAL}", _SEVERAL_HINT)
+    return _written(cell, found[0]), found[0].display_name
+
+
+def _written(cell: str, mailbox: Mailbox) -> str:
+    """The address with the case and the alphabet of the cell, as a name that comes later makes no
+    other letter of it for the journal."""
+    inside = _BRACKETS.search(cell)
+    written = inside[1].strip() if inside is not None else cell
+    try:
+        is_same = parse_mailbox(written) == mailbox.address
+    except AddressError:
+        is_same = False
+    return written if is_same else format_address(mailbox.address, unicode=True)
