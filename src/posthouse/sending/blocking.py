@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import os
 import queue
 import threading
+import warnings
 import weakref
 from collections import deque
-from collections.abc import Coroutine, Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import CancelledError, Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from posthouse.sending.carrier import Letter, Verified
 from posthouse.sending.errors import ConnectError, SendingError
@@ -34,7 +36,11 @@ __all__ = ["Transport"]
 T = TypeVar("T")
 
 CLOSE_S: Final = 60.0
-"""How long `close` waits for what is under way."""
+"""How long the end of a program waits for what is under way."""
+LOOK_S: Final = 1.0
+"""How often who waits looks whether the loop is still there."""
+SETTLE_S: Final = 2.0
+"""And then for what was broken off to be told so."""
 
 
 class _Loop:
@@ -46,20 +52,40 @@ class _Loop:
         self.thread = threading.Thread(target=self._run, name="posthouse-sending", daemon=True)
         self.thread.start()
 
+    @property
+    def is_ours(self) -> bool:
+        return self.process == os.getpid()
+
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.close()
 
     def call(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(work, self.loop)
 
-    def stop(self) -> None:
-        if self.process != os.getpid() or self.loop.is_closed():
-            return
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(CLOSE_S)
-        if not self.thread.is_alive():
-            self.loop.close()
+    def leave(self, transport: AsyncTransport, *, within_s: float | None) -> Future[None]:
+        """Close the transport, within that time or by force, and end the thread. Nobody is left to
+        wait for ever."""
+        return self.call(self._leave(transport, within_s))
+
+    async def _leave(self, transport: AsyncTransport, within_s: float | None) -> None:
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await transport.close()
+        finally:
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            if left:
+                await asyncio.wait(left, timeout=SETTLE_S)
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left, timeout=SETTLE_S)
+            # Behind what tells the threads that wait.
+            self.loop.call_soon(self.loop.call_soon, self.loop.stop)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -70,6 +96,22 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+def _load() -> None:
+    """What the first letter needs: when the program ends nothing can be loaded any more, and the
+    letter that says why it ends may be the first."""
+    import concurrent.futures.thread  # noqa: F401
+
+    with contextlib.suppress(ImportError):
+        import uvloop  # noqa: F401
+
+
+def _abandon(running: _Loop, transport: AsyncTransport, name: str) -> None:
+    """Nobody has the transport any more, and nobody closed it."""
+    if running.is_ours and not running.loop.is_closed():
+        warnings.warn(f"{name} was not closed", ResourceWarning, stacklevel=2)
+        running.leave(transport, within_s=CLOSE_S)
+
+
 class Transport:
     """Sends messages; `with` closes it. Options are those of `Keywords`."""
 
@@ -78,9 +120,11 @@ class Transport:
     ) -> None:
         """As `AsyncTransport`. Raises OptionError."""
         self._async = AsyncTransport(url, service=service, **keywords)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._running: _Loop | None = None
         self._is_closed = False
+        self._abandoned: weakref.finalize[Any, Transport] | None = None
+        _load()
         _OPEN.add(self)
 
     def __repr__(self) -> str:
@@ -105,7 +149,8 @@ class Transport:
     ) -> Iterator[Sent]:
         """Send many; results come in the order of their ends.
 
-        Messages are taken from the source on the caller's thread, as there is room to send them.
+        Messages are taken from the source on the caller's thread, as there is room to send them;
+        one that makes the caller wait makes those wait who have ended, to be told.
         An error of one ends none of the others; what the source raises comes through, when those
         under way have ended. After Ctrl-C nothing more is begun; what is under way ends and is
         told, then KeyboardInterrupt comes through. A second one waits for nothing.
@@ -116,24 +161,25 @@ class Transport:
                 journal: what was not begun was not sent. What it raises ends that letter unsent,
                 and comes through.
         """
-        batch = _Batch(self._ready().loop, self._async, on_begin)
+        source = iter(many(messages, is_plain=True))
+        batch = _Batch(self._ready(), self._async, on_begin)
         ahead = self.options.connections_max * AHEAD_FACTOR
-        source = iter(many(messages))
         given = done = failed = 0
         is_over = False
         trouble: BaseException | None = None
         try:
             while not is_over or done < given:
                 try:
-                    if not is_over and given - done < ahead:
-                        message = next(source, None)
-                        if message is None:
+                    has_room = not is_over and given - done < ahead
+                    if has_room and not batch.has_ended:
+                        message = next(source, _NO_MORE)
+                        if message is _NO_MORE:
                             is_over = True
                         else:
-                            batch.give(given, message)
+                            batch.give(given, cast("Message", message))
                             given += 1
                         continue
-                    sent = batch.ended.get()
+                    sent = batch.next_end()
                     done += 1
                     if isinstance(sent, Exception):
                         raise sent
@@ -144,7 +190,7 @@ class Transport:
                         on_progress(done, failed)
                     yield sent
                 except (Exception, KeyboardInterrupt) as error:
-                    if isinstance(trouble, KeyboardInterrupt):
+                    if isinstance(trouble, KeyboardInterrupt) or batch.is_over:
                         raise
                     if isinstance(error, KeyboardInterrupt):
                         batch.stop()
@@ -173,17 +219,25 @@ class Transport:
         return self._async.letters
 
     def close(self) -> None:
-        """Let what is under way end, and leave. Twice is once."""
+        """Let what is under way end, and leave. Twice is once.
+
+        Each wait has the end that the options give it.
+        """
+        self._close(within_s=None)
+
+    def _close(self, *, within_s: float | None) -> None:
         with self._lock:
             running, self._running = self._running, None
             self._is_closed = True
+            if self._abandoned is not None:
+                self._abandoned.detach()
         _OPEN.discard(self)
-        if running is None or running.process != os.getpid():
+        if running is None or not running.is_ours:
             return
         try:
-            running.call(self._async.close()).result(CLOSE_S)
+            running.leave(self._async, within_s=within_s).result()
         finally:
-            running.stop()
+            running.thread.join(SETTLE_S)
 
     def __enter__(self) -> Transport:
         return self
@@ -202,21 +256,36 @@ class Transport:
         with self._lock:
             if self._is_closed:
                 raise ConnectError("the transport is closed", hint="make a new one")
-            if self._running is None or self._running.process != os.getpid():
+            if self._running is None or not self._running.is_ours:
                 if self._running is not None:  # a fork: sockets and thread are the parent's
                     self._async._forget()
-                self._running = _Loop()
+                if self._abandoned is not None:
+                    self._abandoned.detach()
+                try:
+                    self._running = _Loop()
+                except RuntimeError as error:  # no thread can be started any more
+                    raise ConnectError(f"the program is ending: {error}") from None
+                self._abandoned = weakref.finalize(
+                    self, _abandon, self._running, self._async, repr(self)
+                )
+                self._abandoned.atexit = False  # `_close_all` does that
             return self._running
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         try:
-            running = self._ready()
+            with self._lock:  # so that nothing is given to a loop that has left
+                future = self._ready().call(work)
         except SendingError:
             work.close()
             raise
-        future = running.call(work)
         try:
             return future.result()
+        except CancelledError:
+            raise ConnectError(
+                "the transport was closed while this was under way",
+                may_have_been_sent=True,
+                server=self.options.place,
+            ) from None
         except BaseException:  # Ctrl-C: nobody waits for it any more
             future.cancel()
             raise
@@ -225,12 +294,11 @@ class Transport:
 class _Batch:
     """The letters of one `send_all`, between the caller's thread and the loop's."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, transport: AsyncTransport, on_begin: Begun | None
-    ) -> None:
-        self.ended: queue.SimpleQueue[Sent | Exception | None] = queue.SimpleQueue()
+    def __init__(self, running: _Loop, transport: AsyncTransport, on_begin: Begun | None) -> None:
+        self._running = running
+        self._loop = running.loop
+        self._ended: queue.SimpleQueue[Sent | Exception | None] = queue.SimpleQueue()
         """None: it was not begun, and will not be."""
-        self._loop = loop
         self._transport = transport
         self._on_begin = on_begin
         self._given: deque[tuple[int, Message]] = deque()
@@ -243,19 +311,42 @@ class _Batch:
 
     # --- on the caller's thread ---
 
+    @property
+    def has_ended(self) -> bool:
+        """There is one to be told of."""
+        return not self._ended.empty()
+
+    @property
+    def is_over(self) -> bool:
+        """The loop has left, and all was told."""
+        return not self._running.thread.is_alive() and self._ended.empty()
+
+    def next_end(self) -> Sent | Exception | None:
+        """Waits for it. Raises ConnectError when the transport was closed meanwhile."""
+        while True:
+            try:
+                return self._ended.get(timeout=LOOK_S)
+            except queue.Empty:
+                if self.is_over:
+                    raise ConnectError("the transport was closed", hint="make a new one") from None
+
     def give(self, index: int, message: Message) -> None:
         self._given.append((index, message))
         if not self._is_called:  # once for all that is given until it looks
             self._is_called = True
-            self._loop.call_soon_threadsafe(self._take)
+            self._call(self._take)
 
     def stop(self) -> None:
         """Begin nothing more."""
-        self._loop.call_soon_threadsafe(self._stop)
+        self._call(self._stop)
 
     def leave(self) -> None:
         """Wait for nothing more, either."""
-        self._loop.call_soon_threadsafe(self._leave)
+        self._call(self._leave)
+
+    def _call(self, work: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has left; `next_end` says so
+            self._loop.call_soon_threadsafe(work)
 
     # --- on the loop ---
 
@@ -278,7 +369,7 @@ class _Batch:
         finally:
             self._waiting.pop(index, None)
             self._begun.pop(index, None)
-            self.ended.put(ended)
+            self._ended.put(ended)
 
     def _begin(self, index: int) -> None:
         if self._on_begin is not None:
@@ -297,13 +388,14 @@ class _Batch:
             task.cancel()
 
 
+_NO_MORE: Final = object()
 _OPEN: Final[weakref.WeakSet[Transport]] = weakref.WeakSet()
 
 
 def _close_all() -> None:
     """At exit: letters under way get their chance, and servers a goodbye."""
     for transport in list(_OPEN):
-        transport.close()
+        transport._close(within_s=CLOSE_S)
 
 
 atexit.register(_close_all)

@@ -174,8 +174,12 @@ class Pool:
         await self._drained  # bounded by the deadline of QUIT
 
     def abort(self) -> None:
-        """Drop everything at once."""
+        """Drop everything at once; whoever waits is told."""
         self._is_closing = True
+        waiting, self._waiting = self._waiting, deque()
+        for job in waiting:
+            self._fail(job, ConnectError("the transport is closed", server=self._options.place))
+        self._let_in()  # and then hears the same
         for task in list(self._opening):
             task.cancel()
         for connection in list(self._connections):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -21,6 +21,7 @@ from posthouse.sending.naming import fault
 from posthouse.sending.options import Dkim, Keywords, Kind, Options
 from posthouse.sending.reading import read_options
 from posthouse.sending.receipt import Outcome, Receipt
+from posthouse.sending.threads import in_thread
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -100,49 +101,39 @@ class AsyncTransport:
 
         Messages are taken from the source only as there is room to send them, so that it may be of
         any length. An error of one ends none of the others; what the source raises comes through,
-        when those under way have ended.
+        when those under way have ended. A source that waits has to be asynchronous: nothing else
+        happens on the loop while a plain one does.
 
         Args:
             on_progress: called as each ends.
             on_begin: called as each is handed to the other side, to keep a journal: what was not
                 begun was not sent. What it raises ends that letter unsent, and comes through.
         """
-        source = _numbered(many(messages))
-        ahead = self.options.connections_max * AHEAD_FACTOR
-        under_way: set[asyncio.Task[Sent]] = set()
+        run = _Run(many(messages), ahead=self.options.connections_max * AHEAD_FACTOR)
         done = failed = 0
-        is_over = False
-        trouble: Exception | None = None
+        trouble: BaseException | None = None
         try:
-            while under_way or not is_over:
-                while not is_over and len(under_way) < ahead:
-                    try:
-                        index, message = await anext(source)
-                    except StopAsyncIteration:
-                        is_over = True
-                    except Exception as error:
-                        is_over, trouble = True, error
-                    else:
-                        under_way.add(
-                            asyncio.ensure_future(self._send_one(index, message, on_begin))
-                        )
-                if not under_way:
-                    break
-                ended, under_way = await asyncio.wait(
-                    under_way, return_when=asyncio.FIRST_COMPLETED
-                )
-                for task in ended:
-                    sent = task.result()
+            while True:
+                for ended in run.take_ended():
                     done += 1
+                    try:
+                        sent = ended.result()
+                    except Exception as error:
+                        trouble = trouble or error
+                        run.take_no_more()
+                        continue
                     failed += sent.error is not None
                     if on_progress is not None:
                         on_progress(done, failed)
                     yield sent
+                while (given := run.next()) is not None:
+                    run.start(self._send_one(*given, on_begin))
+                if run.is_over:
+                    break
+                await run.change()
         finally:
-            for task in under_way:
-                task.cancel()
-            if under_way:
-                await asyncio.wait(under_way)
+            await run.leave()
+        trouble = trouble or run.trouble
         if trouble is not None:
             raise trouble
 
@@ -175,7 +166,7 @@ class AsyncTransport:
         keys = _keys(message, options)
         if size <= INLINE_OCTETS_MAX:
             return _made(message, keys)
-        return await asyncio.to_thread(_made, message, keys)
+        return await in_thread(_made, message, keys)
 
     async def verify(self) -> Verified:
         """Prove that name, TLS and login are right, without sending. Raises SendingError."""
@@ -237,12 +228,19 @@ class AsyncTransport:
         return self._carrier_now()
 
 
-def many(messages: T) -> T:
-    """What `send_all` was given. Raises MessageError."""
+def many(messages: T, *, is_plain: bool = False) -> T:
+    """What `send_all` was given. Raises MessageError.
+
+    Args:
+        is_plain: asynchronous sources will not do.
+    """
     given: object = messages
     if isinstance(given, Message):
         hint = "send(message) sends one, and send_all takes a list: send_all([message])"
         raise MessageError("send_all was given one Message", hint=hint)
+    if is_plain and isinstance(given, AsyncIterable) and not isinstance(given, Iterable):
+        hint = "give it to AsyncTransport, or give a list or a generator"
+        raise MessageError("send_all was given an asynchronous source", hint=hint)
     if not isinstance(given, (Iterable, AsyncIterable)) or isinstance(given, (str, bytes)):
         hint = "give a list of Message, or what gives one after the other"
         raise MessageError(f"send_all was given {type(given).__name__}", hint=hint)
@@ -349,15 +347,99 @@ def _size(message: Message) -> int:
     return total
 
 
-async def _numbered(
-    messages: Iterable[Message] | AsyncIterable[Message],
-) -> AsyncIterator[tuple[int, Message]]:
-    index = 0
-    if isinstance(messages, AsyncIterable):
-        async for message in messages:
-            yield index, message
-            index += 1
-    else:
-        for message in messages:
-            yield index, message
-            index += 1
+class _Run:
+    """The letters of one `send_all`: taken from the source while there is room, told of as they
+    end, also while the source makes everybody wait."""
+
+    def __init__(self, source: Iterable[Message] | AsyncIterable[Message], *, ahead: int) -> None:
+        self.trouble: Exception | None = None
+        """What the source raised."""
+        self._ahead = ahead
+        self._given = 0
+        self._under_way: set[asyncio.Task[Sent]] = set()
+        self._ended: list[asyncio.Task[Sent]] = []
+        self._changed = asyncio.Event()
+        self._is_exhausted = False
+        self._plain: Iterator[Message] | None = None
+        self._slow: AsyncIterator[Message] | None = None
+        self._asked: asyncio.Task[Message] | None = None
+        """For the next letter of `_slow`."""
+        if isinstance(source, AsyncIterable):
+            self._slow = aiter(source)
+        else:
+            self._plain = iter(source)
+
+    def next(self) -> tuple[int, Message] | None:
+        """The next letter and its number; None where it is another's turn."""
+        if self._is_exhausted or self._ended or not self._has_room:
+            return None
+        try:
+            if self._plain is not None:
+                message = next(self._plain)
+            elif self._asked is None:
+                assert self._slow is not None
+                self._asked = asyncio.ensure_future(_next_of(self._slow))
+                self._asked.add_done_callback(self._answered)
+                return None
+            elif not self._asked.done():
+                return None
+            else:
+                asked, self._asked = self._asked, None
+                message = asked.result()
+        except (StopIteration, StopAsyncIteration):
+            self._is_exhausted = True
+            return None
+        except Exception as error:
+            self._is_exhausted, self.trouble = True, error
+            return None
+        self._given += 1
+        return self._given - 1, message
+
+    def start(self, sending: Coroutine[Any, Any, Sent]) -> None:
+        task = asyncio.ensure_future(sending)
+        self._under_way.add(task)
+        task.add_done_callback(self._one_ended)
+
+    def take_ended(self) -> list[asyncio.Task[Sent]]:
+        ended, self._ended = self._ended, []
+        return ended
+
+    def take_no_more(self) -> None:
+        self._is_exhausted = True
+
+    @property
+    def is_over(self) -> bool:
+        return self._is_exhausted and not self._under_way and not self._ended
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._under_way) < self._ahead
+
+    async def change(self) -> None:
+        """Until a letter ended, or the source gave the next one."""
+        if self._ended or (self._has_room and self._asked is not None and self._asked.done()):
+            return
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def leave(self) -> None:
+        """Wait for nothing more."""
+        left: set[asyncio.Task[Any]] = {*self._under_way}
+        if self._asked is not None:
+            left.add(self._asked)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+
+    def _answered(self, _: object) -> None:
+        self._changed.set()
+
+    def _one_ended(self, task: asyncio.Task[Sent]) -> None:
+        self._under_way.discard(task)
+        self._ended.append(task)
+        self._changed.set()
+
+
+async def _next_of(source: AsyncIterator[Message]) -> Message:
+    return await anext(source)
