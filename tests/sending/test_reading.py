@@ -60,6 +60,19 @@ def test_files_and_commands_by_url() -> None:
     assert told("sendmail:").command == "/usr/sbin/sendmail"
 
 
+def test_a_socket_stands_for_host_and_port() -> None:
+    options = told("lmtp:///run/my%20dovecot/lmtp?connections_max=2")
+    assert (options.kind, options.socket_path) == (Kind.LMTP, "/run/my dovecot/lmtp")
+    assert (options.place, options.tls) == ("/run/my dovecot/lmtp", TlsUse.OFF)
+    assert options.connections_max == 2
+
+
+def test_a_command_has_arguments() -> None:
+    options = told("sendmail:///usr/bin/msmtp", arguments=["-a", "work"])
+    assert (options.command, options.arguments) == ("/usr/bin/msmtp", ("-a", "work"))
+    assert told("sendmail:").arguments == ()
+
+
 @pytest.mark.parametrize(
     ("url", "keywords", "option", "hint"),
     [
@@ -121,6 +134,20 @@ def test_files_and_commands_by_url() -> None:
         ("sendmail:", {"user": "a", "password": "x"}, "password", "leave it out"),
         ("posthouse://a:x@m.example", {"rate": 3}, "rate", "leave it out"),
         ("posthouse://a@m.example", {"token": "x"}, "token", "password"),
+        ("lmtp:///", {}, "host", "lmtp:///run/"),
+        ("lmtp://ada@/run/lmtp", {}, "host", "no login"),
+        ("lmtp://ada:x@/run/lmtp", {}, "host", "no login"),
+        ("lmtp:///run/l%00mtp", {}, "", "lmtp:///run/"),
+        (f"lmtp:///{'x' * 107}", {}, "", ""),
+        ("lmtp:///run/lmtp", {"proxy": "http://x"}, "proxy", "leave it out"),
+        ("lmtp:///run/lmtp", {"tls": "starttls"}, "tls", "leave it out"),
+        ("lmtp:///run/lmtp", {"port": 24}, "port", "leave it out"),
+        ("smtp:///run/lmtp", {}, "host", "smtps://"),
+        ("sendmail:", {"arguments": "-a work"}, "arguments", '["-a", "work"]'),
+        ("sendmail:", {"arguments": ["-a", 1]}, "arguments", '["-a", "work"]'),
+        ("sendmail:", {"arguments": ["-a\0"]}, "arguments", '["-a", "work"]'),
+        ("sendmail:?arguments=-a", {}, "arguments", '["-a", "work"]'),
+        ("smtp://m.example", {"arguments": ["-a"]}, "arguments", "leave it out"),
     ],
 )
 def test_what_cannot_be_is_told_with_the_options_name(

@@ -135,6 +135,8 @@ class Keywords(TypedDict, total=False):
     asked directly, past `proxy`."""
     command: str
     """Of `sendmail`: the program."""
+    arguments: list[str] | tuple[str, ...]
+    """For that program, before those that say who gets the letter: ["-a", "work"]."""
     folder: str | Path
     watch: Watch
     """Sees the dialogue with the server: "-> EHLO …" and "<- 250 …", logins as `***`, messages as
@@ -147,6 +149,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind = Kind.SMTP
     host: str = "127.0.0.1"
     port: int = 587
+    socket_path: str = ""
+    """Of a Unix socket, in the place of host and port."""
     tls: TlsUse = TlsUse.AUTO
     server_name: str = ""
     context: ssl.SSLContext | None = None
@@ -170,12 +174,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     may_fetch_urls: bool = False
     may_read_files: bool = True
     command: str = "/usr/sbin/sendmail"
+    arguments: tuple[str, ...] = ()
     folder: Path | None = None
     notice_box: NoticeBox | None = None
     watch: Watch | None = None
 
     @property
     def place(self) -> str:
-        """ "host:port" for people."""
+        """ "host:port" for people, or the path of the socket."""
+        if self.socket_path:
+            return self.socket_path
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"

@@ -33,6 +33,9 @@ CONNECTIONS_MAX: Final = 1_000
 SECONDS_MAX: Final = 86_400.0
 COUNT_MAX: Final = 10_000_000
 TEXT_MAX: Final = 10_000
+ARGUMENTS_MAX: Final = 100
+SOCKET_OCTETS_MAX: Final = 107
+"""Of a Unix socket's path: the system has room for no more."""
 
 _SCHEMES: Final[Mapping[str, tuple[Kind, TlsUse | None]]] = {
     "smtp": (Kind.SMTP, None),
@@ -142,6 +145,8 @@ def _by_url(url: str) -> tuple[Kind, dict[str, Any]]:
         told |= {"command": unquote(parts.path)} if parts.path else {}
     elif kind is Kind.FOLDER:
         told["folder"] = unquote(f"{parts.netloc}{parts.path}")
+    elif kind is Kind.LMTP and not parts.netloc and len(parts.path) > 1:
+        told["socket_path"] = _socket_path(parts)
     elif kind is not Kind.MEMORY:
         told |= _place(parts, host, port)
     for name, value in parse_qsl(parts.query, keep_blank_values=True, max_num_fields=50):
@@ -171,8 +176,12 @@ def _hint(url: str) -> str:
 
 def _place(parts: SplitResult, host: str | None, port: int | None) -> dict[str, Any]:
     if not host:
-        example = "lmtp://127.0.0.1:24" if parts.scheme == "lmtp" else "smtps://mail.example.org"
-        raise OptionError("host", "is missing in the URL", hint=f"write {example}")
+        hint = "write smtps://mail.example.org"
+        if parts.scheme == "lmtp":
+            hint = f"write lmtp://127.0.0.1:24, or for a socket {_SOCKET.removeprefix('write ')}"
+        if parts.username is not None and len(parts.path) > 1:
+            hint = f"a socket takes no login: {_SOCKET}"
+        raise OptionError("host", "is missing in the URL", hint=hint)
     if parts.path not in ("", "/") or parts.fragment:
         what = "path" if parts.path not in ("", "/") else "#"
         hint = _ESCAPES if "@" in parts.path + parts.query + parts.fragment else ""
@@ -186,6 +195,18 @@ def _place(parts: SplitResult, host: str | None, port: int | None) -> dict[str, 
     if parts.password:
         told["password"] = unquote(parts.password)
     return told
+
+
+def _socket_path(parts: SplitResult) -> str:
+    path = unquote(parts.path)
+    if parts.fragment or not path.isprintable():
+        raise OptionError("", "the URL names no file that can be", hint=_SOCKET)
+    if len(path.encode()) > SOCKET_OCTETS_MAX:
+        raise OptionError("", f"the socket's path has more than {SOCKET_OCTETS_MAX} octets")
+    return path
+
+
+_SOCKET: Final = "write lmtp:///run/dovecot/lmtp"
 
 
 def _typed(name: str, value: str) -> Any:
@@ -230,6 +251,8 @@ def _checked(kind: Kind, told: dict[str, Any]) -> Options:
     port = _whole(told, "port", _port_for(kind, tls, host), 1, 65_535)
     if tls is TlsUse.AUTO and port == SUBMISSIONS_PORT:
         tls = TlsUse.IMPLICIT
+    if told.get("socket_path"):
+        tls = TlsUse.OFF  # `_check_use` refuses whoever wants it
     is_verifying = _flag(told, "verify", default=True)
     if tls is TlsUse.AUTO and told.get("verify") is True and kind is Kind.SMTP:
         tls = TlsUse.STARTTLS  # who asks for a check by name gets one, on this machine, too
@@ -240,6 +263,7 @@ def _checked(kind: Kind, told: dict[str, Any]) -> Options:
         kind=kind,
         host=host,
         port=port,
+        socket_path=told.get("socket_path", ""),
         tls=tls,
         server_name=_text(told, "server_name"),
         context=_context(told, tls, is_verifying=is_verifying),
@@ -262,6 +286,7 @@ def _checked(kind: Kind, told: dict[str, Any]) -> Options:
         may_fetch_urls=_flag(told, "may_fetch_urls", default=False),
         may_read_files=_flag(told, "may_read_files", default=True),
         command=_text(told, "command") or "/usr/sbin/sendmail",
+        arguments=_arguments(told.get("arguments", ())),
         folder=_folder(kind, told),
         notice_box=read_notice_box(told["outcome_mailbox"])
         if told.get("outcome_mailbox")
@@ -278,15 +303,21 @@ _LINE: Final = _SESSIONS | {
     "tls", "server_name", "tls_version_min", "ca", "certificate", "certificate_key", "verify",
     "ssl_context", "proxy", "user", "password", "token",
 }  # fmt: skip
+_COMMAND: Final = frozenset({"command", "arguments"})
 _OF_NO_USE: Final[Mapping[Kind, frozenset[str]]] = {
-    Kind.SMTP: frozenset({"command", "folder"}),
-    Kind.LMTP: frozenset({"command", "folder"}),
-    Kind.POSTHOUSE: _SESSIONS | {"command", "folder", "rate", "rate_per_s", "watch"},
-    Kind.FOLDER: _LINE | {"command"},
+    Kind.SMTP: _COMMAND | {"folder"},
+    Kind.LMTP: _COMMAND | {"folder"},
+    Kind.POSTHOUSE: _SESSIONS | _COMMAND | {"folder", "rate", "rate_per_s", "watch"},
+    Kind.FOLDER: _LINE | _COMMAND,
     Kind.SENDMAIL: _LINE | {"folder"},
 }
 """What somebody relies on, and would change nothing there. Times, numbers of sessions, a rate and a
 watcher may be given to a folder or command that stands for a server; `memory:` takes all."""
+
+
+_NOT_BY_SOCKET: Final = _LINE | {
+    "host", "port", "local_address", "mechanism", "authorization_id",
+}  # fmt: skip
 
 
 def _check_use(kind: Kind, told: Mapping[str, Any]) -> None:
@@ -294,6 +325,10 @@ def _check_use(kind: Kind, told: Mapping[str, Any]) -> None:
     for name in sorted(given & _OF_NO_USE.get(kind, frozenset())):
         hint = "leave it out; it is for another way of sending"
         raise OptionError(name, f"is of no use with {kind.value}:", hint=hint)
+    if told.get("socket_path"):
+        for name in sorted(given & _NOT_BY_SOCKET):
+            hint = "leave it out: nothing leaves this machine, and the server knows who we are"
+            raise OptionError(name, "is of no use with a socket", hint=hint)
 
 
 def _check_posthouse(told: Mapping[str, Any], tls: TlsUse, host: str) -> None:
@@ -478,6 +513,15 @@ def _folder(kind: Kind, told: Mapping[str, Any]) -> Path | None:
     if kind is Kind.FOLDER and not folder:
         raise OptionError("folder", "is missing", hint="write folder:outbox or folder:///var/out")
     return Path(folder) if folder else None
+
+
+def _arguments(value: Any) -> tuple[str, ...]:
+    hint = 'write arguments=["-a", "work"]'
+    if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
+        raise OptionError("arguments", "have to be a list of text", hint=hint)
+    if any("\0" in one or len(one) > TEXT_MAX for one in value) or len(value) > ARGUMENTS_MAX:
+        raise OptionError("arguments", "have a NUL in them, or are too many or too long", hint=hint)
+    return tuple(value)
 
 
 def _text(told: Mapping[str, Any], name: str) -> str:
