@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from posthouse.sending import (
     ConnectError,
     EnvelopeError,
     Message,
+    OptionError,
     SendEnvelope,
     SendingError,
     TlsError,
@@ -105,6 +107,29 @@ def test_a_command_gets_envelope_and_message(tmp_path: Path) -> None:
     assert octets.endswith("\n\nhello\n") and "\r" not in octets
 
 
+def test_a_command_gets_its_own_arguments_first(tmp_path: Path) -> None:
+    with Transport(
+        "sendmail:", command=program(tmp_path, 0), arguments=["-a", "my work; $(id)"]
+    ) as way:
+        way.send(LETTER)
+    arguments, _ = json.loads((tmp_path / "kept").read_text())
+    sender = ["-i", "-f", "ada@example.org"]
+    assert arguments == ["-a", "my work; $(id)", *sender, "--", "bob@example.net"]
+
+
+@pytest.mark.parametrize("arguments", [["-t"], ["-v", "--read-recipients", "-v"], ["-v", "--"]])
+def test_arguments_that_say_who_gets_the_letter_are_refused(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    with (
+        Transport("sendmail:", command=program(tmp_path, 0), arguments=arguments) as way,
+        pytest.raises(OptionError) as caught,
+    ):
+        way.send(LETTER)
+    assert caught.value.option == "arguments" and "leave it out" in caught.value.hint
+    assert not (tmp_path / "kept").exists()
+
+
 def test_what_a_command_can_be_asked_it_is_asked_and_what_not_is_told(tmp_path: Path) -> None:
     wish = SendEnvelope(envelope_id="order-17", ret=Ret.HDRS, notify=Notify.FAILURE)
     letter = msgspec.structs.replace(LETTER, envelope=wish)
@@ -151,6 +176,30 @@ def test_a_command_that_is_not_there() -> None:
     assert "sendmail:///usr/sbin/sendmail" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        ("/no/msmtp -a work", 'write command="/no/msmtp", arguments=["-a", "work"]'),
+        ("/no/msmtp -C 'my config'", 'write command="/no/msmtp", arguments=["-C", "my config"]'),
+        ("/no/msmtp -C '", 'write command="/no/msmtp", arguments=["-C", "\'"]'),
+    ],
+)
+async def test_a_command_line_is_told_apart(command: str, hint: str) -> None:
+    async with AsyncTransport("sendmail:", command=command) as way:
+        for ask in (way.verify, partial(way.send, LETTER)):
+            with pytest.raises(ConnectError, match="cannot be run") as caught:
+                await ask()
+            assert caught.value.hint == hint
+
+
+def test_a_command_may_have_a_blank_in_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "my programs"
+    folder.mkdir()
+    with Transport("sendmail:", command=program(folder, 0)) as way:
+        way.send(LETTER)
+    assert (folder / "kept").exists()
+
+
 @pytest.mark.interop
 async def test_msmtp_as_the_command(tmp_path: Path) -> None:
     if (msmtp := shutil.which("msmtp")) is None:
@@ -161,10 +210,8 @@ async def test_msmtp_as_the_command(tmp_path: Path) -> None:
             f"account default\nhost 127.0.0.1\nport {server.port}\nfrom ada@example.org\n"
         )
         config.chmod(0o600)
-        wrapper = tmp_path / "sendmail"
-        wrapper.write_text(f'#!/bin/sh\nexec {msmtp} -C {config} "$@"\n')
-        wrapper.chmod(0o755)
-        async with AsyncTransport(f"sendmail://{wrapper}") as way:
+        arguments = ["-C", str(config)]
+        async with AsyncTransport(f"sendmail://{msmtp}", arguments=arguments) as way:
             await way.send(LETTER)
     assert server.taken[0].recipients == ["bob@example.net"]
 

@@ -1,14 +1,17 @@
 """Letters by the sendmail command, which Postfix, Exim, msmtp and others bring.
 
-No shell is involved, recipients come behind "--", and the message on standard input. What the
-command says against it, it says in sysexits' numbers and on standard error.
+No shell is involved, options of the caller come first, recipients behind "--", and the message on
+standard input. What the command says against it, it says in sysexits' numbers and on standard
+error.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import shlex
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +25,7 @@ from posthouse.sending.errors import (
     ConnectError,
     EnvelopeError,
     MessageError,
+    OptionError,
     ProtocolError,
     SendingError,
     SendTimeout,
@@ -29,12 +33,16 @@ from posthouse.sending.errors import (
 from posthouse.sending.memory import receipt_for_all
 from posthouse.sending.options import Options
 from posthouse.sending.receipt import Receipt
+from posthouse.sending.threads import in_thread
 
 __all__ = ["SendmailCarrier"]
 
 AT_ONCE_MAX: Final = 4
 SAID_OCTETS_MAX: Final = 4_096
 """Of standard error that are read."""
+# With these the program takes recipients from the message, where those in Bcc are not, and leaves
+# out those it is given.
+_READS_RECIPIENTS: Final = frozenset({"-t", "--read-recipients"})
 # sysexits.h, as far as mail programs use it.
 _MEANING: Final[dict[int, tuple[type[SendingError], str]]] = {
     64: (EnvelopeError, "it does not take these addresses or options"),
@@ -60,6 +68,7 @@ class SendmailCarrier:
 
     def __init__(self, options: Options) -> None:
         self._command = options.command
+        self._given = _checked(options.arguments)
         self._timeout_s = options.data_timeout_s
         self._turns = asyncio.Semaphore(AT_ONCE_MAX)
 
@@ -72,7 +81,7 @@ class SendmailCarrier:
         return receipt_for_all(letter, server=self._command, response="taken by the command")
 
     async def verify(self) -> Verified:
-        if not await asyncio.to_thread(_is_program, Path(self._command)):
+        if not await in_thread(_is_program, Path(self._command)):
             raise self._missing("there is no such program")
         return Verified(server=self._command)
 
@@ -83,6 +92,7 @@ class SendmailCarrier:
         try:
             child = await asyncio.create_subprocess_exec(
                 self._command,
+                *self._given,
                 *arguments,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.DEVNULL,
@@ -108,10 +118,12 @@ class SendmailCarrier:
             raise self._failed(child.returncode, said[:SAID_OCTETS_MAX])
 
     def _missing(self, words: str) -> ConnectError:
+        hint = "name the program: sendmail:///usr/sbin/sendmail"
+        program, *arguments = _words(self._command)
+        if arguments and not Path(self._command).exists():
+            hint = f"write command={_written(program)}, arguments={_written(arguments)}"
         return ConnectError(
-            f"{self._command} cannot be run: {words}",
-            hint="name the program: sendmail:///usr/sbin/sendmail",
-            server=self._command,
+            f"{self._command} cannot be run: {words}", hint=hint, server=self._command
         )
 
     def _failed(self, code: int, said: bytes) -> SendingError:
@@ -122,6 +134,29 @@ class SendmailCarrier:
             server=self._command,
             is_transient=code in _TRANSIENT,
         )
+
+
+def _checked(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    for one in arguments:
+        if one in _READS_RECIPIENTS:
+            hint = "leave it out: the program is told who gets the letter"
+            raise OptionError("arguments", f"have {one} in them", hint=hint)
+    if arguments[-1:] == ("--",):
+        hint = "leave it out: options follow"
+        raise OptionError("arguments", "end in --, which ends all options", hint=hint)
+    return arguments
+
+
+def _words(command: str) -> list[str]:
+    """As a shell would take them, for those who wrote a command line."""
+    try:
+        return shlex.split(command) or [command]
+    except ValueError:  # a quote is open
+        return command.split()
+
+
+def _written(value: str | list[str]) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _is_program(path: Path) -> bool:
