@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posthouse.kernel.secret import Secret
 from posthouse.sending import AsyncTransport, Dkim, OptionError, Proxy, services
 from posthouse.sending.options import Keywords, Kind, Options, TlsUse
 from posthouse.sending.reading import read_options
+
+KEY = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def told(url: str | None = None, service: str | None = None, **keywords: Any) -> Options:
@@ -190,8 +195,16 @@ def test_no_error_repeats_a_password() -> None:
         with pytest.raises(OptionError) as caught:
             told(url)
         assert "s3same" not in str(caught.value)
-    options = told(user="ada", password="s3same", host="m.example")
-    assert "s3same" not in repr(options)
+    for secret in ({"password": "s3same"}, {"token": "s3same"}, {"token": Secret("s3same")}):
+        options = told(user="ada", host="m.example", **secret)
+        assert options.login is not None and "s3same" not in repr(options)
+
+
+def test_a_token_has_no_place_in_a_url_as_urls_land_in_logs() -> None:
+    with pytest.raises(OptionError, match="no place in a URL") as caught:
+        told("smtps://ada@m.example?token=s3same")
+    assert caught.value.option == "token" and "token=…" in caught.value.hint
+    assert "s3same" not in str(caught.value)
 
 
 def test_the_context_of_ones_own_says_it_all() -> None:
@@ -208,8 +221,16 @@ def test_proxies_and_keys_are_read() -> None:
     assert "x" not in repr(options.proxy.password)
     made = Proxy(scheme="http", host="p.example", port=1)
     assert told(proxy=made).proxy is made
-    key = Dkim(domain="example.org", selector="s", key=b"k")
+    key = Dkim(domain="example.org", selector="s", key=KEY)
     assert told(dkim=key).dkim == told(dkim=[key]).dkim == (key,)
+
+
+def test_a_key_that_cannot_be_used_is_known_at_once(tmp_path: Path) -> None:
+    for key, words in ((tmp_path / "gone.pem", "no key file"), (b"s3same", "key")):
+        with pytest.raises(OptionError, match=words) as caught:
+            told("memory:", dkim=[Dkim(domain="example.org", selector="s1", key=key)])
+        assert caught.value.option == "dkim" and "PEM or DER" in caught.value.hint
+        assert "'s1'" in caught.value.text and "s3same" not in str(caught.value)
 
 
 @given(st.text(max_size=60))

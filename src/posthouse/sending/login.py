@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from posthouse.kernel.secret import Secret
@@ -19,7 +19,8 @@ from posthouse.protocol.sasl.client import (
     XOAuth2Client,
 )
 from posthouse.protocol.sasl.scram import ScramClient
-from posthouse.sending.options import Login, Token
+from posthouse.sending.options import Login
+from posthouse.sending.threads import in_thread
 
 __all__ = ["BY_TOKEN", "FOR_ANOTHER", "KNOWN", "certificate_hash", "mechanism_for", "token_of"]
 
@@ -99,12 +100,23 @@ def _made(
             return CramMd5Client(login.user, password)
 
 
-async def token_of(token: Token) -> str:
-    """The token, from whatever gives it. What the callable raises comes through."""
-    if isinstance(token, str):
-        return token
-    given = token()
+async def token_of(token: Secret | Callable[[], str | Awaitable[str]]) -> str:
+    """The token, from whatever gives it. What the callable raises comes through.
+
+    A plain one asks a server over the network more often than not: on a thread, so that the other
+    letters of the loop go on.
+    """
+    if isinstance(token, Secret):
+        return token.reveal()
+    given = token() if _is_of_the_loop(token) else await in_thread(token)
     return await given if inspect.isawaitable(given) else given
+
+
+def _is_of_the_loop(call: Callable[[], object]) -> bool:
+    """A coroutine function, behind `partial`, too, or an object that is called as one."""
+    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(
+        getattr(call, "__call__", None)  # noqa: B004  which function it is, not whether it is one
+    )
 
 
 def certificate_hash(certificate: bytes) -> bytes | None:

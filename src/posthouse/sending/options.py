@@ -16,8 +16,9 @@ from posthouse.sending.notice_box import NoticeBox
 __all__ = ["Dkim", "Keywords", "Kind", "Login", "Options", "Proxy", "TlsUse", "Token", "Watch"]
 
 Token = str | Callable[[], str | Awaitable[str]]
-"""An OAuth 2 access token, or a callable that gives one that is valid now. It is called for each
-login, and once more when a login with what it gave before was refused."""
+"""An OAuth 2 access token, or a callable that gives one that is valid now, or an awaitable of one.
+It is called for each login, and once more when a login with what it gave before was refused; on a
+thread of its own, unless it is a coroutine function."""
 
 
 Watch = Callable[[str], None]
@@ -61,7 +62,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
 
     user: str = ""
     password: Secret | None = None
-    token: Token | None = None
+    token: Secret | Callable[[], str | Awaitable[str]] | None = None
     mechanism: str = ""
     """One by name, or "" for the best of those both sides know. CRAM-MD5 and EXTERNAL are only
     taken when named."""
@@ -113,7 +114,8 @@ class Keywords(TypedDict, total=False):
     """For each block of the content, and for the reply to its end."""
     user: str
     password: str | Secret
-    token: Token
+    token: Token | Secret
+    """Not in a URL's query, as URLs land in logs."""
     mechanism: str
     authorization_id: str
     connections_max: int

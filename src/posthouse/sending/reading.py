@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from posthouse.kernel.secret import Secret
 from posthouse.sending import services
-from posthouse.sending.errors import OptionError
+from posthouse.sending.errors import MessageError, OptionError
 from posthouse.sending.local_names import is_this_machine
 from posthouse.sending.login import BY_TOKEN, FOR_ANOTHER, KNOWN
 from posthouse.sending.notice_box import read_notice_box
@@ -154,6 +154,9 @@ def _by_url(url: str) -> tuple[Kind, dict[str, Any]]:
             # It may be the end of a password with a ? in it.
             raise OptionError("", "the URL has an option that is not known", hint=_ESCAPES)
         _must_be_known(name)
+        if name == "token":
+            hint = "URLs land in logs: give it as token=…, or a callable that refreshes it"
+            raise OptionError("token", "has no place in a URL", hint=hint)
         told[name] = _typed(name, value)
     return kind, told
 
@@ -211,7 +214,7 @@ _SOCKET: Final = "write lmtp:///run/dovecot/lmtp"
 
 def _typed(name: str, value: str) -> Any:
     """A value of a URL's query in the type that the keyword has."""
-    if name in ("password", "token"):
+    if name == "password":
         return value
     if value.lower() in ("true", "yes", "on", "false", "no", "off") and name in (
         "verify",
@@ -448,9 +451,11 @@ def _login(told: Mapping[str, Any]) -> Login | None:
         raise OptionError("token", "and password were both given", hint="leave one of them out")
     if isinstance(password, str):
         password = Secret(password)
+    if isinstance(token, str):
+        token = Secret(token)
     if password is not None and not isinstance(password, Secret):
         raise OptionError("password", "has to be text")
-    if token is not None and not (isinstance(token, str) or callable(token)):
+    if token is not None and not (isinstance(token, Secret) or callable(token)):
         raise OptionError("token", "has to be text, or a callable that gives it")
     if mechanism != "EXTERNAL":
         if not user:
@@ -495,11 +500,19 @@ def _proxy(value: Any) -> Proxy | None:
 
 
 def _dkim(value: Any) -> tuple[Dkim, ...]:
-    if isinstance(value, Dkim):
-        return (value,)
-    if isinstance(value, (tuple, list)) and all(isinstance(one, Dkim) for one in value):
-        return tuple(value)
-    raise OptionError("dkim", "has to be a Dkim, or a list of them")
+    """Each is loaded, so that a wrong one is known now and not with the first letter."""
+    keys = (value,) if isinstance(value, Dkim) else value
+    if not isinstance(keys, (tuple, list)) or not all(isinstance(one, Dkim) for one in keys):
+        raise OptionError("dkim", "has to be a Dkim, or a list of them")
+    if keys:
+        from posthouse.sending.signing import load_key
+
+        for one in keys:
+            try:
+                load_key(one)
+            except MessageError as error:
+                raise OptionError("dkim", f"cannot be: {error.text}", hint=error.hint) from None
+    return tuple(keys)
 
 
 def _watch(value: Any) -> Watch | None:
