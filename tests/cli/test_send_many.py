@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -132,7 +132,8 @@ def test_a_cell_may_have_a_name_with_the_address_that_the_journal_does_not_know(
     (letter,) = mail_server.inbox("bob@example.test")
     (named,) = letter.message.to
     assert (named.name, named.address) == ("Müller, Bob", "bob@example.test")
-    keys = [json.loads(line)["letter"] for line in (folder / "journal").read_text().splitlines()]
+    lines = (folder / "journal").read_text().splitlines()
+    keys = [json.loads(line)["letter"] for line in lines[1:]]
     assert set(keys) == {"eve@Example.TEST", "joe@example.test", "bob@example.test"}
 
 
@@ -450,6 +451,109 @@ def test_two_runs_do_not_share_a_journal(folder: Path, mail_server: MailServer, 
     assert mail_server.inbox("bob@example.test") == []
     code, _, err = cli(*arguments(folder, mail_server, *rest))
     assert code == ExitCode.OK, err
+
+
+def mended(folder: Path) -> None:
+    (folder / "hello.txt").write_text("How was {{ city }}?\n")
+
+
+def with_another_base(folder: Path) -> None:
+    (folder / "base.html").write_text("<b>{% block body %}{% endblock %}</b>")
+
+
+def with_another_menu(folder: Path) -> None:
+    (folder / "menu.txt").write_text("coffee")
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "words"),
+    [
+        (None, ("--subject", "Other"), "--subject"),
+        (None, ("--data", "season=autumn"), "--data"),
+        (None, ("--reply-to", "joe@example.test"), "--reply-to"),
+        (None, ("--from", "other@example.test"), "--from"),
+        (None, ("--header", "X-A: b", "--priority", "high"), "--header, --priority"),
+        (None, ("--return-path", "other@example.test"), "--return-path"),
+        (mended, (), "hello.txt"),
+        (with_another_base, (), "base.html"),
+        (with_another_menu, (), "--attach"),
+    ],
+)
+def test_a_journal_of_another_letter_is_refused_and_nothing_sent(
+    folder: Path,
+    mail_server: MailServer,
+    cli: Cli,
+    change: Callable[[Path], None] | None,
+    more: tuple[str, ...],
+    words: str,
+) -> None:
+    (folder / "hello.html").write_text("{% extends 'base.html' %}")
+    (folder / "base.html").write_text("<p>{% block body %}{% endblock %}</p>")
+    (folder / "menu.txt").write_text("tea")
+    journal = folder / "journal"
+    rest = (*templates(folder), "--attach", str(folder / "menu.txt"), "--resume", str(journal))
+    code, _, err = cli(*arguments(folder, mail_server, *rest))
+    assert code == ExitCode.OK, err
+    kept = journal.read_bytes()
+    if change is not None:
+        change(folder)
+    code, out, err = cli(*arguments(folder, mail_server, *rest, *more))
+    assert (code, out) == (ExitCode.FAILED, "")
+    assert f"{journal} was kept for another letter: not as before: {words}\n" in err
+    assert "hint: name another file with --resume, or remove that one" in err
+    assert journal.read_bytes() == kept and len(mail_server.inbox("bob@example.test")) == 1
+
+
+def test_the_same_letter_goes_on_whatever_server_table_or_way_of_saying_it(
+    folder: Path, mail_server: MailServer, cli: Cli
+) -> None:
+    (folder / "body").write_text("Tea?")
+    journal = folder / "journal"
+    rest = ("--resume", str(journal))
+    gone = arguments(folder, server_gone(), "--body", "Tea?", *rest)
+    assert cli(*gone)[0] == ExitCode.TEMPORARY
+    code, out, err = cli(*arguments(folder, mail_server, "--body-file", "body", *rest))
+    assert (code, out) == (ExitCode.OK, "2 accepted, 0 failed\n"), err
+    first, *others = map(json.loads, journal.read_text().splitlines())
+    assert set(first["digests"]) == {"--from", "--body"}
+    assert all(set(one) >= {"letter", "state"} for one in others)
+
+
+def test_a_journal_that_nobody_has_a_letter_by_takes_the_mended_one(
+    folder: Path, mail_server: MailServer, cli: Cli
+) -> None:
+    rest = ("--resume", str(folder / "journal"), "--body")
+    assert cli(*arguments(folder, server_gone(), *rest, "x"))[0] == ExitCode.TEMPORARY
+    code, out, err = cli(*arguments(folder, mail_server, *rest, "y"))
+    assert (code, out) == (ExitCode.OK, "2 accepted, 0 failed\n"), err
+    code, _, err = cli(*arguments(folder, mail_server, *rest, "x"))
+    assert code == ExitCode.FAILED and "not as before: --body" in err
+
+
+def test_a_letter_that_could_not_be_made_leaves_no_mark_in_the_journal(
+    folder: Path, mail_server: MailServer, cli: Cli
+) -> None:
+    rest = (*templates(folder)[:4], "--resume", str(folder / "journal"))
+    code, _, err = cli(*arguments(folder, mail_server, *rest))
+    assert code == ExitCode.FAILED and "'season' is undefined" in err
+    code, out, err = cli(*arguments(folder, mail_server, *rest, "--data", "season=spring"))
+    assert (code, out) == (ExitCode.OK, "2 accepted, 0 failed\n"), err
+
+
+def test_a_journal_without_digests_is_read_as_it_was(
+    folder: Path, mail_server: MailServer, cli: Cli
+) -> None:
+    journal = folder / "journal"
+    journal.write_text('{"letter": "bob@example.test", "state": "accepted", "message_id": "<1>"}\n')
+    for body, said in (
+        ("y", "1 accepted, 0 failed, 1 were"),
+        ("z", "0 accepted, 0 failed, 2 were"),
+    ):
+        code, out, err = cli(
+            *arguments(folder, mail_server, "--body", body, "--resume", str(journal))
+        )
+        assert (code, out) == (ExitCode.OK, f"{said} accepted before\n"), err
+    assert "digests" not in journal.read_text()
 
 
 @pytest.mark.parametrize("journal", ["/dev/full", "/"])

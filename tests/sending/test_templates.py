@@ -143,6 +143,25 @@ def test_a_file_that_is_no_utf8_is_named_with_its_line(tmp_path: Path, is_loader
         assert caught.value.hint == "save it as UTF-8"
 
 
+def test_the_files_of_a_name_are_all_that_its_text_comes_from(
+    templates: Templates, tmp_path: Path
+) -> None:
+    (tmp_path / "loop.txt").write_text(
+        "{% include ['gone.txt', 'plain.txt'] %}{% include 'loop.txt' %}"
+        "{% import 'inner.txt' as x %}{% include 'a' ~ x %}"
+    )
+    assert list(templates.files("loop")) == ["loop.txt", "inner.txt", "plain.txt"]
+    assert set(templates.files("welcome")) == {
+        "welcome.subject.txt", "welcome.txt", "welcome.html", "base.html"
+    }  # fmt: skip
+    assert templates.files("missing") == {}
+    (tmp_path / "base.html").write_bytes(b"\n\xff")
+    with pytest.raises(MessageError, match=r"base\.html: line 2: this is not UTF-8 text"):
+        templates.files("welcome")
+    with pytest.raises(MessageError, match=r"broken\.txt: line 1"):
+        templates.files("broken")
+
+
 def test_a_file_that_may_not_be_read_is_named(
     templates: Templates, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import threading
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -32,14 +33,22 @@ class Journal:
     """A JSON object a line, on the disk before the letter is handed over, and before the next end
     is told. Beginnings come from another thread.
 
-    A letter is known by its key: the address and how often it stood before.
+    A letter is known by its key: the address and how often it stood before. The first line has the
+    digests of what all of them are made from, so that another letter is not taken for sent; a
+    journal without that line belongs to any letter.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, digests: Mapping[str, str] | None = None) -> None:
         """Args:
         path: None for a run that is not written down.
+        digests: of what makes the letter, by option or file (`send_digests`).
         """
         self._path = path
+        self._digests = dict(digests or {})
+        self._kept: dict[str, str] | None = None
+        """The digests of the first line."""
+        self._is_unmarked = False
+        """The first line is to be written with the next one."""
         self._states: dict[str, str] = {}
         self._file: TextIO | None = None
         self._lock = threading.Lock()
@@ -55,6 +64,7 @@ class Journal:
             self._file = path.open("a", encoding="utf-8")
             self._hold(path, self._file)
             self._read(path)
+            self._check(path)
             if is_new:
                 _keep_name(path)
         except OSError as error:
@@ -96,6 +106,28 @@ class Journal:
 
     # --- the file ---
 
+    def _check(self, path: Path) -> None:
+        """Raises CommandError where somebody may have another letter by this journal."""
+        if not self._digests:
+            return
+        if self._kept is None:
+            self._is_unmarked = not self._states
+            return
+        names = self._kept.keys() | self._digests.keys()
+        others = sorted(one for one in names if self._kept.get(one) != self._digests.get(one))
+        if not others:
+            return
+        if all(state == State.FAILED.value for state in self._states.values()):
+            os.truncate(path, 0)  # nobody has that letter, so that it binds nobody
+            self._states.clear()
+            self._is_unmarked = True
+            return
+        raise CommandError(
+            f"the journal {path} was kept for another letter: not as before: {', '.join(others)}",
+            hint="name another file with --resume, or remove that one: then all get this letter\n"
+            "if it was only mended, take out its first line: then those who are left get it",
+        )
+
     def _close(self) -> None:
         if self._file is not None:
             self._file.close()
@@ -117,6 +149,9 @@ class Journal:
             return
         try:
             with self._lock:
+                if self._is_unmarked:  # not sooner: a letter that cannot be made is mended first
+                    self._file.write(json.dumps({"digests": self._digests}) + "\n")
+                    self._is_unmarked = False
                 self._file.write(json.dumps(record) + "\n")
                 self._file.flush()
                 os.fsync(self._file.fileno())
@@ -136,8 +171,11 @@ class Journal:
         for number, line in enumerate(kept.splitlines(), start=1):
             try:
                 record = json.loads(line)
+                if number == 1 and "digests" in record:
+                    self._kept = {str(k): str(v) for k, v in record["digests"].items()}
+                    continue
                 self._states[str(record["letter"])] = str(record["state"])
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, AttributeError):
                 raise CommandError(
                     f"{path}, line {number}: this is no journal of `posthouse send`",
                     hint="name another file with --resume",

@@ -17,6 +17,7 @@ import msgspec
 
 from posthouse.cli.interrupts import Interrupts
 from posthouse.cli.output import CommandError, progress, say
+from posthouse.cli.send_digests import digests_of
 from posthouse.cli.send_journal import Journal
 from posthouse.cli.send_letter import variables
 from posthouse.cli.send_options import LetterWish
@@ -128,10 +129,15 @@ def run(wish: Wish, way: Callable[[], Way], keys: list[Dkim]) -> int:
     Raises:
         CommandError: the table or a letter is wrong; nothing was sent.
         OptionError: an option is.
+        MessageError: a file of the letter cannot be read.
     """
     rows = rows_of(wish.recipients)
-    compose = _composer(wish)
-    with Journal(wish.journal) as journal:
+    templates = _templates(wish)
+    compose = _composer(wish, templates)
+    digests = {}
+    if wish.journal is not None:
+        digests = digests_of(wish.message, templates, wish.template, wish.data)
+    with Journal(wish.journal, digests) as journal:
         skipped = sum(journal.is_accepted(row.key) for row in rows)
         unknown = [] if wish.repeats_unknown else [r for r in rows if journal.is_unknown(r.key)]
         for row in unknown:
@@ -200,12 +206,14 @@ def _send(
 # --- the letters ---
 
 
-def _composer(wish: Wish) -> Callable[[Row], Message]:
+def _templates(wish: Wish) -> Templates | None:
     try:
-        templates = Templates(wish.template_folder) if wish.template else None
+        return Templates(wish.template_folder) if wish.template else None
     except SendingError as error:
         raise command_error(error) from None
 
+
+def _composer(wish: Wish, templates: Templates | None) -> Callable[[Row], Message]:
     def compose(row: Row) -> Message:
         to = Mailbox(row.address, row.name)
         message = msgspec.structs.replace(wish.message, to=to, tag=row.key)

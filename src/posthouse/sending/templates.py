@@ -11,7 +11,8 @@ place in somebody's mail; templates run in Jinja2's sandbox.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final, NoReturn, cast
@@ -83,6 +84,37 @@ class Templates:
         if subject is not None:
             subject = subject.strip("\r\n ")  # of the file; others are refused by `compose`
         return Rendered(subject=subject, text=text, html=html)
+
+    def files(self, name: str, /) -> dict[str, str]:
+        """What `render` makes its text from: the templates of that name, and those they extend,
+        include or import by a name that stands in them, by their file names.
+
+        Raises:
+            MessageError: one is malformed, or is no UTF-8 text.
+        """
+        found: dict[str, str] = {}
+        waiting = [f"{name}{SUBJECT}", f"{name}{TEXT}", f"{name}{HTML}"]
+        while waiting:
+            file = waiting.pop()
+            if file not in found and (read := self._read(file)) is not None:
+                found[file], asked = read
+                waiting += asked
+        return found
+
+    def _read(self, file: str) -> tuple[str, list[str]] | None:
+        """The source, and which others it asks for; None where there is no such file."""
+        import jinja2
+        from jinja2.meta import find_referenced_templates
+
+        assert self._environment.loader is not None
+        try:
+            source, _, _ = self._environment.loader.get_source(self._environment, file)
+            parsed = self._environment.parse(source, name=file)
+        except jinja2.TemplateNotFound:
+            return None
+        except (jinja2.TemplateError, _Unreadable) as error:
+            self._fail(error, file, None)
+        return source, [one for one in find_referenced_templates(parsed) if one is not None]
 
     def _render(self, file: str, values: dict[str, object]) -> str | None:
         import jinja2
@@ -164,20 +196,32 @@ class _Reader:
     def load(
         self, environment: Environment, name: str, globals: Mapping[str, object] | None = None
     ) -> Template:
-        import jinja2
-
-        try:
+        with _reading(name):
             return self._loader.load(environment, name, cast("dict[str, object]", globals))
-        except jinja2.TemplateNotFound:  # an OSError, too
-            raise
-        except UnicodeDecodeError as error:
-            line = error.object.count(b"\n", 0, error.start) + 1
-            kind = error.encoding.upper()
-            words = f"this is not {kind} text"
-            raise _Unreadable(name, line, words, f"save it as {kind}") from None
-        except OSError as error:
-            words = f"it cannot be read: {error.strerror or error}"
-            raise _Unreadable(name, None, words, "") from None
+
+    def get_source(
+        self, environment: Environment, name: str
+    ) -> tuple[str, str | None, Callable[[], bool] | None]:
+        with _reading(name):
+            return self._loader.get_source(environment, name)
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    import jinja2
+
+    try:
+        yield
+    except jinja2.TemplateNotFound:  # an OSError, too
+        raise
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        kind = error.encoding.upper()
+        words = f"this is not {kind} text"
+        raise _Unreadable(name, line, words, f"save it as {kind}") from None
+    except OSError as error:
+        words = f"it cannot be read: {error.strerror or error}"
+        raise _Unreadable(name, None, words, "") from None
 
 
 def _environment(source: str | Path | BaseLoader) -> Environment:
