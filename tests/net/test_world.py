@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from datetime import UTC, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -123,6 +124,37 @@ async def test_a_refused_and_a_late_connection_are_os_errors() -> None:
         await network.connect(asyncio.Protocol, *address, timeout_s=0.05)
     for sock in (*fillers, closed):
         sock.close()
+
+
+async def test_a_path_is_a_unix_socket(tmp_path: Path) -> None:
+    network, path = SystemNetwork(), tmp_path / "socket"
+    with pytest.raises(FileNotFoundError):
+        await network.connect(asyncio.Protocol, str(path), 0, timeout_s=5)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        with pytest.raises(ConnectionRefusedError):
+            await network.connect(asyncio.Protocol, str(path), 0, timeout_s=5)
+        server.listen(0)
+        made: list[asyncio.Transport] = []
+
+        class Keep(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                made.append(transport)  # type: ignore[arg-type]
+
+        await network.connect(Keep, str(path), 0, timeout_s=5)
+        with pytest.raises(TimeoutError):  # the queue is full
+            await network.connect(Keep, str(path), 0, timeout_s=0.05)
+        waiting = asyncio.ensure_future(network.connect(Keep, str(path), 0, timeout_s=5))
+        first, _ = server.accept()
+        await waiting
+        second, _ = server.accept()
+        made[1].write(b"hello")
+        assert await asyncio.to_thread(second.recv, 5) == b"hello"
+        for end in (first, second):
+            end.close()
+        for transport in made:
+            transport.close()
+        await asyncio.sleep(0)
 
 
 class ClosesAtOnce(asyncio.Protocol):

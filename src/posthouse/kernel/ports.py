@@ -304,7 +304,8 @@ class Network(Protocol):
         timeout_s: float,
         local_address: str | None = None,
     ) -> TransportProtocol:
-        """Open a TCP connection to an IP address.
+        """Open a TCP connection to an IP address, or one to the Unix socket whose path `address`
+        is: it begins with "/", and `port` and `local_address` say nothing then.
 
         Raises:
             OSError: refused, unreachable, or `TimeoutError` after `timeout_s`.

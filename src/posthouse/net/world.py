@@ -30,6 +30,8 @@ KEEPALIVE_IDLE_S: Final = 600
 KEEPALIVE_EVERY_S: Final = 60
 KEEPALIVE_TIMES: Final = 5
 DATAGRAM_OCTETS_MAX: Final = 65_535
+SOCKET_BUSY_S: Final = 0.02
+"""Between two tries to connect to a Unix socket whose queue is full."""
 STRANGE_DATAGRAMS_MAX: Final = 32
 """Answers with a wrong id before we stop listening: somebody is guessing."""
 PORT_UNPRIVILEGED: Final = 1024
@@ -109,6 +111,8 @@ class SystemNetwork:
         local_address: str | None = None,
     ) -> TransportProtocol:
         """As the port says: `OSError` when refused or unreachable, `TimeoutError` when late."""
+        if address.startswith("/"):
+            return await _connect_socket(factory, address, timeout_s)
         loop = asyncio.get_running_loop()
         sock = socket.socket(_family(address), socket.SOCK_STREAM)
         try:
@@ -119,10 +123,7 @@ class SystemNetwork:
             async with asyncio.timeout(timeout_s):
                 await loop.sock_connect(sock, (address, port))
             transport, protocol = await loop.create_connection(_as_asyncio(factory), sock=sock)
-            if transport.is_closing() and isinstance(loop, uvloop.Loop):
-                # Closed in `connection_made`: uvloop closed the descriptor before it knew of the
-                # socket object, which would close it once more, by then somebody else's.
-                sock.detach()
+            _leave_to(loop, transport, sock)
         except BaseException as error:
             sock.close()
             if isinstance(error, OSError) and error.errno:  # the loops' own words are for nobody
@@ -205,6 +206,37 @@ def connections_max_for(descriptors_max: int, configured: int) -> int:
     Where there are few, listeners and files come first: a connection too many is told so (F21).
     """
     return max(1, min(configured, descriptors_max * 4 // 5, descriptors_max - OWN_DESCRIPTORS))
+
+
+async def _connect_socket(
+    factory: Callable[[], TransportProtocol], path: str, timeout_s: float
+) -> TransportProtocol:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        async with asyncio.timeout(timeout_s):
+            while True:
+                try:
+                    sock.connect(path)
+                    break
+                except BlockingIOError:  # too many wait there, and nobody tells when there is room
+                    await asyncio.sleep(SOCKET_BUSY_S)
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.create_unix_connection(_as_asyncio(factory), sock=sock)
+        _leave_to(loop, transport, sock)
+    except BaseException:
+        sock.close()
+        raise
+    return cast(TransportProtocol, protocol)
+
+
+def _leave_to(
+    loop: asyncio.AbstractEventLoop, transport: asyncio.BaseTransport, sock: socket.socket
+) -> None:
+    """Where it was closed in `connection_made`, uvloop closed the descriptor before it knew of the
+    socket object, which would close it once more, by then somebody else's."""
+    if transport.is_closing() and isinstance(loop, uvloop.Loop):
+        sock.detach()
 
 
 def _family(address: str) -> socket.AddressFamily:
