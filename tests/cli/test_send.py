@@ -1208,6 +1208,13 @@ def test_no_hint_names_a_keyword_of_python() -> None:
         assert not left, f"{hint!r} became {said!r}"
 
 
+def test_arguments_of_a_command_go_into_a_script(cli: Cli) -> None:
+    url = "sendmail:///usr/bin/no-msmtp%20-a%20work"
+    code, _, err = cli("send", "--url", url, "--from", ADA, "--to", BOB)
+    assert code != ExitCode.OK
+    assert err.splitlines()[-1] == "hint: name a script that runs it with them"
+
+
 @pytest.mark.parametrize(
     ("error", "text"),
     [
@@ -1232,8 +1239,8 @@ def test_every_keyword_and_argument_has_an_option_or_cannot_come_up() -> None:
     without = {
         "headers", "alternatives", "list", "inline_data_urls", "text_encoding", "tag",
         "token", "messages_per_connection_max", "rate_per_s", "idle_s", "pending_max",
-        "may_fetch_urls", "may_read_files", "command", "watch", "folder", "greeting_timeout_s",
-        "command_timeout_s", "ssl_context",
+        "may_fetch_urls", "may_read_files", "command", "arguments", "watch", "folder",
+        "greeting_timeout_s", "command_timeout_s", "ssl_context",
     }  # fmt: skip
     for name in sorted(NAMES - without):
         option = send_words.option_of(name).split()[0].rstrip(",")

@@ -85,6 +85,7 @@ _HINTS: Final = (
     (re.compile(r"\bgive it as `url`"), "download it, and name the file"),
     (re.compile(r"\boption (proxy|certificate)\b"), r"option --\1"),
     (re.compile(r"\bchange sender\b"), "change --from"),
+    (re.compile(r"\bwrite (?:command=.*, )?arguments=.*$"), "name a script that runs it with them"),
     (
         re.compile(r"\b(server_name|local_address|hello_name|outcome_mailbox|header_fields)\b"),
         lambda found: f"--{found[1].replace('_', '-')}",
