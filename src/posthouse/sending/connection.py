@@ -7,9 +7,7 @@ way is a `SendingError` with the likely mistake.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-import socket
 import ssl
 from collections.abc import Callable
 from functools import lru_cache
@@ -43,6 +41,7 @@ from posthouse.sending.errors import SendingError
 from posthouse.sending.local_names import is_this_machine
 from posthouse.sending.login import certificate_hash, mechanism_for, token_of
 from posthouse.sending.options import Kind, Login, Options, TlsUse
+from posthouse.sending.reaching import addresses, not_reached
 from posthouse.sending.receipt import Phases, TlsUsed
 from posthouse.sending.tls import client_context, unchecked_context
 from posthouse.sending.tls_probe import speaks_tls
@@ -50,7 +49,6 @@ from posthouse.sending.tls_probe import speaks_tls
 if TYPE_CHECKING:
     from posthouse.protocol.sasl.client import ClientMechanism
 
-ADDRESSES_MAX: Final = 8
 SILENCE_S: Final = 3.0
 """Without a greeting, before somebody looks whether the port speaks TLS."""
 SILENCE_SHORT_S: Final = 0.5
@@ -132,19 +130,20 @@ class Connection:
         """Connect, protect, log in. Raises SendingError."""
         options = self._options
         warn_if_unchecked(options)
-        addresses = await self._addresses()
         last: OSError = OSError("no address")
-        for address in addresses:
+        port = 0 if options.socket_path else options.port
+        for address in await addresses(options):
             self._renew()
             self._began_s = self._ground.clock.monotonic_s()
             self._peer = address
-            self._note(f"connecting to {address} port {options.port}")
+            where = f"{address} port {port}" if port else address
+            self._note(f"connecting to {where}")
             try:
                 await open_session(
                     self._client,
                     self._ground.network,
                     address,
-                    options.port,
+                    port,
                     trace_id=TraceId("send"),
                     deadlines=self._ground.deadlines,
                     connect_s=options.connect_timeout_s,
@@ -153,7 +152,7 @@ class Connection:
                 )
             except OSError as error:
                 last = error
-                self._note(f"{address} port {options.port}: {mistakes.error_words(error)}")
+                self._note(f"{where}: {mistakes.error_words(error)}")
                 continue
             self._mark("connect_s")
             try:
@@ -163,7 +162,7 @@ class Connection:
                 self.abort()
                 raise
             return
-        raise mistakes.connect_failed(options, last) from last
+        raise not_reached(options, last) from last
 
     async def _greeted(self) -> None:
         """Servers greet at once, or make strangers wait. One that is silent waits for us where TLS
@@ -176,6 +175,8 @@ class Connection:
         """
         options = self._options
         if options.tls is TlsUse.IMPLICIT or options.port == mistakes.SMTP_PORT:
+            return
+        if options.socket_path:
             return
         is_usual = options.port == mistakes.SUBMISSIONS_PORT
         await asyncio.wait((self._ready,), timeout=SILENCE_SHORT_S if is_usual else SILENCE_S)
@@ -200,22 +201,6 @@ class Connection:
     @property
     def _has_greeted(self) -> bool:
         return self._ready.done() or self._client.session.waiting_for is not Stage.GREETING
-
-    async def _addresses(self) -> list[str]:
-        """Both families, as the system orders them; a proxy looks names up by itself."""
-        host = self._options.host
-        if self._options.proxy is not None or _is_address(host):
-            return [host]
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._options.connect_timeout_s):
-                found = await loop.getaddrinfo(host, self._options.port, type=socket.SOCK_STREAM)
-        except TimeoutError as error:
-            raise mistakes.connect_failed(self._options, error) from None
-        except (OSError, UnicodeError) as error:
-            cause = error if isinstance(error, OSError) else OSError(str(error))
-            raise mistakes.name_unknown(self._options, cause) from error
-        return list(dict.fromkeys(str(item[4][0]) for item in found))[:ADDRESSES_MAX]
 
     def _renew(self) -> None:
         options = self._options
@@ -250,6 +235,8 @@ class Connection:
     def _is_local(self) -> bool:
         """Octets do not leave this machine. What a proxy elsewhere calls localhost is there."""
         proxy = self._options.proxy
+        if self._options.socket_path:
+            return True
         return is_this_machine(self._peer) and (proxy is None or is_this_machine(proxy.host))
 
     @property
@@ -566,11 +553,3 @@ def _timeouts(options: Options) -> Timeouts:
         idle_s=options.idle_s,
         attempt_s=options.command_timeout_s * 3 + options.data_timeout_s * 2,
     )
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True

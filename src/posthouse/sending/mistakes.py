@@ -95,13 +95,7 @@ def name_unknown(options: Options, error: OSError) -> ConnectError:
 
 
 def connect_failed(options: Options, error: OSError) -> SendingError:
-    """No address of the host takes a connection. A proxy's own words come as `OSError` text."""
-    if options.proxy is not None and not error.errno and not isinstance(error, TimeoutError):
-        return ConnectError(
-            f"{options.place} cannot be reached by the proxy: {error}",
-            hint="check the option proxy: its host, port, user and password",
-            server=options.place,
-        )
+    """No address of the host takes a connection."""
     if isinstance(error, TimeoutError):
         return SendTimeout(
             f"{options.place} did not answer within {options.connect_timeout_s:g} s",
