@@ -59,6 +59,7 @@ class BadServer:
         drop_after_content_octets: int | None = None,
         challenges: Sequence[bytes] = (),
         host: str = "127.0.0.1",
+        socket_path: str = "",
     ) -> None:
         """Args:
         replies: by command (and GREETING, DOT); several are given in turn, the last again and
@@ -74,6 +75,8 @@ class BadServer:
         self._drop_after = drop_after_content_octets
         self._challenges = list(challenges)
         self._host = host
+        self._socket_path = socket_path
+        """Of a Unix socket, in the place of host and port."""
         self.commands: list[str] = []
         self.auth_lines: list[str] = []
         """What came in answer to AUTH and its challenges, decoded."""
@@ -85,8 +88,11 @@ class BadServer:
 
     async def __aenter__(self) -> BadServer:
         context = self._context if self._is_implicit else None
-        self._server = await asyncio.start_server(self._serve, self._host, 0, ssl=context)
-        self.port = self._server.sockets[0].getsockname()[1]
+        if self._socket_path:
+            self._server = await asyncio.start_unix_server(self._serve, self._socket_path)
+        else:
+            self._server = await asyncio.start_server(self._serve, self._host, 0, ssl=context)
+            self.port = self._server.sockets[0].getsockname()[1]
         self._tasks: set[asyncio.Task[None]] = set()
         return self
 
