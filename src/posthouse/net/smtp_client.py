@@ -12,6 +12,7 @@ import math
 import ssl
 from collections import deque
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Final, Protocol
 
 import msgspec
@@ -88,6 +89,16 @@ class SessionWatch(Protocol):
     def tls_began(self, tls: TlsInfo) -> None: ...
 
 
+class Milestone(Enum):
+    """What no event tells, for whoever times a session."""
+
+    PROTECTED = auto()  # TLS is up, by STARTTLS or from the first octet on
+    CONTENT = auto()  # the envelope of the oldest message is answered; perhaps told twice
+
+
+_CONTENT: Final = frozenset({Stage.BLOCK, Stage.DOT})
+
+
 class SmtpClient:
     """A `Handler` of its stream. `on_event` gets every event of the session, also those that
     follow from a lost line, the last one being `SessionFailed` or `Closed`; nothing comes after.
@@ -102,6 +113,7 @@ class SmtpClient:
         "_is_pumping",
         "_message_deadlines",
         "_on_event",
+        "_on_milestone",
         "_stage",
         "_stream",
         "_timeouts",
@@ -122,6 +134,7 @@ class SmtpClient:
         is_tls: bool = False,
         is_lmtp: bool = False,
         watch: SessionWatch | None = None,
+        on_milestone: Callable[[Milestone], None] | None = None,
     ) -> None:
         """Args:
         name: ours, for EHLO.
@@ -135,6 +148,7 @@ class SmtpClient:
         self._deadlines = deadlines
         self._on_event = on_event
         self._watch = watch
+        self._on_milestone = on_milestone
         self._stream: Stream | None = None
         self._stage: Stage | None = None
         self._message_deadlines: deque[float] = deque()
@@ -297,8 +311,12 @@ class SmtpClient:
         return bool(octets)
 
     def _tell_tls(self) -> None:
+        if self._stream is None or not self._stream.is_tls:
+            return
         if self._watch is not None and (tls := self.tls) is not None:
             self._watch.tls_began(tls)
+        if self._on_milestone is not None:
+            self._on_milestone(Milestone.PROTECTED)
 
     def _set_deadline(self, *, has_moved: bool) -> None:
         """A deadline runs on while octets drip in: only what they add up to moves it."""
@@ -311,6 +329,8 @@ class SmtpClient:
             after_s = self._deadlines.after_s(self._timeouts.of(stage))
             first = self._message_deadlines[0] if self._message_deadlines else math.inf
             self.deadline_s = min(after_s, first)
+            if self._on_milestone is not None and stage in _CONTENT:
+                self._on_milestone(Milestone.CONTENT)
 
 
 async def open_session(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -19,7 +20,7 @@ from posthouse.kernel.ids import TraceId
 from posthouse.kernel.ports import Clock, Network
 from posthouse.kernel.reply import Reply
 from posthouse.net.deadlines import Deadlines
-from posthouse.net.smtp_client import SmtpClient, Timeouts, open_session
+from posthouse.net.smtp_client import Milestone, SmtpClient, Timeouts, open_session
 from posthouse.net.stream import TlsStart
 from posthouse.protocol.sasl.scram import ScramClient
 from posthouse.protocol.smtp.client_events import (
@@ -75,6 +76,8 @@ class Connection:
     __slots__ = (
         "_began_s",
         "_client",
+        "_content_began_s",
+        "_content_s",
         "_dialogue",
         "_error",
         "_ground",
@@ -89,8 +92,8 @@ class Connection:
         "_phases",
         "_ready",
         "_tasks",
-        "_tls_began_s",
         "_token",
+        "_under_way",
         "is_over",
         "sent",
     )
@@ -121,7 +124,12 @@ class Connection:
         self._token = ""
         self._peer = ""
         self._phases: dict[str, float] = {}
-        self._began_s = self._tls_began_s = 0.0
+        self._began_s = 0.0
+        self._under_way: deque[OutgoingMessage] = deque()
+        self._content_began_s = 0.0
+        """Of the first that is under way; 0.0 while its envelope is not answered."""
+        self._content_s = 0.0
+        """Of the one that is being settled."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- opening ---
@@ -215,6 +223,7 @@ class Connection:
             is_tls=options.tls is TlsUse.IMPLICIT,
             is_lmtp=options.kind is Kind.LMTP,
             watch=self._dialogue,
+            on_milestone=self._on_milestone,
         )
 
     def _tls_start(self) -> TlsStart | None:
@@ -259,18 +268,17 @@ class Connection:
     def _on_event(self, event: ClientEvent) -> None:
         match event:
             case MessageEnded():
-                self._on_settled(self, event)
+                self._take_ended(event)
             case Ready():
                 self._take_ready(event)
             case TlsAgreed():
-                self._mark("greeting_s")
-                self._tls_began_s = self._ground.clock.monotonic_s()
                 self._client.handshake(self._context(), server_name=self._server_name)
             case Authenticated():
                 self._take_login()
             case Refused(stage=Stage.AUTH):
                 self._take_refused_login(event.reply)
             case Refused():
+                self._mark("greeting_s")
                 if self._is_tls_optional:
                     self._log_in()
                 else:
@@ -280,8 +288,27 @@ class Connection:
             case Closed():
                 self._end()
 
+    def _on_milestone(self, milestone: Milestone) -> None:
+        if milestone is Milestone.PROTECTED:
+            self._mark("tls_s")
+        elif not self._content_began_s:
+            self._content_began_s = self._ground.clock.monotonic_s()
+
+    def _take_ended(self, event: MessageEnded) -> None:
+        """In their order, but for those that cannot be sent at all."""
+        if self._under_way[0] is event.message:
+            self._under_way.popleft()
+            if self._content_began_s:
+                self._content_s = self._ground.clock.monotonic_s() - self._content_began_s
+            self._content_began_s = 0.0
+        else:
+            at = next(n for n, one in enumerate(self._under_way) if one is event.message)
+            del self._under_way[at]
+        self._on_settled(self, event)
+        self._content_s = 0.0
+
     def _take_ready(self, event: Ready) -> None:
-        self._mark("tls_s" if self._tls_began_s else "greeting_s")
+        self._mark("greeting_s")
         use = self._options.tls
         if event.is_tls or use is TlsUse.OFF:
             self._log_in()
@@ -449,12 +476,25 @@ class Connection:
 
     def send(self, message: OutgoingMessage) -> None:
         self.sent += 1
+        self._under_way.append(message)
         self._client.send(message)
 
-    def take_phases(self) -> Phases:
-        """What opening took, for the first message of the session; nothing for those after it."""
+    def take_phases(self, *, given_s: float, waiting_s: float) -> Phases:
+        """Of the message that is being settled; what opening took is told to the first of them.
+
+        Args:
+            given_s: the moment that it was given to `send`.
+        """
         phases, self._phases = self._phases, {}
-        return Phases(**phases) if phases else _NO_PHASES
+        message_s = self._ground.clock.monotonic_s() - given_s
+        content_s = min(self._content_s, message_s)
+        return Phases(
+            waiting_s=waiting_s,
+            envelope_s=message_s - content_s,
+            content_s=content_s,
+            message_s=message_s,
+            **phases,
+        )
 
     @property
     def tls(self) -> TlsUsed | None:
@@ -510,9 +550,6 @@ class Connection:
         now = self._ground.clock.monotonic_s()
         self._phases[phase] = self._phases.get(phase, 0.0) + now - self._began_s
         self._began_s = now
-
-
-_NO_PHASES: Final = Phases()
 
 
 def warn_if_unchecked(options: Options) -> None:

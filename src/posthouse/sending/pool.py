@@ -300,15 +300,7 @@ class Pool:
             was_tried=True,
         )
         assert job.connection is not None
-        phases = job.connection.take_phases()
-        phases = Phases(
-            connect_s=phases.connect_s,
-            greeting_s=phases.greeting_s,
-            tls_s=phases.tls_s,
-            login_s=phases.login_s,
-            waiting_s=job.waited_s,
-            message_s=self._ground.clock.monotonic_s() - job.given_s,
-        )
+        phases = job.connection.take_phases(given_s=job.given_s, waiting_s=job.waited_s)
         job.future.set_result(Carried(whole, phases, job.connection.tls))
 
     def _fail(self, job: _Job, error: SendingError) -> None:

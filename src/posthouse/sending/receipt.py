@@ -34,13 +34,18 @@ class Phases(msgspec.Struct, frozen=True, kw_only=True):
 
     connect_s: float = 0.0
     greeting_s: float = 0.0
-    """The server's greeting and its answer to EHLO."""
+    """The server's greeting and its answers to EHLO."""
     tls_s: float = 0.0
+    """STARTTLS and the handshake; in `connect_s` where it goes by HTTPS."""
     login_s: float = 0.0
     waiting_s: float = 0.0
     """For a free session of the pool, or for the rate limit."""
+    envelope_s: float = 0.0
+    """From MAIL to the reply to DATA, or without that command to the last recipient's."""
+    content_s: float = 0.0
+    """From there to the reply to the end of the content."""
     message_s: float = 0.0
-    """From MAIL to the reply to the end of the content."""
+    """The two together."""
 
 
 class TlsUsed(msgspec.Struct, frozen=True, kw_only=True):
