@@ -31,6 +31,7 @@ from posthouse.sending import (
     OptionError,
     OutcomeState,
     ProtocolError,
+    Receipt,
     SendEnvelope,
     TlsError,
     Transport,
@@ -276,12 +277,62 @@ async def test_a_certificate_of_another_name_can_be_named(
     url = f"posthouse://{ADA.replace('@', '%40')}:{PASSWORD}@127.0.0.1:{port}"
     async with AsyncTransport(url, **options) as way:
         if not hint:
-            assert (await way.send(letter(BOB))).accepted == (BOB,)
+            receipt = await way.send(letter(BOB))
+            assert receipt.accepted == (BOB,)
+            assert receipt.tls is not None and receipt.tls.version.startswith("TLSv1.")
+            assert receipt.tls.is_verified == ("ca" in options)
         else:
             with pytest.raises(TlsError) as refused:
                 await way.send(letter(BOB))
             assert hint in refused.value.hint and not refused.value.is_transient
     front.close()
+
+
+def test_an_outcome_is_asked_for_on_any_loop_and_behind_the_end(server: MailServer) -> None:
+    async def ask(receipt: Receipt) -> OutcomeState:
+        (found,) = await receipt.outcome(timeout_s=5)
+        return found.state
+
+    with Transport(server.api_url(ADA)) as way:
+        receipt = way.send(letter(BOB))
+        assert asyncio.run(ask(receipt)) is OutcomeState.DELIVERED
+    assert asyncio.run(ask(receipt)) is OutcomeState.DELIVERED
+
+    async def after_its_own_end() -> OutcomeState:
+        async with AsyncTransport(server.api_url(ADA)) as way:
+            receipt = await way.send(letter(BOB))
+        return await ask(receipt)
+
+    assert asyncio.run(after_its_own_end()) is OutcomeState.DELIVERED
+
+
+def test_a_receipt_tells_what_it_took(server: MailServer) -> None:
+    with Transport(server.api_url(ADA)) as way:
+        first, second = way.send(letter(BOB)), way.send(letter(BOB))
+    assert first.phases.connect_s > 0 == second.phases.connect_s
+    for phases in (first.phases, second.phases):
+        assert phases.message_s == phases.content_s > 0
+    assert first.tls is None
+
+
+async def test_a_proxy_that_fails_is_named() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 407 who are you\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    proxy = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = proxy.sockets[0].getsockname()[1]
+    way = f"posthouse://ada:{PASSWORD}@mail.example.org"
+    async with AsyncTransport(way, proxy=f"http://u:s3same@127.0.0.1:{port}") as asked:
+        with pytest.raises(ConnectError, match=f"proxy 127.0.0.1:{port}: it wants a user") as told:
+            await asked.send(letter(BOB))
+        assert "s3same" not in str(told.value)
+    proxy.close()
+    await proxy.wait_closed()
+    async with AsyncTransport(way, proxy=f"http://127.0.0.1:{port}") as asked:
+        with pytest.raises(ConnectError, match=f"the proxy 127.0.0.1:{port} cannot be reached"):
+            await asked.send(letter(BOB))
 
 
 # --- HTTP ---

@@ -110,6 +110,7 @@ def test_a_command_has_arguments() -> None:
         (None, {"certificate": "/no/such.pem"}, "certificate", ""),
         (None, {"tls_version_min": "1.1"}, "tls_version_min", "1.3"),
         (None, {"proxy": "ftp://x"}, "proxy", "socks5"),
+        (None, {"proxy": "https://x"}, "proxy", "http://host"),
         (None, {"dkim": "key"}, "dkim", ""),
         ("folder:", {}, "folder", "outbox"),
         ("mail.example.org", {}, "", "smtps://mail.example.org,"),

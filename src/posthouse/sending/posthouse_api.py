@@ -10,7 +10,7 @@ import base64
 import os
 import ssl
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
 import aiohttp
@@ -47,7 +47,16 @@ from posthouse.sending.errors import (
 )
 from posthouse.sending.mistakes import tls_failed
 from posthouse.sending.options import Options, TlsUse
-from posthouse.sending.receipt import Outcome, OutcomeState, Receipt, Rejected, outcome_of
+from posthouse.sending.proxying import proxy_not_reached, proxy_said_no
+from posthouse.sending.receipt import (
+    Outcome,
+    OutcomeState,
+    Phases,
+    Receipt,
+    Rejected,
+    TlsUsed,
+    outcome_of,
+)
 from posthouse.sending.tls import client_context
 
 __all__ = ["PosthouseCarrier"]
@@ -84,27 +93,33 @@ class PosthouseCarrier:
         self._options = options
         scheme = "http" if options.tls is TlsUse.OFF else "https"
         self._base = f"{scheme}://{options.place}{PATH}"
-        context: ssl.SSLContext | bool = True
+        self._context: ssl.SSLContext | bool = True
         if scheme == "https":
-            context = options.context or client_context(is_verifying=options.is_verifying)
-        timeout = aiohttp.ClientTimeout(
-            total=options.data_timeout_s, connect=options.connect_timeout_s
-        )
-        fields = {"User-Agent": "Posthouse"}
+            self._context = options.context or client_context(is_verifying=options.is_verifying)
+        self._fields = {"User-Agent": "Posthouse"}
         if login is not None:
             word = login.password.reveal() if login.password is not None else ""
             octets = base64.b64encode(f"{login.user}:{word}".encode())
-            fields["Authorization"] = f"Basic {octets.decode('ascii')}"
+            self._fields["Authorization"] = f"Basic {octets.decode('ascii')}"
         self._refusal: AuthError | None = None
         self._refused_until_s = 0.0
         self._is_login_tried = login is None
         self._first = asyncio.Lock()
         self._proxy, self._proxy_auth = _proxy(options)
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context, limit=options.connections_max),
-            headers=fields,
-            timeout=timeout,
+        self._loop = asyncio.get_running_loop()
+        self._session = self._new_session()
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        options = self._options
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._context, limit=options.connections_max),
+            headers=self._fields,
+            timeout=aiohttp.ClientTimeout(
+                total=options.data_timeout_s, connect=options.connect_timeout_s
+            ),
             auto_decompress=False,
+            response_class=_Answer,
+            trace_configs=[_trace()],
         )
 
     async def carry(self, letter: Letter) -> Receipt:
@@ -133,9 +148,10 @@ class PosthouseCarrier:
     async def _handed_over(self, letter: Letter, url: str, fields: dict[str, str]) -> Receipt:
         if letter.begin is not None:
             letter.begin()
+        call = _Call(self._session, self._loop.time())
         for left in reversed(range(TRIES)):
             try:
-                status, octets = await self._asked("POST", url, fields, letter.octets)
+                status, octets = await self._asked("POST", url, fields, letter.octets, call)
                 break
             except SendingError as error:
                 # Whether it is there or not, the same key does not send it twice.
@@ -148,15 +164,18 @@ class PosthouseCarrier:
                 self._refusal, self._is_login_tried = refused, False
                 self._refused_until_s = asyncio.get_running_loop().time() + REFUSED_S
             raise refused
-        return self._receipt(letter, self._read(octets, Taken))
+        return self._receipt(letter, self._read(octets, Taken), call)
 
     async def verify(self) -> Verified:
         """A question about no message: the login counts, and that the API is there."""
-        status, octets = await self._asked("GET", f"{self._base}/none", {}, None)
+        call = _Call(self._session, self._loop.time())
+        status, octets = await self._asked("GET", f"{self._base}/none", {}, None, call)
         problem = self._problem(octets)
         if status != 404 or problem is None:
             raise self._error(status, octets)
-        return Verified(server=self._options.place, greeting_name="Posthouse", is_logged_in=True)
+        return Verified(
+            server=self._options.place, greeting_name="Posthouse", is_logged_in=True, tls=call.tls
+        )
 
     async def close(self) -> None:
         await self._session.close()
@@ -164,11 +183,12 @@ class PosthouseCarrier:
     # --- HTTP ---
 
     async def _asked(
-        self, method: str, url: str, fields: dict[str, str], content: bytes | None
+        self, method: str, url: str, fields: dict[str, str], content: bytes | None, call: _Call
     ) -> tuple[int, bytes]:
+        """Raises SendingError, whatever goes wrong."""
         place = self._options.place
         try:
-            async with self._session.request(
+            async with call.session.request(
                 method,
                 url,
                 data=content,
@@ -177,7 +197,9 @@ class PosthouseCarrier:
                 proxy=self._proxy,
                 proxy_headers=self._proxy_auth,
                 server_hostname=self._options.server_name or None,
+                trace_request_ctx=call,
             ) as answer:
+                call.tls = getattr(answer, "tls", None)
                 octets = await answer.content.read(ANSWER_OCTETS_MAX)
                 return answer.status, octets
         except aiohttp.ClientConnectorCertificateError as error:
@@ -186,7 +208,11 @@ class PosthouseCarrier:
             raise TlsError(
                 f"{place} does not speak HTTPS", hint="check the port", server=place
             ) from None
+        except aiohttp.ClientHttpProxyError as error:
+            raise self._proxy_failed(error) from None
         except aiohttp.ClientConnectorError as error:
+            if self._options.proxy is not None:
+                raise self._proxy_failed(error) from None
             words = error.os_error.strerror or "it cannot be reached"
             raise ConnectError(
                 f"{place}: {words}",
@@ -201,13 +227,25 @@ class PosthouseCarrier:
                 is_transient=True,
                 may_have_been_sent=content is not None,
             ) from None
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
+            words = f"{place} hung up in the middle"
+            if call.session.closed:
+                words = "the transport was closed while this was under way"
             raise ProtocolError(
-                f"{place} hung up in the middle",
-                server=place,
-                is_transient=True,
-                may_have_been_sent=content is not None,
-            ) from None
+                words, server=place, is_transient=True, may_have_been_sent=content is not None
+            ) from error
+
+    def _proxy_failed(
+        self, error: aiohttp.ClientHttpProxyError | aiohttp.ClientConnectorError
+    ) -> SendingError:
+        options = self._options
+        assert options.proxy is not None
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            failed = proxy_said_no(options.proxy, error.status, error.message)
+        else:
+            timeout_s = options.connect_timeout_s
+            failed = proxy_not_reached(options.proxy, error.os_error, timeout_s=timeout_s)
+        return failed.told(options.place)
 
     def _read(self, octets: bytes, kind: type[T]) -> T:
         try:
@@ -260,7 +298,7 @@ class PosthouseCarrier:
 
     # --- receipts ---
 
-    def _receipt(self, letter: Letter, taken: Taken) -> Receipt:
+    def _receipt(self, letter: Letter, taken: Taken, call: _Call) -> Receipt:
         sender = letter.envelope.reverse_path
         return Receipt(
             message_id=letter.message_id,
@@ -275,25 +313,40 @@ class PosthouseCarrier:
             queue_id=taken.id,
             size_octets=len(letter.octets),
             sent_at=datetime.now(UTC),
+            phases=call.phases(self._loop.time()),
+            tls=call.tls,
             tag=letter.tag,
             ask=self._ask,
         )
 
     async def _ask(self, receipt: Receipt, timeout_s: float) -> tuple[Outcome, ...]:
-        """Raises SendingError when the server cannot be asked."""
+        """On any loop, and behind the transport's end, too: then by a session of its own.
+
+        Raises:
+            SendingError: the server cannot be asked.
+        """
+        if self._loop is asyncio.get_running_loop() and not self._session.closed:
+            return await self._ask_by(self._session, receipt, timeout_s)
+        async with self._new_session() as session:
+            return await self._ask_by(session, receipt, timeout_s)
+
+    async def _ask_by(
+        self, session: aiohttp.ClientSession, receipt: Receipt, timeout_s: float
+    ) -> tuple[Outcome, ...]:
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
         asked = 0
         while True:
-            outcomes = await self._outcomes(receipt)
+            outcomes = await self._outcomes(_Call(session, loop.time()), receipt)
             left = until - loop.time()
             if left <= 0 or all(one.state in _ENDS for one in outcomes):
                 return outcomes
             await asyncio.sleep(min(ASK_S[min(asked, len(ASK_S) - 1)], left))
             asked += 1
 
-    async def _outcomes(self, receipt: Receipt) -> tuple[Outcome, ...]:
-        status, octets = await self._asked("GET", f"{self._base}/{receipt.queue_id}", {}, None)
+    async def _outcomes(self, call: _Call, receipt: Receipt) -> tuple[Outcome, ...]:
+        url = f"{self._base}/{receipt.queue_id}"
+        status, octets = await self._asked("GET", url, {}, None, call)
         if status == 404 and self._problem(octets) is not None:  # it is no longer remembered there
             return tuple(
                 Outcome(recipient=one, state=OutcomeState.UNKNOWN, detail="the server forgot it")
@@ -312,6 +365,73 @@ class PosthouseCarrier:
             for one in found.recipients
         )
         return outcomes + tuple(map(outcome_of, receipt.rejected))
+
+
+class _Call:
+    """One thing asked, in as many tries as it takes: by which session, and what it took."""
+
+    def __init__(self, session: aiohttp.ClientSession, began_s: float) -> None:
+        self.session = session
+        self.tls: TlsUsed | None = None
+        self.connect_s = self.waiting_s = 0.0
+        self._began_s = began_s
+        self._since_s = 0.0
+
+    def begin(self) -> None:
+        self._since_s = asyncio.get_running_loop().time()
+
+    def connected(self) -> None:
+        self.connect_s += asyncio.get_running_loop().time() - self._since_s
+
+    def let_in(self) -> None:
+        self.waiting_s += asyncio.get_running_loop().time() - self._since_s
+
+    def phases(self, now_s: float) -> Phases:
+        """Envelope and content go in one request, so all of that is the content's."""
+        message_s = max(now_s - self._began_s - self.connect_s - self.waiting_s, 0.0)
+        return Phases(
+            connect_s=self.connect_s,
+            waiting_s=self.waiting_s,
+            content_s=message_s,
+            message_s=message_s,
+        )
+
+
+def _trace() -> aiohttp.TraceConfig:
+    """Tells a `_Call` what its way to the server takes."""
+
+    async def begin(session: object, context: Any, _: object) -> None:
+        context.trace_request_ctx.begin()
+
+    async def connected(session: object, context: Any, _: object) -> None:
+        context.trace_request_ctx.connected()
+
+    async def let_in(session: object, context: Any, _: object) -> None:
+        context.trace_request_ctx.let_in()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_queued_start.append(begin)
+    trace.on_connection_queued_end.append(let_in)
+    trace.on_connection_create_start.append(begin)
+    trace.on_connection_create_end.append(connected)
+    return trace
+
+
+class _Answer(aiohttp.ClientResponse):
+    """Sees the TLS it came by, as the connection is given back before anybody can ask."""
+
+    tls: TlsUsed | None = None
+
+    async def start(self, connection: Any) -> aiohttp.ClientResponse:
+        transport = connection.transport
+        session = transport.get_extra_info("ssl_object") if transport is not None else None
+        if session is not None and (cipher := session.cipher()) is not None:
+            self.tls = TlsUsed(
+                version=session.version() or "",
+                cipher=cipher[0],
+                is_verified=session.context.verify_mode is ssl.CERT_REQUIRED,
+            )
+        return await super().start(connection)
 
 
 def _untrusted(error: Exception) -> TlsFailure:

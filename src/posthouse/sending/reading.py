@@ -488,6 +488,8 @@ def _proxy(value: Any) -> Proxy | None:
     except ValueError:
         raise OptionError("proxy", "cannot be read", hint=hint) from None
     scheme = {"http": "http", "socks5": "socks5", "socks5h": "socks5"}.get(parts.scheme)
+    if parts.scheme == "https":
+        raise OptionError("proxy", "cannot be reached by https:// here", hint=hint)
     if scheme is None or not host:
         raise OptionError("proxy", "is no URL of a proxy that is known", hint=hint)
     return Proxy(
