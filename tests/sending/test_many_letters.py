@@ -126,6 +126,25 @@ async def test_what_on_begin_raises_leaves_the_receipts_of_the_others() -> None:
         assert len(told) == len(server.taken) and 2 not in told
 
 
+@pytest.mark.parametrize("at", [1, 3, 7])
+def test_ctrl_c_anywhere_loses_no_receipt(server: BadServer, at: int) -> None:
+    """It comes behind any call on the caller's thread: here, in the progress of one letter."""
+    calls: list[int] = []
+
+    def progress(done: int, failed: int) -> None:
+        calls.append(done)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+
+    told = []
+    with transport(server) as way, pytest.raises(KeyboardInterrupt):
+        for one in way.send_all(map(letter, range(50)), on_progress=progress):
+            told.append(one.index)
+    taken = sorted(int(one.recipients[0][1:].partition("@")[0]) for one in server.taken)
+    assert sorted(told) == taken and len(taken) < 50
+    assert calls[-1] == len(told)
+
+
 # --- transports that are closed, or forgotten ---
 
 

@@ -164,31 +164,33 @@ class Transport:
         source = iter(many(messages, is_plain=True))
         batch = _Batch(self._ready(), self._async, on_begin)
         ahead = self.options.connections_max * AHEAD_FACTOR
-        given = done = failed = 0
+        done = failed = 0
         is_over = False
         trouble: BaseException | None = None
         try:
-            while not is_over or done < given:
+            while not is_over or batch.told < batch.given:
                 try:
-                    has_room = not is_over and given - done < ahead
+                    has_room = not is_over and batch.given - batch.told < ahead
                     if has_room and not batch.has_ended:
                         message = next(source, _NO_MORE)
                         if message is _NO_MORE:
                             is_over = True
                         else:
-                            batch.give(given, cast("Message", message))
-                            given += 1
+                            batch.give(cast("Message", message))
                         continue
-                    sent = batch.next_end()
-                    done += 1
-                    if isinstance(sent, Exception):
-                        raise sent
-                    if sent is None:
+                    ended = batch.next_end()
+                    if not isinstance(ended, Sent):
+                        batch.told += 1
+                        if ended is not None:
+                            raise ended
                         continue
-                    failed += sent.error is not None
+                    is_failed = ended.error is not None
                     if on_progress is not None:
-                        on_progress(done, failed)
-                    yield sent
+                        on_progress(done + 1, failed + is_failed)
+                    # Ctrl-C comes behind calls only: each end is told once, and none is lost.
+                    done, failed = done + 1, failed + is_failed
+                    batch.told += 1
+                    yield ended
                 except (Exception, KeyboardInterrupt) as error:
                     if isinstance(trouble, KeyboardInterrupt) or batch.is_over:
                         raise
@@ -196,7 +198,7 @@ class Transport:
                         batch.stop()
                     trouble, is_over = trouble or error, True
         finally:
-            if done < given:
+            if batch.told < batch.given:
                 batch.leave()
         if trouble is not None:
             raise trouble
@@ -292,19 +294,28 @@ class Transport:
 
 
 class _Batch:
-    """The letters of one `send_all`, between the caller's thread and the loop's."""
+    """The letters of one `send_all`, between the caller's thread and the loop's.
+
+    Ctrl-C may come behind any call on the caller's thread, so what is counted is counted where it
+    belongs to what it counts.
+    """
 
     def __init__(self, running: _Loop, transport: AsyncTransport, on_begin: Begun | None) -> None:
+        self.given = 0
+        self.told = 0
+        """Of their ends, to the caller."""
         self._running = running
         self._loop = running.loop
-        self._ended: queue.SimpleQueue[Sent | Exception | None] = queue.SimpleQueue()
-        """None: it was not begun, and will not be."""
         self._transport = transport
         self._on_begin = on_begin
         self._given: deque[tuple[int, Message]] = deque()
         self._is_called = False
         """The loop was asked to look at what is given, and has not come to it yet."""
+        self._ends: dict[int, Sent | Exception | None] = {}
+        """In their order, from `told` on; None: it was not begun, and will not be."""
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         # The loop's alone:
+        self._ended = 0
         self._waiting: dict[int, asyncio.Task[Any]] = {}
         self._begun: dict[int, asyncio.Task[Any]] = {}
         self._is_stopped = False
@@ -314,23 +325,27 @@ class _Batch:
     @property
     def has_ended(self) -> bool:
         """There is one to be told of."""
-        return not self._ended.empty()
+        return self.told in self._ends
 
     @property
     def is_over(self) -> bool:
         """The loop has left, and all was told."""
-        return not self._running.thread.is_alive() and self._ended.empty()
+        return not self._running.thread.is_alive() and not self.has_ended
 
     def next_end(self) -> Sent | Exception | None:
-        """Waits for it. Raises ConnectError when the transport was closed meanwhile."""
-        while True:
-            try:
-                return self._ended.get(timeout=LOOK_S)
-            except queue.Empty:
-                if self.is_over:
-                    raise ConnectError("the transport was closed", hint="make a new one") from None
+        """Waits for it; the same again until `told` is one more. Raises ConnectError when the
+        transport was closed meanwhile."""
+        self._ends.pop(self.told - 1, None)
+        while not self.has_ended:
+            if self.is_over:
+                raise ConnectError("the transport was closed", hint="make a new one")
+            with contextlib.suppress(queue.Empty):
+                self._wake.get(timeout=LOOK_S)
+        return self._ends[self.told]
 
-    def give(self, index: int, message: Message) -> None:
+    def give(self, message: Message) -> None:
+        index = self.given
+        self.given += 1
         self._given.append((index, message))
         if not self._is_called:  # once for all that is given until it looks
             self._is_called = True
@@ -369,7 +384,9 @@ class _Batch:
         finally:
             self._waiting.pop(index, None)
             self._begun.pop(index, None)
-            self._ended.put(ended)
+            self._ends[self._ended] = ended
+            self._ended += 1
+            self._wake.put(None)
 
     def _begin(self, index: int) -> None:
         if self._on_begin is not None:
@@ -379,6 +396,7 @@ class _Batch:
 
     def _stop(self) -> None:
         self._is_stopped = True
+        self._take()  # also what nobody came to say was given
         for task in self._waiting.values():
             task.cancel()
 

@@ -64,6 +64,7 @@ class _Job:
         "future",
         "given_s",
         "has_begun",
+        "is_under_way",
         "letter",
         "open",
         "outcomes",
@@ -80,6 +81,7 @@ class _Job:
         self.tries = 0
         self.has_begun = False
         """Its `begin` was called."""
+        self.is_under_way = False
         self.connection: Connection | None = None
         """The session that settled some recipients last."""
         self.outcomes: dict[int, Outcome] = {}
@@ -199,7 +201,9 @@ class Pool:
                 return
             if not connection.is_idle:  # all are busy: one more, and meanwhile behind another
                 self._open_another()
-            self._give(connection, self._waiting.popleft())
+            job = self._waiting.popleft()
+            if not job.future.done():  # else it was cancelled a moment ago
+                self._give(connection, job)
         if self._room:
             self._let_in()
 
@@ -252,6 +256,7 @@ class Pool:
         if len(asked) != len(envelope.recipients):
             envelope = _with_recipients(envelope, asked)
         self._under_way += 1
+        job.is_under_way = True
         connection.send(
             OutgoingMessage(envelope=envelope, octets=job.letter.octets, tag=(job, asked))
         )
@@ -260,6 +265,7 @@ class Pool:
         """A letter came back from a session."""
         self._under_way -= 1
         job, asked = ended.message.tag
+        job.is_under_way = False
         if self._given_up:
             self._given_up.discard(job)
         if self._is_to_be_repeated(job, ended):
@@ -421,7 +427,7 @@ class Pool:
         if job in self._waiting:
             self._waiting.remove(job)
             self._let_in()
-        elif job.future.cancelled():
+        elif job.is_under_way:
             self._given_up.add(job)
         self._tell_drained()
 
