@@ -150,8 +150,9 @@ def test_a_record_behind_the_end_is_told(
 def test_a_fork_sends_what_waits_once(mail_server: MailServer) -> None:
     body = """
 import os
-handler(url, per_minute=1)
+made = handler(url, per_minute=1)
 logging.error("first")
+made.flush()
 logging.error("of the parent")
 if os.fork() == 0:
     logging.error("of the child")
