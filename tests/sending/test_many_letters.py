@@ -221,3 +221,39 @@ def test_a_thread_may_send_while_the_program_ends(server: BadServer) -> None:
 def server() -> Iterator[BadServer]:
     with Beside() as server:
         yield server
+
+
+FORK = """
+import os, sys, threading
+from posthouse.sending import Message, Transport
+
+letter = Message(sender="ada@example.org", to="b@example.net", text="x")
+way = Transport(host="127.0.0.1", port=int(sys.argv[1]))
+way.send(letter)
+held, leave = threading.Event(), threading.Event()
+
+def hold():
+    with way._lock:
+        held.set()
+        leave.wait()
+
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+if os.fork() == 0:
+    print(way.send(letter).response, flush=True)
+    os._exit(0)
+print(os.wait()[1])
+leave.set()
+"""
+
+
+def test_a_fork_while_another_thread_sends_can_send(server: BadServer) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, str(server.port)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    first, second = done.stdout.splitlines()
+    assert first.startswith("250") and second == "0" and len(server.taken) == 2

@@ -416,4 +416,12 @@ def _close_all() -> None:
         transport._close(within_s=CLOSE_S)
 
 
+def _begin_anew() -> None:
+    """In the child of a fork: another thread may have held a lock, and is not there any more."""
+    for transport in list(_OPEN):
+        transport._lock = threading.RLock()
+
+
 atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
