@@ -175,6 +175,19 @@ def test_a_body_comes_from_a_file_or_stdin_behind_a_password(
     assert arrived.message.text == "Behind it\nand more\n"
 
 
+def test_the_name_of_a_file_as_the_text_is_sent_and_noticed(
+    post: MailServer, cli: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / "body.txt").write_text("Of a file")
+    code, _, err = cli(
+        *("send", *login(post), "--from", ADA, "--to", BOB, "--body", "body.txt"),
+        stdin=f"{PASSWORD}\n",
+    )
+    assert code == ExitCode.OK and "say --body-file body.txt" in err
+    (arrived,) = post.wait_for(BOB)
+    assert arrived.message.text.strip() == "body.txt"
+
+
 def test_octets_of_stdin_reach_the_message_as_they_are(
     post: MailServer, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

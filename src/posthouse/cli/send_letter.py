@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from posthouse.cli.output import CommandError
+from posthouse.cli.output import CommandError, say_hint
 from posthouse.cli.send_options import STDIN, LetterWish, NoticeWish
 from posthouse.kernel.envelope import Notify, Ret, TlsDemand
 from posthouse.message.dates import parse_date
@@ -37,6 +37,7 @@ _NOT_RAW: Final = (
     *("inline_files", "calendar", "fields", "in_reply_to", "priority", "template", "data"),
 )
 _OPTION: Final = {"attached": "--attach", "fields": "--header"}
+_FILE_OPTIONS: Final = {"--body": "--body-file", "--html-body": "--html"}
 _OWN_FIELDS: Final = {
     "from": "sender",
     "sender": "on_behalf",
@@ -165,7 +166,17 @@ def _typed(option: str, text: str | None) -> str | None:
         (text or "").encode("utf-8")
     except UnicodeEncodeError:
         raise CommandError(f"{option}: this is not UTF-8 text") from None
+    if text and _is_file(text):
+        instead = _FILE_OPTIONS[option]
+        say_hint(f"{option} is the text itself; to send what is in {text}, say {instead} {text}")
     return text
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, or none
+        return False
 
 
 def _text(option: str, name: str, *, is_stdin_begun: bool) -> str:
