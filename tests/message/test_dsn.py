@@ -238,9 +238,10 @@ def test_reading_a_notice_never_raises(pieces: list[bytes]) -> None:
 
 # --- published vectors ---
 
-# They name a delivery-status part but are not built so that they have one.
+# They name a delivery-status part but are not built so that they have one of their own.
 WITHOUT_A_PART = {
     "lhost-sendmail-53.eml": "no Content-Type of its own names the boundary",
+    "lhost-x5-01.eml": "it is in a message that this one forwards",
     "rfc3464-06.eml": "the boundary stands before no part",
     "rfc3464-35.eml": "the delimiter in front of the part is missing, so it is text",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from email import message_from_bytes, policy
 from pathlib import Path
@@ -258,3 +259,106 @@ def everything(letter: ReceivedMessage) -> None:
         _ = (one.message_id, one.references, one.in_reply_to, one.calendars)
         _ = (one.delivery_report, one.disposition_report, one.feedback_report)
         waiting.extend(one.messages)
+
+
+# --- what real mail has ---
+
+INNER = b"From: x@x.example\r\nSubject: inner\r\n\r\nhello inner\r\n"
+
+
+def multipart(*parts: bytes, subtype: bytes = b"mixed", boundary: bytes = b"b0") -> bytes:
+    return (
+        b"From: a@x.example\r\nSubject: outer\r\nContent-Type: multipart/"
+        + subtype
+        + b"; boundary="
+        + boundary
+        + b"\r\n\r\n"
+        + b"".join(b"--" + boundary + b"\r\n" + part + b"\r\n" for part in parts)
+        + b"--"
+        + boundary
+        + b"--\r\n"
+    )
+
+
+def embedded(octets: bytes, kind: bytes = b"rfc822", encoding: bytes = b"") -> bytes:
+    field = b"Content-Transfer-Encoding: " + encoding + b"\r\n" if encoding else b""
+    return b"Content-Type: message/" + kind + b"\r\n" + field + b"\r\n" + octets
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        embedded(INNER),
+        embedded(INNER, b"global"),  # RFC 6532 §3.7
+        embedded(base64.encodebytes(INNER), encoding=b"base64"),
+        embedded(base64.encodebytes(INNER), b"global", b"base64"),
+        embedded(INNER.replace(b"hello", b"=68ello"), encoding=b"quoted-printable"),
+    ],
+)
+def test_an_embedded_message_is_read_however_it_is_written(part: bytes) -> None:
+    [inner] = read(multipart(b"\r\nhi", part)).messages
+    assert (inner.subject, inner.text.strip()) == ("inner", "hello inner")
+
+
+def test_a_message_within_a_message_belongs_to_that_one() -> None:
+    [outer] = read(multipart(embedded(multipart(embedded(INNER), boundary=b"b1")))).messages
+    assert [one.subject for one in outer.messages] == ["inner"]
+
+
+BOUNCE = multipart(
+    b"Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; m.example\r\n\r\n"
+    b"Final-Recipient: rfc822; q@q.example\r\nAction: failed\r\nStatus: 5.1.1\r\n",
+    b"Content-Type: message/disposition-notification\r\n\r\n"
+    b"Disposition: manual-action/MDN-sent-manually; displayed\r\n",
+    b"Content-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\n",
+    b"Content-Type: text/calendar; method=REQUEST\r\n\r\nBEGIN:VCALENDAR\r\n",
+    subtype=b"report",
+    boundary=b"b1",
+)
+
+
+def test_whoever_forwards_a_report_sends_none() -> None:
+    def said(letter: ReceivedMessage) -> list[object]:
+        return [
+            letter.delivery_report,
+            letter.disposition_report,
+            letter.feedback_report,
+            letter.calendars,
+        ]
+
+    letter = read(multipart(b"\r\nlook", embedded(BOUNCE)))
+    assert not any(said(letter))
+    [bounce] = letter.messages
+    assert all(said(bounce))
+
+
+def test_the_words_of_html_have_its_links_lists_and_tables() -> None:
+    letter = read(
+        b"Content-Type: text/html\r\n\r\n<h1>Head</h1><p>See <a href='https://e.example/r?t=1'>here"
+        b"</a></p><ul><li>one<li>two</ul>"
+    )
+    assert letter.text.rstrip() == "Head\n\nSee here (https://e.example/r?t=1)\n\n- one\n- two"
+
+
+UU = b"begin 644 a.txt\r\n%:&5L;&\\\r\n`\r\nend\r\n"
+
+
+@pytest.mark.parametrize("encoding", [b"x-uuencode", b"UUENCODE", b"x-uue"])
+@pytest.mark.parametrize(
+    "octets",
+    [
+        UU,
+        UU.replace(b"\r\n", b"\n"),
+        UU[17:],
+        b"some words\r\n" + UU,
+        UU.replace(b"`\r\nend", b"\xff\xfe\r\n`"),
+        UU.replace(b"&\\\\", b"&\\\\  "),
+    ],
+)
+def test_old_mail_has_uuencoded_files(octets: bytes, encoding: bytes) -> None:
+    octets = b"Content-Type: application/x; name=a\r\nContent-Transfer-Encoding: %b\r\n\r\n%b" % (
+        encoding,
+        octets,
+    )
+    [attachment] = read(octets).attachments
+    assert attachment.octets == b"hello"

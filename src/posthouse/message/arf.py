@@ -58,7 +58,7 @@ class FeedbackReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 def find(root: Part) -> Part | None:
     """The message/feedback-report part of a mail, or None."""
-    for part in root.walk():
+    for part in root.own_parts():
         if part.maintype == b"message" and part.subtype == b"feedback-report":
             return part
     return None

@@ -263,7 +263,7 @@ def parse(octets: bytes) -> Report | None:
 
 def parse_part(root: Part) -> Report | None:
     """As `parse`, for one who has scanned already."""
-    for part in root.walk():
+    for part in root.own_parts():
         if part.maintype == b"message" and part.subtype in _STATUS_TYPES:
             return _read(mime.content(part, octets_max=STATUS_OCTETS_MAX))
     return None

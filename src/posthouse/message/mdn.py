@@ -34,7 +34,7 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
 
 def find(root: Part) -> Part | None:
     """The message/disposition-notification part of a mail, or None."""
-    for part in root.walk():
+    for part in root.own_parts():
         if part.maintype == b"message" and part.subtype in _TYPES:
             return part
     return None

@@ -8,6 +8,7 @@ recurses, and takes time linear in the octets whatever the boundaries are (H28).
 from __future__ import annotations
 
 import binascii
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -34,6 +35,9 @@ STRAY_LINES_MAX: Final = 1_000_000
 _STRAY_LINES_HOPS: Final = STRAY_LINES_MAX - 200  # left; behind so many hops are in vain
 
 _DELIMITER_OCTETS_MAX: Final = BOUNDARY_OCTETS_MAX + 56  # with "--" and blanks behind it
+UUENCODED: Final = frozenset({b"x-uuencode", b"uuencode", b"x-uue", b"uue"})
+"""Transfer encodings that no standard has and old mail does."""
+_UU_BEGIN: Final = re.compile(rb"(?:\A|\n)begin [0-7]{3,4} [^\n]*\n")
 _FIRST_LINE: Final = re.compile(rb"[!-9;-~]++[ \t]*+:|\r?\n|\Z")
 _PLAIN_PARAMETERS: Final = Parameters(((b"charset", b"us-ascii"),))  # RFC 2045 §5.2
 _NO_PARAMETERS: Final = Parameters()
@@ -121,6 +125,15 @@ class Part:
         """Two fields say what it is, and other readers may take the second (H32)."""
         section = self.section
         return section.count(b"content-type") > 1 or section.count(b"content-transfer-encoding") > 1
+
+    def own_parts(self) -> Iterator[Part]:
+        """As `walk`, without what embedded messages hold: a bounce that somebody forwards makes no
+        bounce of the letter."""
+        waiting = [self]
+        while waiting:
+            part = waiting.pop()
+            yield part
+            waiting.extend(reversed(part.children))
 
     def walk(self) -> Iterator[Part]:
         """This part and all below it, in the order of the octets."""
@@ -282,7 +295,25 @@ def content(part: Part, *, octets_max: int) -> bytes:
     if encoding == b"quoted-printable":
         raw = octets[part.body : min(part.end, part.body + octets_max * 3)]
         return binascii.a2b_qp(raw)[:octets_max]
+    if encoding in UUENCODED:
+        raw = octets[part.body : min(part.end, part.body + octets_max * 3 // 2 + 1024)]
+        return _uudecoded(raw)[:octets_max]
     return octets[part.body : min(part.end, part.body + octets_max)]
+
+
+def _uudecoded(octets: bytes) -> bytes:
+    """Lines between "begin" and "end", or all where neither is there. Those that are none are
+    left out, as other readers do."""
+    begun = _UU_BEGIN.search(octets)
+    pieces = []
+    for line in octets[begun.end() if begun is not None else 0 :].splitlines():
+        if line == b"end":
+            break
+        with contextlib.suppress(binascii.Error):
+            # Some senders say the right number of octets and then write too many digits.
+            digits = 1 + (((line[:1] or b" ")[0] - 32 & 63) * 4 + 5) // 3
+            pieces.append(binascii.a2b_uu(line[:digits]))
+    return b"".join(pieces)
 
 
 def text(part: Part, *, octets_max: int) -> str:

@@ -20,12 +20,13 @@ from typing import Final
 
 import msgspec
 
-from posthouse.message import arf, dsn, html, mdn, mime, words
+from posthouse.message import arf, dsn, mdn, mime, words
 from posthouse.message.address import domain_to_unicode
 from posthouse.message.address_list import Listed, parse_address_list
 from posthouse.message.bodies import Bodies, bodies
 from posthouse.message.dates import parse_date
 from posthouse.message.fields import HeaderSection, unfold
+from posthouse.message.html_text import to_text
 from posthouse.message.mime import Part
 
 TEXT_OCTETS_MAX: Final = 1 << 20
@@ -46,6 +47,8 @@ _RESERVED_NAME: Final = re.compile(
     r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?", re.IGNORECASE | re.DOTALL
 )
 _MESSAGE_ID: Final = re.compile(rb"<[^<>\s]{1,998}>")
+_MESSAGES: Final = frozenset({b"rfc822", b"global"})
+_ENCODED: Final = frozenset({b"base64", b"quoted-printable", *mime.UUENCODED})
 _ENDINGS: Final = {
     b"text/plain": "txt",
     b"text/html": "html",
@@ -287,7 +290,7 @@ class ReceivedMessage:
     def calendars(self) -> tuple[Calendar, ...]:
         """Invitations and their answers."""
         found = []
-        for part in self.root.walk():
+        for part in self.root.own_parts():
             if part.maintype == b"text" and part.subtype == b"calendar":
                 method = part.parameters.text(b"method") or ""
                 text = mime.text(part, octets_max=TEXT_OCTETS_MAX)
@@ -297,14 +300,8 @@ class ReceivedMessage:
     @cached_property
     def messages(self) -> tuple[ReceivedMessage, ...]:
         """The messages embedded in this one, not those inside them."""
-        found: list[ReceivedMessage] = []
-        waiting = [self.root]
-        while waiting:
-            part = waiting.pop()
-            if part.message is not None:
-                found.append(ReceivedMessage(part.message))
-            waiting.extend(reversed(part.children))
-        return tuple(found)
+        found = (_embedded(part) for part in self.root.own_parts())
+        return tuple(ReceivedMessage(one) for one in found if one is not None)
 
     # --- reports ---
 
@@ -347,12 +344,21 @@ def safe_name(name: str) -> str:
     return f"{stem}.{ending}" if ending else stem
 
 
+def _embedded(part: Part) -> Part | None:
+    """The message in it, also of two kinds that the scanner leaves whole: those of RFC 6532, and
+    those in a transfer encoding, which RFC 2046 §5.2.1 forbids and some send."""
+    if part.maintype != b"message" or part.subtype not in _MESSAGES:
+        return None
+    if part.encoding in _ENCODED:
+        return mime.scan(mime.content(part, octets_max=max(part.size_octets, 1)))
+    if part.message is not None or part.is_opaque:
+        return part.message
+    return mime.scan(part.section.octets[part.body : part.end])
+
+
 def _lines(part: Part, *, is_html: bool) -> str:
     text = mime.text(part, octets_max=TEXT_OCTETS_MAX).replace("\r\n", "\n")
-    if not is_html:
-        return text
-    lines = (" ".join(line.split()) for line in html.to_words(text).split("\n"))
-    return "\n".join(line for line in lines if line)
+    return to_text(text) if is_html else text
 
 
 def _named(items: tuple[Listed, ...]) -> Iterator[Named]:

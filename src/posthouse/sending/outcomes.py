@@ -36,6 +36,9 @@ _STATES: Final = {
     Action.EXPANDED: OutcomeState.DELIVERED,
 }
 _ENDS: Final = frozenset({OutcomeState.RETURNED, OutcomeState.DELIVERED})
+_HEADERS: Final = frozenset(
+    {"text/rfc822-headers", "message/rfc822-headers", "message/global-headers"}
+)
 _SAFE_ID: Final = re.compile(r"[!#-\[\]-~]{3,900}")
 
 
@@ -129,7 +132,7 @@ def _is_about(notice: ReceivedMessage, bare: str) -> bool:
     if any(one.message_id.strip("<>") == bare for one in notice.messages):
         return True
     for attachment in notice.attachments:
-        if attachment.content_type.endswith("rfc822-headers"):
+        if attachment.content_type in _HEADERS:
             return read(attachment.octets).message_id.strip("<>") == bare
     report = notice.delivery_report
     return report is not None and report.envelope_id == bare

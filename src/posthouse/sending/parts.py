@@ -20,10 +20,9 @@ from typing import Final
 
 import msgspec
 
-from posthouse.message import build
+from posthouse.message import build, html_text
 from posthouse.message.build import Encoding, Entity
 from posthouse.message.transfer import with_crlf
-from posthouse.sending import html_text
 from posthouse.sending.attachments import (
     Attached,
     attach,

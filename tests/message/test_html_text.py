@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.sending.html_text import to_text
+from posthouse.message.html_text import to_text
 
 
 @pytest.mark.parametrize(
