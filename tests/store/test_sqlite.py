@@ -106,6 +106,25 @@ async def test_another_process_that_commits_is_noticed(open_store: Any, clock: A
     await other.close()
 
 
+async def test_a_command_reads_one_moment_while_the_server_writes(open_store: Any) -> None:
+    command, server = await open_store(is_inline=True), await open_store(is_inline=True)
+    server.write_now(note("before"))
+
+    def look_twice(tx: Transaction) -> tuple[object, object]:
+        first = noted(tx)
+        server.write_now(note("meanwhile"))
+        return first, noted(tx)
+
+    first, second = command.read_now(look_twice)
+    assert first == second
+    assert command.read_now(noted) == server.read_now(noted) != first
+    with pytest.raises(ZeroDivisionError):
+        command.read_now(lambda tx: 1 / 0)
+    command.write_now(note("after"))
+    await command.close()
+    await server.close()
+
+
 async def test_more_units_than_may_wait_are_answered_busy(options: Options, clock: Any) -> None:
     small = Options(folder=options.folder, waiting_units_max=4, waiting_octets_max=1000)
     store = SqliteStore.open(small, clock=clock, disk=FileDisk())

@@ -341,8 +341,15 @@ class SqliteStore:
         return result  # type: ignore[no-any-return]
 
     def read_now(self, query: Callable[[Transaction], T]) -> T:
-        """Run a reading function in this thread (inline stores only)."""
-        return query(self._transaction)
+        """Run a reading function in this thread (inline stores only): all that it asks is answered
+        from one moment, whatever other processes write meanwhile."""
+        if self._writer.in_transaction:
+            return query(self._transaction)
+        self._writer.execute("BEGIN").fetchall()
+        try:
+            return query(self._transaction)
+        finally:
+            self._writer.execute("COMMIT").fetchall()
 
     # --- groups: taken on the loop, committed on the writer thread ---
 
