@@ -61,7 +61,7 @@ def test_the_key_store_vouches_for_its_own(house: Cli, tmp_path: Path) -> None:
     house("account", "add", ADA, "--password-stdin", stdin="sesame-street-7\n")
     assert house("key", "make", ADA)[0] == ExitCode.OK
     pem = tmp_path / "key.pem"
-    pem.write_text(house("key", "export", ADA, "--private")[1])
+    pem.write_text(house("key", "export", ADA, "--private", "--unlocked")[1])
     material = key_material.read_private(pem.read_bytes(), None)[0]
     at = datetime.now(UTC)
     signed = protect(PLAIN, Protection(signer=signer(material)), at=at)

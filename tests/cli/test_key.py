@@ -74,13 +74,22 @@ def test_a_certificate_alone_will_do(house: Cli, tmp_path: Path) -> None:
     code, _, err = house("key", "import", ADA, str(tmp_path / "cert.pem"))
     assert code == ExitCode.OK and "the public half" in err
     assert json.loads(house("key", "list", "--json")[1])[0]["state"] == "certificate only"
-    code, _, err = house("key", "export", ADA, "--private")
+    code, _, err = house("key", "export", ADA, "--private", "--unlocked")
     assert code == ExitCode.FAILED and "is not here" in err
+
+
+def test_a_private_key_is_not_printed_unlocked_by_oversight(house: Cli) -> None:
+    house("key", "make", ADA)
+    code, out, err = house("key", "export", ADA, "--private")
+    assert (code, out) == (ExitCode.USAGE, "") and "use --password-stdin" in err
+    for more in (("--unlocked",), ("--private", "--unlocked", "--password-stdin")):
+        code, out, err = house("key", "export", ADA, *more, stdin="s3same\n")
+        assert (code, out) == (ExitCode.USAGE, "") and "--unlocked goes with --private" in err
 
 
 def test_pkcs12_is_taken_and_a_wrong_password_told(house: Cli, tmp_path: Path) -> None:
     house("key", "make", ADA)
-    (tmp_path / "key.pem").write_text(house("key", "export", ADA, "--private")[1])
+    (tmp_path / "key.pem").write_text(house("key", "export", ADA, "--private", "--unlocked")[1])
     subprocess.run(
         [
             *("openssl", "pkcs12", "-export", "-in", tmp_path / "key.pem"),
@@ -157,7 +166,7 @@ def test_der_is_told_apart_before_a_password_is_asked_for(house: Cli, tmp_path: 
         subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=tmp_path)
 
     house("key", "make", ADA)
-    (tmp_path / "both.pem").write_text(house("key", "export", ADA, "--private")[1])
+    (tmp_path / "both.pem").write_text(house("key", "export", ADA, "--private", "--unlocked")[1])
     der = ("-outform", "DER", "-out")
     openssl("pkey", "-in", "both.pem", *der, "key.der")
     openssl("pkcs8", "-topk8", "-in", "both.pem", "-passout", "pass:a", *der, "locked.der")
@@ -181,7 +190,7 @@ def test_der_is_told_apart_before_a_password_is_asked_for(house: Cli, tmp_path: 
 
 def test_pkcs12_without_a_password_or_a_key(house: Cli, tmp_path: Path) -> None:
     house("key", "make", ADA)
-    (tmp_path / "both.pem").write_text(house("key", "export", ADA, "--private")[1])
+    (tmp_path / "both.pem").write_text(house("key", "export", ADA, "--private", "--unlocked")[1])
     export = ["openssl", "pkcs12", "-export", "-in", "both.pem", "-passout"]
     for more in (["pass:", "-out", "open.p12"], ["pass:s3same", "-nokeys", "-out", "none.p12"]):
         subprocess.run([*export, *more], check=True, capture_output=True, cwd=tmp_path)

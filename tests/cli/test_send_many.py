@@ -698,3 +698,12 @@ def test_a_progress_bar_shows_on_a_terminal(folder: Path, mail_server: MailServe
         out = process.stdout.read()
     assert (process.returncode, out) == (ExitCode.OK, b"2 accepted, 0 failed\n"), shown
     assert b"sending" in shown and b"-> MAIL" not in shown
+
+
+def test_whom_to_repeat_is_known_by_a_journal_only(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "to.csv").write_text("email\nbob@example.net\n")
+    code, _, err = cli(
+        *("send", "--recipients", "to.csv", "--body", "x", "--from", "ada@example.net"),
+        *("--server", "127.0.0.1:1", "--repeat-unknown"),
+    )
+    assert code == ExitCode.USAGE and "--repeat-unknown needs --resume" in err

@@ -189,16 +189,35 @@ def import_(whom: str, file: Path, password_stdin: bool, config_path: str | None
 
 @key.command("export")
 @click.argument("whom", metavar="ADDRESS|FINGERPRINT")
-@click.option("--private", "is_private", is_flag=True, help="The private half too.")
+@click.option(
+    "--private", "is_private", is_flag=True, help="The private half too, locked by a password."
+)
+@click.option(
+    "--unlocked",
+    "is_unlocked",
+    is_flag=True,
+    help="Without one: whoever gets the text has the key.",
+)
 @key_sharing.scheme_option
 @password_option
 @config_option
 def export(
-    whom: str, is_private: bool, scheme: str | None, password_stdin: bool, config_path: str | None
+    whom: str,
+    is_private: bool,
+    is_unlocked: bool,
+    scheme: str | None,
+    password_stdin: bool,
+    config_path: str | None,
 ) -> None:
     """Print a key as text (PEM or armour): its public half, or with --private all of it."""
+    if is_unlocked and (password_stdin or not is_private):
+        raise click.UsageError("--unlocked goes with --private, and without --password-stdin")
     config = load_config(config_path).config
-    word = read_password(password_stdin=True) if password_stdin else None
+    word = None
+    if is_private and not is_unlocked:
+        word = read_password(
+            password_stdin=password_stdin, prompt="Password to lock it with", is_new=True
+        )
     node_key = NodeKey(build_keys.node_key_path(config), SystemChance())
     salt = SystemChance().token(key_material.SALT_OCTETS)
 

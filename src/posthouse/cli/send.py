@@ -175,6 +175,8 @@ def _check_kind(letter: LetterWish, given: dict[str, Any], *, is_many: bool) -> 
         if given[name]:
             words = "is for a single message" if is_many else "needs --recipients FILE"
             raise click.UsageError(f"{_OPTIONS.get(name) or option_of(name)} {words}")
+    if given["repeat_unknown"] and given["journal"] is None:
+        raise click.UsageError("--repeat-unknown needs --resume, which knows who they are")
     if given["dry_run"] is not None and given["journal"] is not None:
         raise click.UsageError(
             "--dry-run sends nothing, so that nothing is to be kept by --resume: leave one out"
