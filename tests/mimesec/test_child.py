@@ -23,6 +23,7 @@ from posthouse.mimesec.smime.make import KeyKind, make_identity
 from posthouse.mimesec.smime.recipient import SmimeRecipient
 from posthouse.mimesec.smime.sealer import SmimeSealer
 from posthouse.mimesec.smime.signer import SmimeSigner
+from posthouse.mimesec.trust import Pin
 from posthouse.net.isolated import ProcessIsolation
 from posthouse.sim.isolated import InlineIsolation
 
@@ -97,14 +98,13 @@ async def test_openpgp_is_opened_there_too(isolation: ProcessIsolation) -> None:
         signer=PgpSigner(alice), sealer=PgpSealer(), recipients=(PgpRecipient(bob.public),)
     )
     message = protect(MESSAGE, protection, at=now)
+    pin = Pin(alice.public.fingerprint, "alice@a.example")
     expected = {
-        (alice.public.fingerprint,): (Summary.SIGNED_AND_ENCRYPTED, SignatureResult.VALID),
+        (pin,): (Summary.SIGNED_AND_ENCRYPTED, SignatureResult.VALID),
         (): (Summary.ENCRYPTED, SignatureResult.UNTRUSTED),
     }
-    for trusted, (summary, result) in expected.items():
-        keys = PgpKeys(
-            own=(b"junk", bob.octets), known=(alice.public.octets, b"junk"), trusted=trusted
-        )
+    for pins, (summary, result) in expected.items():
+        keys = PgpKeys(own=(b"junk", bob.octets), known=(alice.public.octets, b"junk"), pins=pins)
         request = OpenRequest(message=message, at=now, pgp=keys, smime=KEYS)
         for shown in (repr(keys), repr(request)):
             assert bob.octets[-32:].hex() not in shown and repr(bob.octets)[2:40] not in shown

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from posthouse.mimesec import Protection, ProtectionError, open_message
+from posthouse.mimesec import Pin, Protection, ProtectionError, given, open_message
 from posthouse.mimesec.pgp import (
     PgpOpener,
     PgpRecipient,
@@ -111,6 +111,9 @@ WRONG: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: Trust(roots=ADA.certificate), "roots has to be several Certificate", "brackets"),  # type: ignore[arg-type]
     (lambda: Trust(roots=[ADA]), "roots[0] has to be a Certificate, not Identity", "certificate"),  # type: ignore[list-item]
     (lambda: PgpOpener(known=[KEY]), "known[0] has to be a PublicKey", "key.public"),  # type: ignore[list-item]
+    (lambda: PgpOpener(trusted=["bob@example.net"]), "trusted[0] is no fingerprint", "40 or 64"),
+    (lambda: PgpOpener(trusted=["DEADBEEF"]), "trusted[0] is no fingerprint", "a key id"),
+    (lambda: PgpOpener(revoked=[7]), "revoked[0] has to be a fingerprint", "Pin"),
     (lambda: PgpOpener(trusted="AB"), "trusted has to be several fingerprints", "brackets"),
     (lambda: read_certificates(Path("a.pem")), "wants octets (bytes), not PosixPath", "read_bytes"),  # type: ignore[arg-type]
     (lambda: read_certificates("a.pem"), "read_certificates wants octets", "read_bytes"),  # type: ignore[arg-type]
@@ -173,3 +176,18 @@ def test_what_does_the_work_is_taken_whoever_made_it() -> None:
     )
     assert KEY.armored(None).startswith(b"-----BEGIN PGP PRIVATE KEY")
     assert read_certificates(bytearray(ADA.certificates_pem())) == [ADA.certificate]  # type: ignore[arg-type]
+
+
+def test_fingerprints_are_read_as_people_write_them() -> None:
+    wanted = "0123456789ABCDEF0123456789ABCDEF01234567"
+    forms = (
+        wanted.lower(),
+        f"0x{wanted}",
+        " ".join(wanted[i : i + 4] for i in range(0, 40, 4)),
+        ":".join(wanted[i : i + 2] for i in range(0, 40, 2)),
+    )
+    for text in forms:
+        assert given.pins([text, Pin(text, "bob@example.net")], "trusted") == (
+            Pin(wanted),
+            Pin(wanted, "bob@example.net"),
+        )

@@ -338,8 +338,17 @@ def revoke(tx: Transaction, key: MailKey, public: bytes | None = None) -> None:
     tx.changed(DirectoryChanged())
 
 
-def note_revoked(tx: Transaction, *, fingerprints: Sequence[str]) -> None:
-    """Use S/MIME certificates no more whose issuers have taken them back."""
+def note_revoked(
+    tx: Transaction, *, fingerprints: Sequence[str], unknown: Sequence[KeyMaterial] = ()
+) -> None:
+    """Use S/MIME certificates no more whose issuers have taken them back.
+
+    Args:
+        unknown: certificates among them that may not be here yet.
+    """
+    for material in unknown:
+        if material.fingerprint in fingerprints:
+            add_found(tx, material, source=Source.LEARNT, is_trusted=False)
     for one in fingerprints:
         row = rows.by_fingerprint(tx, NAMES[Scheme.SMIME], one)
         if row is not None and row.revoked_at is None:

@@ -17,7 +17,7 @@ from posthouse.cli.resolver import caching_resolver, https_fetch
 from posthouse.config import build, build_keys, build_mimesec
 from posthouse.config.schema import Config
 from posthouse.dns.options import Options
-from posthouse.gateway.incoming import authors_of, is_protected, open_with
+from posthouse.gateway.incoming import authors_of, is_decrypted, is_protected, open_with
 from posthouse.gateway.opening_keys import OpeningKeys, opening_keys
 from posthouse.gateway.revocations import Revocations
 from posthouse.kernel.finding import Finding
@@ -59,7 +59,10 @@ def protection_of(
             hint="the bounds are mimesec.open_s, mimesec.open_memory_octets and"
             " mimesec.opened_octets_max",
         ) from error
-    return ProtectionFound(found=explain.findings(opened), lines=tuple(explain.lines(opened)))
+    return ProtectionFound(
+        found=explain.findings(opened, is_shown=is_decrypted(opened)),
+        lines=tuple(explain.lines(opened)),
+    )
 
 
 async def _opened(

@@ -21,7 +21,13 @@ from posthouse.accounts.mail_keys import note_revoked
 from posthouse.accounts.mail_policy import MailPolicy, Mode
 from posthouse.accounts.policies import Policies
 from posthouse.accounts.sealing import NodeKey
-from posthouse.gateway.learning import Learnt, learn, learn_autocrypt, learn_gossip
+from posthouse.gateway.learning import (
+    Learnt,
+    learn,
+    learn_autocrypt,
+    learn_gossip,
+    revoked_signers,
+)
 from posthouse.gateway.opening_keys import OpeningKeys, opening_keys
 from posthouse.gateway.options import Options
 from posthouse.gateway.outgoing import KeyFinder
@@ -150,8 +156,7 @@ class Incoming:
     ) -> OpenedCopy:
         try:
             opened, papers = await self._open_with(keys, octets)
-            # Only for whom it is really from: else strangers would have us ask anybody.
-            if is_author_proven and len(authors) == 1 and _lacks_key(opened):
+            if _is_asked_about(opened, keys, authors, is_author_proven=is_author_proven):
                 await self._finder.find_each(authors)
                 found = await self._store.read(read)
                 if found != keys:
@@ -168,7 +173,9 @@ class Incoming:
             )
         if papers:
             with contextlib.suppress(Fault):
-                await self._store.submit(partial(note_revoked, fingerprints=papers.revoked))
+                signers = await self._workers.run(partial(revoked_signers, opened))
+                work = partial(note_revoked, fingerprints=papers.revoked, unknown=signers)
+                await self._store.submit(work)
         if self.options.is_learning:
             await self._learn(opened, is_author_proven)
         return self._copy(octets, opened)
@@ -184,15 +191,13 @@ class Incoming:
         )
 
     def _copy(self, octets: bytes, opened: Opened) -> OpenedCopy:
-        findings = explain.findings(opened)
         whole = opened.whole
-        is_decrypted = (
-            whole is not None and bool(whole.encryptions) and opened.summary is not Summary.BROKEN
-        )
+        is_changed = is_decrypted(opened)
+        findings = explain.findings(opened, is_shown=is_changed)
         about_all = [one for one in findings if one.name in explain.METHODS.values()]
         return OpenedCopy(
-            octets=self._without_forged(opened.octets) if is_decrypted else octets,
-            is_changed=is_decrypted,
+            octets=self._without_forged(opened.octets) if is_changed else octets,
+            is_changed=is_changed,
             fields=authres.render(self.options.host, about_all) if about_all else b"",
             findings=findings,
             refusal=(whole.reason if whole is not None else "")
@@ -246,7 +251,11 @@ async def _opened_once(
         message=octets,
         at=at,
         smime=msgspec.structs.replace(
-            keys.smime, roots=options.roots, crls=papers.crls, ocsp=papers.ocsp
+            keys.smime,
+            roots=options.roots,
+            crls=papers.crls,
+            ocsp=papers.ocsp,
+            revoked=(*keys.smime.revoked, *papers.revoked),
         ),
         pgp=keys.pgp,
     )
@@ -259,11 +268,28 @@ async def _opened_once(
     )
 
 
-def _lacks_key(opened: Opened) -> bool:
-    """Whether the key of a signature on all of it is not at hand, or nobody vouches for it."""
+def _is_asked_about(
+    opened: Opened, keys: OpeningKeys, authors: Sequence[str], *, is_author_proven: bool
+) -> bool:
+    """Whether to ask the author's domain for keys: the one that signed all of it is not at hand or
+    nobody vouches for it, and the message is really from there, as else strangers would have us
+    ask anybody; or it is one that the domain once showed, and may show no more."""
     whole = opened.whole
+    if whole is None or len(authors) != 1:
+        return False
     missing = (SignatureResult.NO_KEY, SignatureResult.UNTRUSTED)
-    return whole is not None and any(one.result in missing for one in whole.signatures)
+    return any(
+        is_author_proven if one.result in missing else one.key in keys.from_places
+        for one in whole.signatures
+    )
+
+
+def is_decrypted(opened: Opened) -> bool:
+    """Whether the message is stored as it was opened: what is signed only stays as it came, so that
+    its owner can verify it, too."""
+    whole = opened.whole
+    is_open = opened.summary is not Summary.BROKEN
+    return whole is not None and bool(whole.encryptions) and is_open
 
 
 def is_protected(octets: bytes) -> bool:

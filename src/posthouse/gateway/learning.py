@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -98,6 +99,20 @@ def learn(opened: Opened, *, roots: tuple[bytes, ...], at: datetime) -> Learnt:
     return Learnt(tuple(found))
 
 
+def revoked_signers(opened: Opened) -> tuple[KeyMaterial, ...]:
+    """The certificates whose signatures do not count because they are revoked, to be remembered for
+    the time when their issuer cannot be asked. For a worker."""
+    found: list[KeyMaterial] = []
+    for section in opened.sections:
+        for one in section.signatures:
+            if one.result is SignatureResult.REVOKED and one.certificates:
+                with contextlib.suppress(UserError):
+                    found.append(
+                        smime_material.of_certificates(_certificates(one.certificates[:1]))
+                    )
+    return tuple(found)
+
+
 def learn_autocrypt(octets: bytes, *, at: datetime) -> Learnt:
     """The author's key in a header field of a message that is known to be the author's.
 
@@ -146,9 +161,11 @@ def _to_encrypt(
     roots: tuple[bytes, ...],
     at: datetime,
 ) -> KeyMaterial | None:
-    named = set(map(fold_address, signature.addresses))
+    believed = set(map(fold_address, signature.addresses))
     for one in sorted(certificates, key=lambda one: one.fingerprint != signature.preferred):
-        if not named & set(map(fold_address, one.addresses)):
+        # What the signer's own names beside that is nobody's word but its maker's.
+        named = [each for each in one.addresses if fold_address(each) in believed]
+        if not named:
             continue
         # The signer's own is proven by the signature; any other has to prove itself.
         trust = None if one is certificates[0] else trust_in(roots)
@@ -162,6 +179,7 @@ def _to_encrypt(
             said_at = min(signature.made_at or at, at) if signature.reads else None
             return msgspec.structs.replace(
                 material,
+                addresses=tuple(named),
                 reads=signature.reads,
                 said_at=int(said_at.timestamp() * 1e6) if said_at is not None else None,
             )

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
         protect,
         protect_each,
     )
+    from posthouse.mimesec.trust import Pin
 
 __all__ = [
     "Encryption",
     "HeaderPolicy",
     "Opened",
     "Opener",
+    "Pin",
     "ProtectedCopy",
     "Protection",
     "ProtectionError",
@@ -54,6 +56,7 @@ _HOMES: Final = {
     "posthouse.mimesec.opening": ("Opened", "Section", "Summary", "open_message"),
     "posthouse.mimesec.ports": ("Opener", "ProtectionError", "Recipient", "Sealer", "Signer"),
     "posthouse.mimesec.protection": ("ProtectedCopy", "Protection", "protect", "protect_each"),
+    "posthouse.mimesec.trust": ("Pin",),
 }
 _HOME: Final = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -18,11 +18,12 @@ from posthouse.mimesec.pgp.keys import PrivateKey, PublicKey
 from posthouse.mimesec.pgp.opener import PgpOpener
 from posthouse.mimesec.ports import Opener, ProtectionError
 from posthouse.mimesec.smime.certificates import Certificate
-from posthouse.mimesec.smime.chain import Pin, Trust
+from posthouse.mimesec.smime.chain import Trust
 from posthouse.mimesec.smime.der import BadStructure
 from posthouse.mimesec.smime.identity import from_pem, read_certificates
 from posthouse.mimesec.smime.opener import SmimeOpener
 from posthouse.mimesec.smime.revocation import Crl, OcspResponse
+from posthouse.mimesec.trust import Pin
 
 T = TypeVar("T")
 
@@ -50,6 +51,8 @@ class SmimeKeys(msgspec.Struct, frozen=True, kw_only=True):
     known: tuple[bytes, ...] = ()
     """Of others, seen before."""
     pins: tuple[Pin, ...] = ()
+    revoked: tuple[str, ...] = ()
+    """Fingerprints of those that are used no more."""
     crls: tuple[bytes, ...] = ()
     ocsp: tuple[bytes, ...] = ()
 
@@ -58,11 +61,13 @@ class PgpKeys(msgspec.Struct, frozen=True, kw_only=True):
     """What OpenPGP needs, binary."""
 
     own: tuple[bytes, ...] = ()
-    """Private keys, without a password."""
+    """Private keys, without a password: they decrypt and say nothing of signatures."""
     known: tuple[bytes, ...] = ()
-    """Certificates of others."""
-    trusted: tuple[str, ...] = ()
-    """Fingerprints of those that somebody vouches for."""
+    """Certificates that signatures are verified by."""
+    pins: tuple[Pin, ...] = ()
+    """Those of them that somebody vouches for, and for whom."""
+    revoked: tuple[str, ...] = ()
+    """Fingerprints of those that are used no more."""
 
     def __repr__(self) -> str:
         return f"PgpKeys({len(self.own)} of our own, {len(self.known)} known)"
@@ -139,6 +144,7 @@ def openers(request: OpenRequest) -> list[Opener]:
         intermediates=[one for octets in keys.intermediates for one in _certificates(octets)],
         known=[one for octets in keys.known for one in _certificates(octets)],
         pins=keys.pins,
+        revoked=keys.revoked,
         revocations=[
             *(crl for octets in keys.crls if (crl := _made(Crl, octets))),
             *(answer for octets in keys.ocsp if (answer := _made(OcspResponse, octets))),
@@ -151,7 +157,7 @@ def openers(request: OpenRequest) -> list[Opener]:
 def _pgp_opener(keys: PgpKeys) -> Opener:
     own = [found for octets in keys.own if (found := _made(PrivateKey, octets))]
     known = [one for octets in keys.known if (one := _made(PublicKey, octets))]
-    return PgpOpener(own=own, known=known, trusted=keys.trusted)
+    return PgpOpener(own=own, known=known, trusted=keys.pins, revoked=keys.revoked)
 
 
 def _certificates(octets: bytes) -> list[Certificate]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+import msgspec
+
 from posthouse.kernel.finding import Evidence, Finding, Property
 from posthouse.message import words
 from posthouse.mimesec.findings import Encryption, Scheme, Signature, SignatureResult
@@ -40,17 +42,27 @@ _FIELDS_SHOWN: Final = 20
 # --- findings ---
 
 
-def findings(opened: Opened) -> tuple[Finding, ...]:
-    """One for each signature and each encryption, and one where two authors are named."""
-    found = [one for section in opened.sections for one in _of_section(section)]
+def findings(opened: Opened, *, is_shown: bool = True) -> tuple[Finding, ...]:
+    """One for each signature and each encryption, and one where two authors are named.
+
+    Args:
+        is_shown: what `opened` has is what people will see. Else they see the message as it came:
+            then a signature of the author inside says nothing of the other one who stands outside,
+            and is no "pass".
+    """
     mismatch = opened.from_mismatch
+    hides = not is_shown and mismatch is not None and not opened.has_outer_from
+    found = [one for section in opened.sections for one in _of_section(section)]
+    if hides:
+        found = [_of_another(one) for one in found]
     if mismatch is not None:
-        is_shown = "outside" if opened.has_outer_from else "inside"
+        is_outer = hides or opened.has_outer_from
+        where = "outside" if is_outer else "inside"
         found.append(
             Finding(
                 name=FROM_MISMATCH,
-                result="warning" if opened.has_outer_from else "signed",
-                reason=f"the author inside is another than outside; the one {is_shown} is shown",
+                result="warning" if is_outer else "signed",
+                reason=f"the author inside is another than outside; the one {where} is shown",
                 evidence=(
                     Evidence("From outside", ", ".join(mismatch.outer)),
                     Evidence("From inside", ", ".join(mismatch.inner)),
@@ -58,6 +70,14 @@ def findings(opened: Opened) -> tuple[Finding, ...]:
             )
         )
     return tuple(found)
+
+
+def _of_another(finding: Finding) -> Finding:
+    if finding.name not in METHODS.values() or finding.result != _RESULTS[SignatureResult.VALID]:
+        return finding
+    result = _RESULTS[SignatureResult.MISMATCH]
+    reason = "it is signed by the author inside, and the one who is shown is another"
+    return msgspec.structs.replace(finding, result=result, reason=reason)
 
 
 def _of_section(section: Section) -> Iterator[Finding]:
@@ -159,6 +179,8 @@ def _lines(opened: Opened) -> list[str]:
         found.append(f"Outside it says to be from {outer}, inside from {inner}.")
         if opened.has_outer_from:
             found.append("No valid signature is the inner author's: take it for a forgery.")
+        elif opened.whole is not None and not opened.whole.encryptions:
+            found.append("The signature is the inner author's; many programs show the outer one.")
     found += _field_lines(opened)
     return found
 

@@ -35,7 +35,8 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     """Why it is not VALID, in words for people."""
     addresses: tuple[str, ...] = ()
-    """That the key or certificate names."""
+    """That the key or certificate is for: with VALID and MISMATCH only those that somebody vouches
+    for, with other results those that it names."""
     key: str = ""
     """The fingerprint in upper-case hexadecimal: of an OpenPGP primary key, or the SHA-256 of a
     certificate."""

@@ -3,6 +3,7 @@ belongs, a path where the octets of the file do."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final, TypeVar
@@ -11,6 +12,7 @@ from posthouse.kernel.secret import Secret
 from posthouse.message import words
 from posthouse.message.address import LOCAL_PART_REMOTE_OCTETS_MAX, AddressError, parse_mailbox
 from posthouse.mimesec.ports import ProtectionError
+from posthouse.mimesec.trust import Pin
 
 _SIGNER: Final = ("scheme", "addresses", "sign")
 _RECIPIENT: Final = ("scheme", "addresses", "key", "why_unusable")
@@ -36,6 +38,7 @@ _HINTS: Final = {
     "WindowsPath": _READ,
 }
 """By the type of what was given."""
+_FINGERPRINT: Final = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 T = TypeVar("T")
 
 # All of these raise ProtectionError where something else was given than what they are named for.
@@ -74,6 +77,25 @@ def all_of(given: Iterable[T], kind: type[T], place: str, *, wanted: str = "") -
     for number, one in enumerate(found):
         check_kind(one, kind, f"{place}[{number}]")
     return found  # type: ignore[return-value]  # as was looked at
+
+
+def pins(given: Iterable[str | Pin], place: str) -> tuple[Pin, ...]:
+    """Fingerprints as people write them: of any case, in groups, with 0x in front."""
+    found: list[Pin] = []
+    wanted = "fingerprints"
+    for number, one in enumerate(_row(given, place, wanted, is_any=True)):
+        if not isinstance(one, str | Pin):
+            raise _misplaced(one, f"{place}[{number}]", "a fingerprint or a Pin")
+        pin = one if isinstance(one, Pin) else Pin(one)
+        text = re.sub(r"[\s:]", "", pin.fingerprint).upper().removeprefix("0X")
+        if not _FINGERPRINT.fullmatch(text):
+            raise ProtectionError(
+                f"{place}[{number}] is no fingerprint: {words.shown(pin.fingerprint[:80])!r}",
+                hint="give all 40 or 64 hexadecimal digits, as in key.fingerprint; a key id of 8 or"
+                " 16 is anybody's to forge",
+            )
+        found.append(Pin(text, pin.address))
+    return tuple(found)
 
 
 def check_octets(given: object, place: str, *, hint: str = _OCTETS) -> None:

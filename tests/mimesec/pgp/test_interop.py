@@ -386,7 +386,9 @@ def test_keys_that_sq_makes_are_used_here(tmp_path: Path) -> None:
     sig.write_bytes(signature)
     run(["sq", "verify", "--signer-cert", key, "--detached", sig, text], tmp_path)
     made = run(["sq", "encrypt", "--recipient-cert", key, "--signer-key", key, text], tmp_path)
-    unsealed = PgpOpener(own=[private]).unseal(made, at=NOW)
+    believed = [private.public.fingerprint]
+    opener = PgpOpener(own=[private], known=[private.public], trusted=believed)
+    unsealed = opener.unseal(made, at=NOW)
     assert unsealed.entity == signed
     assert [one.result for one in unsealed.signatures] == [SignatureResult.VALID]
 

@@ -13,11 +13,12 @@ from posthouse.mimesec.ports import ProtectionError
 from posthouse.mimesec.smime import algorithms, der, signed, structures
 from posthouse.mimesec.smime.capabilities import Cipher
 from posthouse.mimesec.smime.certificates import Certificate
-from posthouse.mimesec.smime.chain import Pin, Trust
+from posthouse.mimesec.smime.chain import Trust
 from posthouse.mimesec.smime.identity import Identity
 from posthouse.mimesec.smime.make import KeyKind, make_authority, make_identity
 from posthouse.mimesec.smime.opener import SmimeOpener
 from posthouse.mimesec.smime.signer import SmimeSigner
+from posthouse.mimesec.trust import Pin
 from tests.mimesec.smime.people import (
     ALICE,
     AT,

@@ -7,6 +7,8 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from posthouse.mimesec import given
 from posthouse.mimesec.findings import Encryption, Scheme, Signature, SignatureResult
 from posthouse.mimesec.pgp import armour, content, sequoia, structure
@@ -23,6 +25,7 @@ from posthouse.mimesec.pgp.structure import (
     SignaturePacket,
 )
 from posthouse.mimesec.ports import ProtectionError, Unsealed
+from posthouse.mimesec.trust import Pin, pinned_addresses
 
 if TYPE_CHECKING:
     from pysequoia import Cert
@@ -41,27 +44,29 @@ class PgpOpener:
         *,
         own: Sequence[PrivateKey] = (),
         known: Sequence[PublicKey] = (),
-        trusted: Collection[str] = (),
+        trusted: Collection[str | Pin] = (),
+        revoked: Collection[str] = (),
     ) -> None:
         """
         Args:
-            own: private keys of ours, old ones too, for mail of their time; their certificates are
-                trusted.
-            known: certificates of others.
-            trusted: fingerprints of those that somebody vouches for.
+            own: private keys of ours, old ones too, for mail of their time. They decrypt; what they
+                have signed is verified by `known` and `trusted` as anybody's.
+            known: certificates that signatures are verified by.
+            trusted: fingerprints of those that somebody vouches for: for all addresses that the key
+                names, or as a `Pin` for one of them.
+            revoked: fingerprints of those that are used no more, whatever they say themselves.
 
         Raises:
             ProtectionError: something of another kind was given.
         """
         self._own = given.all_of(own, PrivateKey, "own")
-        known = given.all_of(known, PublicKey, "known")
-        ours = [one.public for one in self._own]
-        self._known = {one.fingerprint: one for one in (*known, *ours)}
-        self._trusted = frozenset(given.all_of(trusted, str, "trusted", wanted="fingerprints"))
-        self._trusted |= {one.fingerprint for one in ours}
+        self._known = {one.fingerprint: one for one in given.all_of(known, PublicKey, "known")}
+        self._pins = given.pins(trusted, "trusted")
+        self._trusted = frozenset(pin.fingerprint for pin in self._pins)
+        self._revoked = frozenset(pin.fingerprint for pin in given.pins(revoked, "revoked"))
 
     def __repr__(self) -> str:
-        return f"PgpOpener({len(self._own)} of our own, {len(self._known)} in all)"
+        return f"PgpOpener({len(self._own)} of our own, {len(self._known)} known)"
 
     @property
     def scheme(self) -> Scheme:
@@ -127,11 +132,17 @@ class PgpOpener:
         if packet.expires_at is not None and packet.expires_at <= at:
             return _of(packet, SignatureResult.EXPIRED, "the signature itself has ended", signer)
         result, reason = self._state(signer, packet.made_at)
-        if result not in _GOOD:
-            return _of(packet, result, reason, signer)
-        if not sequoia.is_good(signed, packet.octets, signer.cert):
-            return _of(packet, *_why_not_good(packet, signer), signer)
-        return _of(packet, result, reason, signer)
+        if result in _GOOD and not sequoia.is_good(signed, packet.octets, signer.cert):
+            result, reason = _why_not_good(packet, signer)
+        return self._for(signer, _of(packet, result, reason, signer))
+
+    def _for(self, signer: PublicKey, signature: Signature) -> Signature:
+        """A VALID one names the addresses that somebody vouches for, and no other of its key: what
+        compares it with From goes by them."""
+        if signature.result is not SignatureResult.VALID:
+            return signature
+        believed = pinned_addresses(self._pins, signer.fingerprint, signer.addresses) or ()
+        return msgspec.structs.replace(signature, addresses=believed)
 
     def _state(self, signer: PublicKey, made_at: datetime) -> tuple[SignatureResult, str]:
         """What a good signature of that time is worth.
@@ -140,7 +151,7 @@ class PgpOpener:
         could make them look older has the key anyway. A revoked one keeps nothing, whatever the
         reason it names, since the reason is in the hands of whoever has the key.
         """
-        if signer.is_revoked:
+        if signer.is_revoked or signer.fingerprint in self._revoked:
             return SignatureResult.REVOKED, "its key was revoked"
         if signer.expires_at is not None and signer.expires_at <= made_at:
             return SignatureResult.EXPIRED, f"its key ended on {signer.expires_at:%Y-%m-%d}"
@@ -221,7 +232,7 @@ class PgpOpener:
             if signer.fingerprint not in good and result is not SignatureResult.REVOKED:
                 result = SignatureResult.INVALID
                 reason = "the text was changed, or its key was not in force"
-            yield Signature(
+            signature = Signature(
                 scheme=Scheme.OPENPGP,
                 result=result,
                 reason=reason,
@@ -229,6 +240,7 @@ class PgpOpener:
                 key=signer.fingerprint,
                 algorithm=signer.algorithm,
             )
+            yield self._for(signer, signature)
 
     def _certs(self, issuers: Sequence[str]) -> list[Cert]:
         found = islice(self._keys_of(issuers), CANDIDATES_MAX * structure.SIGNATURES_MAX)

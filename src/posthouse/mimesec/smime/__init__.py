@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from posthouse.mimesec.smime.capabilities import COMMON, Capabilities, Cipher
     from posthouse.mimesec.smime.certificates import Certificate
-    from posthouse.mimesec.smime.chain import Pin, Trust
+    from posthouse.mimesec.smime.chain import Trust
     from posthouse.mimesec.smime.identity import (
         Identity,
         from_pem,
@@ -36,7 +36,6 @@ __all__ = [
     "Identity",
     "KeyKind",
     "OcspResponse",
-    "Pin",
     "SmimeOpener",
     "SmimeRecipient",
     "SmimeSealer",
@@ -54,7 +53,7 @@ __all__ = [
 _HOMES: Final = {
     "capabilities": ("COMMON", "Capabilities", "Cipher"),
     "certificates": ("Certificate",),
-    "chain": ("Pin", "Trust"),
+    "chain": ("Trust",),
     "identity": ("Identity", "from_pem", "from_pkcs12", "read_certificates"),
     "make": ("KeyKind", "make_authority", "make_identity"),
     "opener": ("SmimeOpener",),

@@ -23,6 +23,7 @@ from posthouse.mimesec.smime.algorithms import UnsupportedForm
 from posthouse.mimesec.smime.certificates import Certificate, name_for_people
 from posthouse.mimesec.smime.der import BadStructure
 from posthouse.mimesec.smime.revocation import Revocation
+from posthouse.mimesec.trust import Pin, pinned_addresses
 
 DEPTH_MAX: Final = 10
 """Certificates of a path, the signer's and the root included."""
@@ -32,6 +33,7 @@ STEPS_MAX: Final = 200
 """Along paths, as authorities that certify each other make more paths than certificates."""
 OFFERED_MAX: Final = 100
 """Certificates of a message that are looked at."""
+_KNOWN_REVOKED: Final = "the certificate was revoked"
 
 # Critical extensions that are dealt with, or that cannot make a path worse for us: without
 # requireExplicitPolicy no policy has to be valid (RFC 5280 §6.1.1, §6.1.5).
@@ -45,16 +47,6 @@ UNDERSTOOD: Final = frozenset({
 })  # fmt: skip
 
 
-class Pin(msgspec.Struct, frozen=True):
-    """A certificate that somebody vouches for without an authority: a person did, or its domain by
-    SMIMEA (RFC 8162)."""
-
-    fingerprint: str
-    """As `Certificate.fingerprint`."""
-    address: str = ""
-    """For this address, whatever the certificate names; "" for those it names."""
-
-
 class Trust:
     """Whom to believe: authorities and pinned certificates, with what helps to find the way."""
 
@@ -66,6 +58,7 @@ class Trust:
         known: Iterable[Certificate] = (),
         revocations: Sequence[Revocation] = (),
         pins: Iterable[Pin] = (),
+        revoked: Iterable[str] = (),
     ) -> None:
         """
         Args:
@@ -74,6 +67,8 @@ class Trust:
             known: certificates seen before, for signers who send none; not trusted.
             revocations: CRLs and OCSP responses at hand.
             pins: certificates that are trusted as they are, also for a name of somebody's choice.
+            revoked: fingerprints of certificates that are known to be revoked, whoever said so and
+                whatever vouches for them.
 
         Raises:
             ProtectionError: something else than certificates was given.
@@ -84,6 +79,7 @@ class Trust:
         self.intermediates = tuple(dict.fromkeys((*between, *self.known)))
         self.revocations = tuple(revocations)
         self.pins = tuple(pins)
+        self.revoked = frozenset(revoked)
         self._by_subject: dict[bytes, list[Certificate]] = {}
         for one in (*self.roots, *self.intermediates):
             self._by_subject.setdefault(one.subject, []).append(one)
@@ -91,15 +87,9 @@ class Trust:
     def is_anchor(self, certificate: Certificate) -> bool:
         return certificate in self.roots
 
-    def is_pinned(self, certificate: Certificate) -> bool:
-        return any(pin.fingerprint == certificate.fingerprint for pin in self.pins)
-
-    def pinned_addresses(self, certificate: Certificate) -> tuple[str, ...]:
-        return tuple(
-            pin.address
-            for pin in self.pins
-            if pin.address and pin.fingerprint == certificate.fingerprint
-        )
+    def pinned_addresses(self, certificate: Certificate) -> tuple[str, ...] | None:
+        """What pins say that it is for; None where none is about it."""
+        return pinned_addresses(self.pins, certificate.fingerprint, certificate.addresses)
 
     def issuers(
         self, certificate: Certificate, offered: Iterable[Certificate]
@@ -122,6 +112,9 @@ class PathCheck(msgspec.Struct, frozen=True, kw_only=True):
     result: SignatureResult
     reason: str = ""
     path: tuple[Certificate, ...] = ()
+    addresses: tuple[str, ...] = ()
+    """Of a VALID one: those that somebody vouches for. An authority does for what the certificate
+    names, a pin for its own."""
 
 
 def check_path(
@@ -140,20 +133,54 @@ def check_path(
         revocations: that came with it, beside those that `trust` knows. They can do no harm: only
             what an issuer has signed counts.
     """
-    known = (*trust.revocations, *revocations)
-    if trust.is_anchor(leaf) or trust.is_pinned(leaf):
-        return _own(leaf, known, at)
+    found = _found(leaf, trust, offered, (*trust.revocations, *revocations), at)
+    if leaf.fingerprint in trust.revoked and found.result is not SignatureResult.REVOKED:
+        return PathCheck(result=SignatureResult.REVOKED, reason=_KNOWN_REVOKED, path=(leaf,))
+    return found
+
+
+def _found(
+    leaf: Certificate,
+    trust: Trust,
+    offered: Sequence[Certificate],
+    known: Sequence[Revocation],
+    at: datetime,
+) -> PathCheck:
+    if trust.is_anchor(leaf):
+        return _own(leaf, known, at, leaf.addresses)
+    pinned = trust.pinned_addresses(leaf)
+    if pinned is None:
+        return _by_authority(leaf, trust, offered, known, at)
+    own = _own(leaf, known, at, pinned)
+    if own.result is not SignatureResult.VALID:
+        return own
+    found = _by_authority(leaf, trust, offered, known, at)
+    if found.result is SignatureResult.REVOKED:  # its issuer's word is newer than the pin
+        return found
+    both = tuple(dict.fromkeys((*pinned, *found.addresses)))
+    return msgspec.structs.replace(own, addresses=both)
+
+
+def _by_authority(
+    leaf: Certificate,
+    trust: Trust,
+    offered: Sequence[Certificate],
+    known: Sequence[Revocation],
+    at: datetime,
+) -> PathCheck:
     search = _Search(trust, offered[:OFFERED_MAX])
     worst: PathCheck | None = None
     for path in search.paths(leaf):
-        found = _checked(path, known, at)
+        found = _checked(path, trust.revoked, known, at)
         if found.result is SignatureResult.VALID:
             return found
         worst = worst or found
     return worst or search.failure(leaf)
 
 
-def _own(leaf: Certificate, known: Sequence[Revocation], at: datetime) -> PathCheck:
+def _own(
+    leaf: Certificate, known: Sequence[Revocation], at: datetime, addresses: tuple[str, ...]
+) -> PathCheck:
     """A certificate that is trusted as it is: only its dates and its own issuer's word count."""
     if why := leaf.why_not_valid(at):
         return PathCheck(
@@ -163,7 +190,7 @@ def _own(leaf: Certificate, known: Sequence[Revocation], at: datetime) -> PathCh
         return PathCheck(
             result=SignatureResult.REVOKED, reason=f"the certificate {found}", path=(leaf,)
         )
-    return PathCheck(result=SignatureResult.VALID, path=(leaf,))
+    return PathCheck(result=SignatureResult.VALID, path=(leaf,), addresses=addresses)
 
 
 class _Search:
@@ -240,19 +267,29 @@ class _Search:
         )
 
 
-def _checked(path: tuple[Certificate, ...], known: Sequence[Revocation], at: datetime) -> PathCheck:
+def _checked(
+    path: tuple[Certificate, ...],
+    known_revoked: frozenset[str],
+    known: Sequence[Revocation],
+    at: datetime,
+) -> PathCheck:
     """All of RFC 5280 §6.1 that remains once the signatures are good."""
     for one, issuer in pairwise(path):
         if found := revocation.revoked(one, issuer, known, at):
             reason = f"the certificate of {one.name} {found}"
             return PathCheck(result=SignatureResult.REVOKED, reason=reason, path=path)
     for one in path:
+        if one.fingerprint in known_revoked:
+            reason = f"the certificate of {one.name} was revoked"
+            return PathCheck(result=SignatureResult.REVOKED, reason=reason, path=path)
+    for one in path:
         if why := one.why_not_valid(at):
             reason = f"the certificate of {one.name} {why}"
             return PathCheck(result=SignatureResult.EXPIRED, reason=reason, path=path)
     reason = _why_unfit(path) or _why_constrained(path)
-    result = SignatureResult.UNTRUSTED if reason else SignatureResult.VALID
-    return PathCheck(result=result, reason=reason, path=path)
+    if reason:
+        return PathCheck(result=SignatureResult.UNTRUSTED, reason=reason, path=path)
+    return PathCheck(result=SignatureResult.VALID, path=path, addresses=path[0].addresses)
 
 
 def _why_unfit(path: tuple[Certificate, ...]) -> str:

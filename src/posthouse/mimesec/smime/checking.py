@@ -133,15 +133,20 @@ class _Checks:
         algorithm, made_at = "", None
         learnt = Checked(signature=Signature(scheme=Scheme.SMIME, result=SignatureResult.INVALID))
         result, reason = SignatureResult.VALID, ""
+        named: tuple[str, ...] = ()
         try:
             made_at = _signing_time(info)
             certificate = self._signer(info)
+            named = certificate.addresses
             digest = algorithms.digest_of(info.digest)
             scheme = algorithms.scheme_of(info.algorithm, digest)
             algorithm = str(scheme)
             self._check_octets(info, certificate, digest, scheme)
             learnt = self._learnt(info)
-            self._check_certificate(certificate, made_at)
+            # Whoever compares again goes by what is vouched for, and by nothing else it names.
+            named = self._vouched(certificate, made_at)
+            if not addresses.names_all(named, self._expected):
+                raise _Wrong(SignatureResult.MISMATCH, _mismatch(named, self._expected))
         except _Wrong as wrong:
             result, reason = wrong.result, wrong.reason
         except UnsupportedForm as refused:
@@ -149,9 +154,6 @@ class _Checks:
         except BadStructure as error:
             result, reason = SignatureResult.INVALID, f"the signature cannot be read: {error}"
         offered = self._first(certificate)
-        named: tuple[str, ...] = ()
-        if certificate is not None:  # whoever compares again has to know of the pinned ones, too
-            named = (*certificate.addresses, *self._trust.pinned_addresses(certificate))
         found = Signature(
             scheme=Scheme.SMIME,
             result=result,
@@ -263,7 +265,8 @@ class _Checks:
 
     # --- that the certificate may ---
 
-    def _check_certificate(self, certificate: Certificate, made_at: datetime | None) -> None:
+    def _vouched(self, certificate: Certificate, made_at: datetime | None) -> tuple[str, ...]:
+        """The addresses that it is believed for."""
         if why := certificate.why_not_signing():
             raise _Wrong(SignatureResult.UNTRUSTED, f"the certificate {why}")
         path = check_path(
@@ -282,9 +285,7 @@ class _Checks:
                 SignatureResult.EXPIRED,
                 f"it says it was made on {made_at:%Y-%m-%d}, when its certificate was not valid",
             )
-        named = (*certificate.addresses, *self._trust.pinned_addresses(certificate))
-        if not addresses.names_all(named, self._expected):
-            raise _Wrong(SignatureResult.MISMATCH, _mismatch(named, self._expected))
+        return path.addresses
 
     # --- what it teaches ---
 

@@ -12,8 +12,8 @@ from typing import Final
 from posthouse.kernel.ports import TlsaRecord
 from posthouse.message.address import parse_mailbox
 from posthouse.mimesec.smime.certificates import Certificate
-from posthouse.mimesec.smime.chain import Pin
 from posthouse.mimesec.smime.der import BadStructure
+from posthouse.mimesec.trust import Pin
 
 RECORDS_MAX: Final = 20
 LABEL_OCTETS: Final = 28
