@@ -11,17 +11,28 @@ from pathlib import Path
 import pytest
 
 from posthouse.message import mime
-from posthouse.mimesec import Protection, SignatureResult, Summary, open_message, protect
-from posthouse.mimesec.pgp import locking
-from posthouse.mimesec.pgp.keys import merged, read_private, read_public
+from posthouse.mimesec import (
+    Protection,
+    Signature,
+    SignatureResult,
+    Summary,
+    open_message,
+    protect,
+)
+from posthouse.mimesec.pgp import armour, content, locking
+from posthouse.mimesec.pgp.armour import Kind
+from posthouse.mimesec.pgp.keys import PrivateKey, merged, read_private, read_public
 from posthouse.mimesec.pgp.make import KeyForm, revoked_by, with_end
 from posthouse.mimesec.pgp.opener import PgpOpener
 from posthouse.mimesec.pgp.packets import Tag, encoded, walk
 from posthouse.mimesec.pgp.recipient import PgpRecipient
 from posthouse.mimesec.pgp.sealer import PgpSealer
+from posthouse.mimesec.pgp.session import session_key
 from posthouse.mimesec.pgp.signer import PgpSigner
+from posthouse.mimesec.pgp.structure import sealed_message
 from tests.interop.programs import needs_program
 from tests.mimesec.pgp.people import ADA, BOB, NOW, PLAIN, person, with_revocation
+from tests.mimesec.pgp.test_hostile import rsa_key, sealed
 
 GPG = needs_program("gpg", package="gnupg")
 SQ = needs_program("sq", package="sq")
@@ -391,6 +402,35 @@ def test_keys_that_sq_makes_are_used_here(tmp_path: Path) -> None:
     unsealed = opener.unseal(made, at=NOW)
     assert unsealed.entity == signed
     assert [one.result for one in unsealed.signatures] == [SignatureResult.VALID]
+
+
+@SQ
+def test_a_letter_for_somebody_else_is_not_the_author_s_word_to_us(tmp_path: Path) -> None:
+    """Its reader encrypted it anew, with the author's signature inside (RFC 9580 §5.2.3.36)."""
+    ada, cat, bob = person(), person("cat@example.com"), rsa_key()
+    text = tmp_path / "text"
+    text.write_bytes(b"Content-Type: text/plain\r\n\r\nunder the oak\r\n")
+    files = {}
+    for name, octets in (("ada", ada.octets), ("cat", cat.public.octets)):
+        files[name] = tmp_path / f"{name}.pgp"
+        files[name].write_bytes(octets)
+    sealing = ["sq", "encrypt", "--recipient-cert", files["cat"], "--signer-key", files["ada"]]
+    made = run([*sealing, text], tmp_path)
+
+    def signature(octets: bytes, *own: PrivateKey) -> Signature:
+        believed = [ada.public.fingerprint]
+        opener = PgpOpener(own=own, known=[ada.public], trusted=believed)
+        (found,) = opener.unseal(octets, at=NOW).signatures
+        return found
+
+    found = signature(made, cat)
+    assert found.result is SignatureResult.VALID
+    message = sealed_message(armour.one(made, Kind.MESSAGE))
+    (subkey,) = [one for one in cat.subkeys if one.key_id == message.recipients[0]]
+    packets = content.decrypted(message.container, session_key(message.session_keys[0], subkey))
+    found = signature(sealed(packets, bob), bob)
+    assert found.result is SignatureResult.INVALID and "for other readers" in found.reason
+    assert signature(packets).result is SignatureResult.INVALID
 
 
 @SQ

@@ -180,7 +180,19 @@ class PgpOpener:
         return Unsealed(
             encryption=Encryption(scheme=Scheme.OPENPGP, is_opened=True),
             entity=found.octets,
-            signatures=tuple(self._verified(found.octets, one, at) for one in found.signatures),
+            signatures=self._all_verified(found, at, reader=""),
+        )
+
+    def _all_verified(
+        self, found: content.Content, at: datetime, *, reader: str | None
+    ) -> tuple[Signature, ...]:
+        """
+        Args:
+            reader: the fingerprint of the key that it was encrypted to; "" where it was to none,
+                None where a message does not name it, as one to a hidden recipient.
+        """
+        return tuple(
+            _meant(self._verified(found.octets, one, at), one, reader) for one in found.signatures
         )
 
     # --- decrypting ---
@@ -188,7 +200,7 @@ class PgpOpener:
     def _opened(self, octets: bytes, message: SealedMessage, at: datetime) -> Unsealed:
         """Raises BadPackets, ProtectionError: it stays closed."""
         is_known_here = True
-        for session, subkey in islice(self._fitting(message), TRIES_MAX):
+        for session, subkey, reader in islice(self._fitting(message), TRIES_MAX):
             try:
                 key = session_key(session, subkey)
                 packets = content.decrypted(message.container, key)
@@ -196,19 +208,22 @@ class PgpOpener:
                 is_known_here = False
                 continue
             found = content.content(packets)
-            signatures = tuple(self._verified(found.octets, one, at) for one in found.signatures)
+            signatures = self._all_verified(found, at, reader=reader)
             return _unsealed(message, found.octets, signatures, cipher=key.cipher)
         if is_known_here:
             raise BadPackets("it is for other keys: none of its recipients is here")
         return self._opened_by_library(octets, message, at)
 
-    def _fitting(self, message: SealedMessage) -> Iterator[tuple[bytes, Subkey]]:
-        """Session keys with the private keys that may get them out."""
+    def _fitting(self, message: SealedMessage) -> Iterator[tuple[bytes, Subkey, str | None]]:
+        """Session keys with the private keys that may get them out, and whose those are, where the
+        message says so."""
         for named, body in zip(message.recipients, message.session_keys, strict=True):
             for own in self._own:
                 for subkey in own.subkeys:
-                    if named in (ANONYMOUS, subkey.key_id):
-                        yield body, subkey
+                    if named == ANONYMOUS:
+                        yield body, subkey, None
+                    elif named == subkey.key_id:
+                        yield body, subkey, own.public.fingerprint
 
     def _opened_by_library(self, octets: bytes, message: SealedMessage, at: datetime) -> Unsealed:
         """Of algorithms that are not known here. Of its signatures nothing is told but who is
@@ -250,6 +265,16 @@ class PgpOpener:
 def _is_named(issuer: str, key: PublicKey) -> bool:
     """By a fingerprint or key id, of a subkey too."""
     return short_id(issuer) in key.key_ids
+
+
+def _meant(signature: Signature, packet: SignaturePacket, reader: str | None) -> Signature:
+    """Who gets a letter can encrypt it, with its signature, to somebody else, who would believe
+    that the author wrote to them (RFC 9580 §5.2.3.36)."""
+    is_good = signature.result in _GOOD
+    if not is_good or not packet.intended or reader is None or reader in packet.intended:
+        return signature
+    reason = "its author signed it for other readers, and somebody else has sent it here"
+    return msgspec.structs.replace(signature, result=SignatureResult.INVALID, reason=reason)
 
 
 def _why_not_good(packet: SignaturePacket, signer: PublicKey) -> tuple[SignatureResult, str]:

@@ -62,6 +62,9 @@ class SignaturePacket(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None = None
     why_unread: str = ""
     """In words, of a form that is not known here; then nothing else is told of it."""
+    intended: tuple[str, ...] = ()
+    """Fingerprints of the keys that the signer encrypted it to (§5.2.3.36); empty where it does not
+    say."""
     key_lasts_s: int = 0
     """Since the key was made (§5.2.3.13); 0 for ever."""
 
@@ -200,6 +203,7 @@ def _signature(packet: Packet) -> SignaturePacket:
     made: int | None = None
     lasts = key_lasts = 0
     issuers: list[str] = []
+    intended: list[str] = []
     for is_hashed, area in ((True, hashed), (False, unhashed)):
         for number, value in _subpackets(area):
             # What is not hashed anybody can write; a name of the issuer is but a hint.
@@ -213,6 +217,8 @@ def _signature(packet: Packet) -> SignaturePacket:
                 issuers.append(value.hex().upper())
             elif number == 33 and len(value) in (21, 33):
                 issuers.append(value[1:].hex().upper())
+            elif number == 35 and is_hashed and len(value) in (21, 33):
+                intended.append(value[1:].hex().upper())
     return SignaturePacket(
         octets=packet.octets,
         kind=kind,
@@ -223,6 +229,7 @@ def _signature(packet: Packet) -> SignaturePacket:
         expires_at=datetime.fromtimestamp(made + lasts, UTC)
         if made is not None and lasts
         else None,
+        intended=tuple(intended),
         key_lasts_s=key_lasts,
     )
 
