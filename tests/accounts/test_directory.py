@@ -76,6 +76,23 @@ def test_addresses_that_are_nobodys(store: SqliteStore, address: str, standing: 
     assert find(store, address).standing is standing
 
 
+def test_without_a_separator_there_are_no_tags(store: SqliteStore) -> None:
+    options = Options(subaddress_separator="")
+    (found,) = find(store, "ada@example.org", options).local
+    assert found.name == "ada@example.org"
+    assert find(store, "ada+x@example.org", options).standing is Standing.UNKNOWN
+
+    def may(tx, text: str) -> bool:
+        return may_send_as(tx, found.account, parse_mailbox(text), subaddress_separator="")
+
+    assert store.read_now(
+        lambda tx: (may(tx, "ada@example.org"), may(tx, "ada+x@example.org"))
+    ) == (
+        True,
+        False,
+    )
+
+
 def test_an_alias_reaches_all_its_ends_once(store: SqliteStore) -> None:
     def aliases(tx) -> None:
         admin.add_alias(tx, "team@example.org", "ada@example.org")

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from posthouse.accounts import mail_keys
+from posthouse.accounts import admin, mail_keys
 from posthouse.accounts.mail_keys import KeyMaterial, MailKey, Source
 from posthouse.accounts.mail_policy import owner
 from posthouse.accounts.sealing import NodeKey, SealBroken
@@ -37,6 +37,13 @@ BOB = KeyMaterial(
     public=b"certificate",
     expires_at=None,
 )
+
+
+@pytest.fixture
+def store(store: Any) -> Any:
+    """With a second address of Ada's."""
+    store.write_now(lambda tx: admin.add_alias(tx, "ada@bücher.example", "ada@example.org"))
+    return store
 
 
 @pytest.fixture
@@ -110,6 +117,151 @@ def test_a_key_that_names_somebody_else_is_refused(store: Any, node_key: NodeKey
     assert add(store, node_key, "example.org").domain is not None  # a gateway's: any of the domain
     with pytest.raises(UserError, match="another owner's"):
         add(store, node_key, "ada@example.org")
+
+
+def count_for(store: Any, address: str) -> list[str]:
+    """Fingerprints of the keys that count for an address, in their order."""
+    found = store.read_now(lambda tx: mail_keys.by_address(tx, address))
+    return [one.fingerprint for one in found]
+
+
+def test_a_key_counts_for_the_addresses_of_its_owner_whomever_it_names(
+    store: Any, node_key: NodeKey
+) -> None:
+    store.write_now(lambda tx: admin.add_alias(tx, "team@example.org", "bob@example.org"))
+    others = ("bob@example.org", "team@example.org", "ceo@bank.example", "nobody@example.org")
+    own = ("ada@example.org", "ada+lists@example.org", "ada@bücher.example")
+    key = add(store, node_key, addresses=(*others, *own))
+    assert set(key.addresses) == set(map(mail_keys.fold_address, own))
+    assert all(count_for(store, one) == [key.fingerprint] for one in own)
+    assert not any(count_for(store, one) for one in others)
+    alias_only = add(store, node_key, fingerprint="C" * 40, addresses=(own[2], others[0]))
+    assert alias_only.addresses == (mail_keys.fold_address(own[2]),)
+    with pytest.raises(UserError, match="the key names bob@example"):
+        add(store, node_key, fingerprint="D" * 40, addresses=others)
+
+
+def test_a_tag_is_divided_by_what_the_server_says(store: Any, node_key: NodeKey) -> None:
+    material = msgspec.structs.replace(ADA, addresses=("ada+x@example.org", "ada-x@example.org"))
+
+    def kept(separator: str) -> tuple[str, ...]:
+        key: MailKey = store.write_now(
+            lambda tx: mail_keys.add_own(
+                *(tx, "ada@example.org", material, node_key),
+                source=Source.IMPORTED,
+                separator=separator,
+            )
+        )
+        return key.addresses
+
+    for separator in "+-":
+        address = f"ada{separator}x@example.org"
+        assert kept(separator) == (address,)
+        assert count_for(store, address) == [ADA.fingerprint]
+    with pytest.raises(UserError):
+        kept("")
+
+
+def test_a_gateway_key_counts_in_its_domain_and_after_an_account_s_own(
+    store: Any, node_key: NodeKey
+) -> None:
+    gateway = add(store, node_key, "bücher.example", addresses=(*ADA.addresses, "x@far.example"))
+    assert gateway.addresses == ("ada@xn--bcher-kva.example",)
+    assert count_for(store, "ada@example.org") == []
+    own = "0" * 40
+    add(store, node_key, fingerprint=own)
+    add(store, node_key, "bücher.example", fingerprint="1" * 40)
+    assert count_for(store, "ada@bücher.example") == [own, "1" * 40, gateway.fingerprint]
+
+
+def test_a_key_counts_for_an_address_while_it_is_its_owner_s(store: Any, node_key: NodeKey) -> None:
+    alias, folded = "ada@bücher.example", "ada@xn--bcher-kva.example"
+    key = add(store, node_key)
+    store.write_now(lambda tx: mail_keys.publish(tx, key, is_published=True))
+
+    def shown() -> list[tuple[str, ...]]:
+        found = store.read_now(lambda tx: mail_keys.published(tx, Scheme.OPENPGP, limit=9))
+        return [one.addresses for one in found]
+
+    assert count_for(store, alias) == [key.fingerprint] and shown() == [key.addresses]
+
+    def move(tx: Transaction) -> None:
+        admin.remove_alias(tx, alias, None)
+        admin.add_alias(tx, alias, "bob@example.org")
+
+    store.write_now(move)
+    assert count_for(store, alias) == [] and shown() == [("ada@example.org",)]
+    assert count_for(store, "ada@example.org") == [key.fingerprint]
+    assert store.read_now(lambda tx: mail_keys.by_name(tx, alias)).id == key.id  # to be revoked
+
+    def become_an_account(tx: Transaction) -> None:
+        admin.remove_alias(tx, alias, None)
+        admin.add_account(tx, alias, password_hash=None, quota_octets=None)
+
+    store.write_now(become_an_account)
+    assert count_for(store, alias) == [] and folded in key.addresses
+    other = add(store, node_key, alias, fingerprint="E" * 40)
+    assert count_for(store, alias) == [other.fingerprint]
+
+
+def test_found_keys_are_ordered_by_what_their_owners_said_last(store: Any) -> None:
+    """Not by when it came here, which whoever sends an old letter again may choose."""
+    hour = 3_600_000_000
+    now = store.read_now(lambda tx: tx.now_us())
+
+    def learn(fingerprint: str, hours: int, *, reads: tuple[str, ...] = ()) -> None:
+        said = msgspec.structs.replace(
+            BOB, fingerprint=fingerprint * 64, said_at=now + hours * hour, reads=reads
+        )
+        store.write_now(
+            lambda tx: mail_keys.add_found(tx, said, source=Source.LEARNT, is_trusted=False)
+        )
+
+    def order() -> str:
+        return "".join(one[0] for one in count_for(store, "bob@example.net"))
+
+    learn("B", -4, reads=("aes256-GCM",))
+    learn("A", -8)
+    assert order() == "BA"
+    learn("A", -8)
+    learn("B", -9, reads=("aes128-CBC",))
+    assert order() == "BA"
+    learn("B", -3)  # says nothing of what it reads
+    (first, _) = store.read_now(lambda tx: mail_keys.by_address(tx, "bob@example.net"))
+    assert first.reads == ("aes256-GCM",) and first.said_at == now - 3 * hour
+    learn("A", -2)
+    assert order() == "AB"
+
+    def vouch(tx: Transaction) -> None:
+        shown = msgspec.structs.replace(BOB, fingerprint="C" * 64)
+        mail_keys.add_found(tx, shown, source=Source.GOSSIP, is_trusted=False)
+        mail_keys.add_found(
+            tx,
+            msgspec.structs.replace(BOB, fingerprint="D" * 64),
+            source=Source.DNS,
+            is_trusted=True,
+        )
+
+    store.write_now(vouch)
+    assert order() == "DABC"
+    learn("D", -1)
+    assert order() == "DABC"
+
+
+def test_where_a_key_came_from_is_who_brought_it_last_here(store: Any, node_key: NodeKey) -> None:
+    def source_after(source: Source) -> Source:
+        key: MailKey = store.write_now(
+            lambda tx: mail_keys.add_own(tx, "ada@example.org", ADA, node_key, source=source)
+        )
+        return key.source
+
+    found = msgspec.structs.replace(ADA, private=None, revocation=None)
+    store.write_now(
+        lambda tx: mail_keys.add_found(tx, found, source=Source.AUTOCRYPT, is_trusted=False)
+    )
+    assert source_after(Source.SUBMITTED) is Source.SUBMITTED
+    assert source_after(Source.IMPORTED) is Source.IMPORTED
+    assert source_after(Source.SUBMITTED) is Source.IMPORTED  # sent in, it is no less ours
 
 
 def test_the_same_key_again_adds_what_is_new_of_it(store: Any, node_key: NodeKey) -> None:

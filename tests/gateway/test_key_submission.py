@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from posthouse.accounts import admin, key_material
+from posthouse.accounts.mail_keys import Source
+from posthouse.accounts.mail_policy import MailPolicy
 from posthouse.app import key_submissions
 from posthouse.cli import key as cli_key
+from posthouse.gateway.at_rest import usable_keys
 from posthouse.gateway.key_directory import key_directory
 from posthouse.gateway.opening_keys import opening_keys
 from posthouse.mimesec.findings import Scheme
@@ -67,6 +70,57 @@ def test_a_key_is_published_for_its_sender_and_they_are_told(house: House) -> No
     word = house.server.wait_for(ADA)[0].message
     assert word.subject == "Your key is published" and key.public.fingerprint in word.text
     assert read_all(house) == 0
+
+
+def test_a_key_that_was_sent_in_does_not_take_over_what_is_kept(house: House) -> None:
+    """Its private half is not here, and whoever has the password could send one of their own."""
+    kept = key_material.make([ADA], at=SystemClock().now(), days=9, scheme=Scheme.OPENPGP)
+    sent = new_key(ADA)
+    house.send(ADA, [], message=letter(ADA, sent))
+    read_all(house)
+    account = house.read(lambda tx: accounts.account_by_address(tx, "ada", "example.test"))
+    policy = MailPolicy(scheme=Scheme.OPENPGP)
+
+    def usable() -> list[str]:
+        found = house.read(lambda tx: usable_keys(tx, account.id, policy))
+        return [one.fingerprint for one in found]
+
+    assert usable() == [sent.public.fingerprint]  # better than none
+    house.give_key(ADA, kept)
+    later = new_key(ADA)
+    house.send(ADA, [], message=letter(ADA, later))
+    read_all(house)
+    order = [kept.fingerprint, later.public.fingerprint, sent.public.fingerprint]
+    assert usable() == order
+    certificate = key_material.make([ADA], at=SystemClock().now(), days=9)
+    house.give_key(ADA, certificate)
+    assert usable() == [kept.fingerprint, certificate.fingerprint, *order[1:]]
+    sources = {one.fingerprint: one.source for one in house.keys_of(ADA)}
+    assert sources[kept.fingerprint] is Source.IMPORTED
+    assert sources[later.public.fingerprint] is Source.SUBMITTED
+
+
+def test_a_key_that_names_an_alias_alone_is_published_for_it_while_it_is_there(
+    house: House,
+) -> None:
+    alias = "team@example.test"
+    house.write(lambda tx: admin.add_alias(tx, alias, ADA))
+    key = new_key(alias)
+    house.send(ADA, [], message=letter(ADA, key))
+    read_all(house)
+
+    def shown() -> list[str]:
+        found = house.server._call(key_directory(house.node.store))
+        names = {wkd.local_hash(one): one for one in ("ada", "team", "key-submission")}
+        return [names[one] for one in found.get("example.test", {})]
+
+    assert published(house, alias) == [key.public.fingerprint] and shown() == ["team"]
+    house.write(lambda tx: admin.remove_alias(tx, alias, None))
+    assert published(house, alias) == [] and shown() == []
+    house.server._call(key_submissions.make_keys(house.node))
+    assert shown() == ["key-submission"]
+    house.write(lambda tx: admin.add_alias(tx, SUBMISSION, BOB))
+    assert shown() == []  # Bob could not read what is encrypted to it
 
 
 def test_the_key_of_somebody_else_is_not_published(house: House) -> None:

@@ -153,7 +153,8 @@ class _Walk:
 
     def _candidates(self, local_part: str) -> list[str]:
         """The local-part itself, then without its subaddress (RFC 5233 §1)."""
-        base = local_part.split(self._options.subaddress_separator, 1)[0]
+        separator = self._options.subaddress_separator
+        base = local_part.split(separator, 1)[0] if separator else local_part
         return [local_part] if base in ("", local_part) else [local_part, base]
 
     def _account(self, local_part: str, address: Address) -> bool:

@@ -14,8 +14,9 @@ from typing import Final
 
 import msgspec
 
-from posthouse.accounts.admin import parse_typed
+from posthouse.accounts.admin import parse_typed, parse_typed_domain
 from posthouse.accounts.mail_policy import SCHEMES, owner
+from posthouse.accounts.rights import has_still, may_send_as
 from posthouse.accounts.sealing import NodeKey
 from posthouse.kernel.errors import NotKnown, UserError
 from posthouse.kernel.ids import AccountId, DomainId
@@ -46,6 +47,7 @@ class Source(Enum):
 
     MADE = "made"
     IMPORTED = "imported"
+    SUBMITTED = "submitted"  # by its owner, by mail (the Web Key Service)
     LEARNT = "learnt"  # from signed mail (S/MIME)
     AUTOCRYPT = "autocrypt"  # from a header field of its owner's mail
     GOSSIP = "gossip"  # from somebody else's encrypted mail
@@ -72,7 +74,7 @@ class KeyMaterial(msgspec.Struct, frozen=True, kw_only=True):
     reads: tuple[str, ...] = ()
     """What its owner's program decrypts, as its signature said: `findings.Signature.reads`."""
     said_at: int | None = None
-    """From when that, or an Autocrypt field, is, in microseconds since 1970."""
+    """From when the mail is that the key was learnt from, in microseconds since 1970."""
 
     def __repr__(self) -> str:
         return f"KeyMaterial({NAMES[self.scheme]}, {self.fingerprint})"
@@ -130,11 +132,21 @@ def fold_address(text: str) -> str:
 
 
 def add_own(
-    tx: Transaction, whom: str, material: KeyMaterial, node_key: NodeKey, *, source: Source
+    tx: Transaction,
+    whom: str,
+    material: KeyMaterial,
+    node_key: NodeKey,
+    *,
+    source: Source,
+    separator: str = "+",
 ) -> MailKey:
-    """Keep a key of an account ("ada@example.org") or, for a gateway, of a domain.
+    """Keep a key of an account ("ada@example.org") or, for a gateway, of a domain, for those of
+    its addresses that are the owner's: it would vouch for anybody whom it names.
 
     A key that is there already gets what is new of it: signatures, dates, the private half.
+
+    Args:
+        separator: of subaddresses.
 
     Raises:
         UserError: there is no such owner, the key names none of its addresses, it is another
@@ -143,8 +155,12 @@ def add_own(
     account, domain = owner(tx, whom)
     if material.private is not None:
         node_key.open(sealed=count_sealed(tx))
-    named = _addresses(material)
-    _must_name(whom, named)
+    named = owned_addresses(tx, material, account, whom, separator=separator)
+    if not named:  # it would sign mail that nobody can match to its author
+        raise UserError(
+            f"the key names {', '.join(_addresses(material)[:5]) or 'no address'}, and not {whom}",
+            hint="others would refuse mail signed by it; make or import one for that address",
+        )
     known = rows.by_fingerprint(tx, NAMES[material.scheme], material.fingerprint)
     if known is not None and (known.account, known.domain) not in (
         (None, None),
@@ -170,6 +186,9 @@ def add_own(
         )
     else:
         key = known.id
+        is_new = known.account is None and known.domain is None
+        if is_new or source is not Source.SUBMITTED:
+            rows.set_source(tx, key, source.value)
         rows.set_owner(tx, key, account=account, domain=domain)
         material = _renewed(known, material)
         rows.set_public(tx, key, material.public, expires_at=material.expires_at)
@@ -182,6 +201,21 @@ def add_own(
         rows.forget_miss(tx, address)
     tx.changed(DirectoryChanged())
     return _known(tx, key)
+
+
+def owned_addresses(
+    tx: Transaction,
+    material: KeyMaterial,
+    account: AccountId | None,
+    domain: str = "",
+    *,
+    separator: str = "+",
+) -> tuple[str, ...]:
+    """Those of the key's addresses that are the account's or, without one, of the domain."""
+    name = parse_typed_domain(domain) if account is None else ""
+    return tuple(
+        one for one in _addresses(material) if _may_have(tx, account, name, one, separator)
+    )
 
 
 def add_found(
@@ -236,14 +270,60 @@ def add_found(
 
 
 def by_address(tx: Transaction, address: str) -> tuple[MailKey, ...]:
-    """All that name the address: own ones first, then trusted ones, the newest first; last those
-    that others say are somebody's."""
+    """All that count for the address: own ones first, then trusted ones, last those that others say
+    are somebody's; of each the newest first, by what their owners said last.
+
+    An own key counts while its owner has the address: an alias that went to somebody else took the
+    word of the key with it.
+    """
+    folded = fold_address(address)
+    return tuple(key for key in naming(tx, folded) if _counts_for(tx, key, folded))
+
+
+def naming(tx: Transaction, address: str) -> tuple[MailKey, ...]:
+    """All that name the address, whether or not they count for it, in the order of `by_address`."""
     found = [_key(row) for row in rows.by_address(tx, fold_address(address))]
-    return tuple(sorted(found, key=_rank))
+    return tuple(sorted(found, key=lambda key: (standing(key), -_said_at(key))))
 
 
-def _rank(key: MailKey) -> tuple[bool, bool, bool]:
-    return not key.is_own, not key.is_trusted, key.source is Source.GOSSIP
+def by_fingerprint(tx: Transaction, scheme: Scheme, fingerprint: str) -> MailKey | None:
+    row = rows.by_fingerprint(tx, NAMES[scheme], fingerprint)
+    return _key(row) if row is not None else None
+
+
+def counted_addresses(tx: Transaction, key: MailKey) -> tuple[str, ...]:
+    """Those of its addresses that it counts for."""
+    return tuple(address for address in key.addresses if _counts_for(tx, key, address))
+
+
+def standing(key: MailKey) -> tuple[bool, ...]:
+    """Whose word comes first: the owner's here, their domain's here, those whom somebody vouched
+    for, those that spoke for themselves."""
+    is_gossip = key.source is Source.GOSSIP
+    return not key.is_own, key.is_own and key.account is None, not key.is_trusted, is_gossip
+
+
+def _said_at(key: MailKey) -> int:
+    """What was learnt from mail is from when that was written: an old letter that comes again makes
+    no key a new one."""
+    if key.is_own:
+        return key.created_at
+    if key.source in (Source.LEARNT, Source.AUTOCRYPT) and key.said_at is not None:
+        return key.said_at
+    return max(key.created_at, key.said_at or 0)
+
+
+def _counts_for(tx: Transaction, key: MailKey, address: str) -> bool:
+    if not key.is_own:
+        return True
+    try:
+        parsed = parse_mailbox(address)
+    except AddressError:
+        return False
+    if key.account is not None:
+        return has_still(tx, key.account, parsed)
+    domain = accounts.domain_by_name(tx, parsed.domain)
+    return domain is not None and domain.id == key.domain
 
 
 def of_owner(
@@ -257,9 +337,14 @@ def of_owner(
 
 
 def published(tx: Transaction, scheme: Scheme, *, limit: int) -> tuple[MailKey, ...]:
-    """Own keys that others may look up here, the newest first; revoked ones too, so that others
-    hear of it."""
-    return tuple(map(_key, rows.published(tx, NAMES[scheme], limit=limit)))
+    """Own keys that others may look up here, the newest first, each with the addresses that it
+    counts for alone; revoked ones too, so that others hear of it."""
+    found = map(_key, rows.published(tx, NAMES[scheme], limit=limit))
+    return tuple(
+        msgspec.structs.replace(key, addresses=counted)
+        for key in found
+        if (counted := counted_addresses(tx, key))
+    )
 
 
 def all_keys(tx: Transaction, *, limit: int) -> tuple[MailKey, ...]:
@@ -282,7 +367,7 @@ def by_name(
         UserError: several fit; the hint lists them.
     """
     if "@" in text:
-        found = list(by_address(tx, format_address(parse_typed(text))))
+        found = list(naming(tx, format_address(parse_typed(text))))
     else:
         wanted = text.replace(" ", "").replace(":", "").upper().removeprefix("0X")
         found = [_key(row) for row in rows.by_either_end(tx, wanted)] if len(wanted) >= 8 else []
@@ -294,12 +379,17 @@ def by_name(
     if len(found) > 1 and preferred is not None:
         found = [key for key in found if key.scheme is preferred] or found
     if len(found) > 1:
-        named = ", ".join(f"{key.fingerprint} ({key.scheme.value})" for key in found[:10])
-        schemes = [name for name, one in SCHEMES.items() if any(k.scheme is one for k in found)]
-        options = " or ".join(f"--scheme {name}" for name in schemes)
-        way = f"add {options}, or name one of them" if len(schemes) > 1 else "name one of them"
-        raise UserError(f"{len(found)} keys fit {text}", hint=f"{way}: {named}")
+        raise several_fit(found, text)
     return found[0]
+
+
+def several_fit(found: Sequence[MailKey], text: str) -> UserError:
+    """Which there are, and how to say which."""
+    named = ", ".join(f"{key.fingerprint} ({key.scheme.value})" for key in found[:10])
+    schemes = [name for name, one in SCHEMES.items() if any(k.scheme is one for k in found)]
+    options = " or ".join(f"--scheme {name}" for name in schemes)
+    way = f"add {options}, or name one of them" if len(schemes) > 1 else "name one of them"
+    return UserError(f"{len(found)} keys fit {text}", hint=f"{way}: {named}")
 
 
 def private_half(tx: Transaction, key: MailKey, node_key: NodeKey) -> bytes:
@@ -418,18 +508,16 @@ def _addresses(material: KeyMaterial) -> Sequence[str]:
     return tuple(dict.fromkeys(map(fold_address, material.addresses)))[:ADDRESSES_MAX]
 
 
-def _must_name(whom: str, named: Sequence[str]) -> None:
-    """A key that names somebody else would sign mail that nobody can match to its author."""
-    wanted = fold_address(whom)
-    if "@" in whom:
-        is_fitting = wanted in named
-    else:
-        is_fitting = any(address.rpartition("@")[2] == wanted for address in named)
-    if not is_fitting:
-        raise UserError(
-            f"the key names {', '.join(named[:5]) or 'no address'}, and not {whom}",
-            hint="others would refuse mail signed by it; make or import one for that address",
-        )
+def _may_have(
+    tx: Transaction, account: AccountId | None, domain: str, text: str, separator: str
+) -> bool:
+    try:
+        address = parse_mailbox(text)
+    except AddressError:
+        return False
+    if account is None:
+        return address.domain == domain
+    return may_send_as(tx, account, address, subaddress_separator=separator)
 
 
 def _sealed(

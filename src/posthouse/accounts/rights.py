@@ -15,17 +15,33 @@ def may_send_as(
     """An account may send as its own addresses, with any subaddress of them, and as an alias that
     has the account among its direct targets."""
     local_part = fold_local_part(address.local_part)
-    for candidate in (local_part, local_part.split(subaddress_separator, 1)[0]):
-        owner = rows.account_by_address(tx, candidate, address.domain)
-        if owner is not None:
-            return owner.id == account
-        domain = rows.domain_by_name(tx, address.domain)
-        if domain is None:
-            return False
-        targets = rows.alias_targets(tx, domain.id, candidate)
-        if targets:
-            own = {
-                format_address(Address(part, name)) for part, name in rows.addresses_of(tx, account)
-            }
-            return any(target in own for target in targets)
+    user = local_part.split(subaddress_separator, 1)[0] if subaddress_separator else local_part
+    for candidate in dict.fromkeys((local_part, user)):
+        answer = _answer(tx, account, candidate, address.domain)
+        if answer is not None:
+            return answer
     return False
+
+
+def has_still(tx: Transaction, account: AccountId, address: Address) -> bool:
+    """Whether an address that the account could send as once, as was looked at then, is its own
+    now. What divided a tag from its user need not be known for that."""
+    local_part = fold_local_part(address.local_part)
+    answer = _answer(tx, account, local_part, address.domain)
+    if answer is not None:
+        return answer
+    users = (local_part[:at] for at, one in enumerate(local_part) if at and not one.isalnum())
+    return any(_answer(tx, account, user, address.domain) for user in users)
+
+
+def _answer(tx: Transaction, account: AccountId, local_part: str, domain: str) -> bool | None:
+    """None where nobody has exactly that address."""
+    owner = rows.account_by_address(tx, local_part, domain)
+    if owner is not None:
+        return owner.id == account
+    known = rows.domain_by_name(tx, domain)
+    targets = rows.alias_targets(tx, known.id, local_part) if known is not None else []
+    if not targets:
+        return None
+    own = {format_address(Address(part, name)) for part, name in rows.addresses_of(tx, account)}
+    return any(target in own for target in targets)

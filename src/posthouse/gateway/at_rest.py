@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from posthouse.accounts.key_material import recipient, sealer
-from posthouse.accounts.mail_keys import MailKey, of_owner
+from posthouse.accounts.mail_keys import MailKey, Source, of_owner
 from posthouse.accounts.mail_policy import MailPolicy, Mode, policy_of
 from posthouse.accounts.policies import Policies
 from posthouse.kernel.errors import PosthouseError
@@ -130,9 +130,12 @@ def _wanted(
 
 
 def usable_keys(tx: Transaction, account: AccountId, policy: MailPolicy) -> list[MailKey]:
-    """The account's own keys that are not revoked or over, the preferred scheme first and then the
-    newest."""
+    """The account's own keys that are not revoked or over: those that were made or imported here
+    first, then the preferred scheme, then the newest. A key that came by mail is read by a program
+    of its owner's alone, and who knows the account's password could have sent one of their own."""
     now_us = tx.now_us()
     keys = [key for key in of_owner(tx, account=account) if key.is_usable(now_us)]
     preferred = policy.scheme or Scheme.SMIME
-    return sorted(keys, key=lambda key: key.scheme is not preferred)
+    return sorted(
+        keys, key=lambda key: (key.source is Source.SUBMITTED, key.scheme is not preferred)
+    )

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from posthouse.accounts.mail_keys import MailKey, published
+from posthouse.gateway.key_submission import is_of_nobody
 from posthouse.message.address import AddressError, parse_mailbox
 from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.pgp import wkd
@@ -27,7 +28,8 @@ async def key_directory(store: Store) -> Directory:
     """Raises Fault."""
 
     def look(tx: Transaction) -> tuple[MailKey, ...]:
-        return published(tx, Scheme.OPENPGP, limit=KEYS_MAX)
+        found = published(tx, Scheme.OPENPGP, limit=KEYS_MAX)
+        return tuple(key for key in found if not is_of_nobody(tx, key))
 
     return _directory(await store.read(look))
 

@@ -11,19 +11,11 @@ from typing import Final
 import msgspec
 
 from posthouse.accounts import key_material, mail_keys
-from posthouse.accounts.mail_keys import (
-    KeyMaterial,
-    MailKey,
-    Source,
-    fold_address,
-    private_half,
-)
-from posthouse.accounts.rights import may_send_as
+from posthouse.accounts.mail_keys import KeyMaterial, MailKey, Source, private_half
 from posthouse.accounts.sealing import NodeKey
 from posthouse.kernel.errors import UserError
 from posthouse.kernel.ids import AccountId
 from posthouse.message import mime
-from posthouse.message.address import AddressError, parse_mailbox
 from posthouse.mimesec.findings import Scheme
 from posthouse.store import accounts
 from posthouse.store.reports import KEY_SUBMISSION
@@ -84,10 +76,13 @@ def _lacks_key(tx: Transaction, domain: str) -> bool:
     if any(key.is_usable(by_us) for key in _own_keys(tx, domain)):
         return False
     row = accounts.domain_by_name(tx, domain)
-    return (
-        row is not None
-        and accounts.account_by_address(tx, KEY_SUBMISSION, domain) is None
-        and not accounts.alias_targets(tx, row.id, KEY_SUBMISSION)
+    return row is not None and not _is_taken(tx, row)
+
+
+def _is_taken(tx: Transaction, domain: accounts.DomainRow) -> bool:
+    """Whether its submission address is an account's or an alias."""
+    return accounts.account_by_address(tx, KEY_SUBMISSION, domain.name) is not None or bool(
+        accounts.alias_targets(tx, domain.id, KEY_SUBMISSION)
     )
 
 
@@ -106,6 +101,15 @@ def is_submission_key(key: MailKey) -> bool:
     )
 
 
+def is_of_nobody(tx: Transaction, key: MailKey) -> bool:
+    """A key of a submission address that has become somebody's: they could not read what is
+    encrypted to it."""
+    if not is_submission_key(key):
+        return False
+    row = accounts.domain_by_name(tx, key.addresses[0].rpartition("@")[2])
+    return row is None or _is_taken(tx, row)
+
+
 def take(
     tx: Transaction,
     account: AccountId,
@@ -114,7 +118,7 @@ def take(
     *,
     separator: str,
 ) -> Submitted:
-    """Publish the keys of an account's own addresses, and for those alone.
+    """Publish the keys of an account's own addresses, and for those alone (`add_own`).
 
     Args:
         separator: of subaddresses.
@@ -131,17 +135,13 @@ def take(
             problems.append(error.text)
             continue
         for material in materials[:KEYS_MAX]:
-            own = tuple(
-                address
-                for address in map(fold_address, material.addresses)
-                if _is_own(tx, account, address, separator)
-            )
-            if not own:
+            if not mail_keys.owned_addresses(tx, material, account, separator=separator):
                 problems.append(f"the key {material.fingerprint} names no address of yours")
                 continue
-            narrow = msgspec.structs.replace(material, addresses=own)
             try:
-                kept = mail_keys.add_own(tx, row.name, narrow, node_key, source=Source.IMPORTED)
+                kept = mail_keys.add_own(
+                    tx, row.name, material, node_key, source=Source.SUBMITTED, separator=separator
+                )
             except UserError as error:
                 problems.append(error.text)
                 continue
@@ -150,11 +150,3 @@ def take(
     if not found:
         problems.append("there is no key in the message (application/pgp-keys)")
     return Submitted(published=tuple(published), problems=tuple(problems))
-
-
-def _is_own(tx: Transaction, account: AccountId, text: str, separator: str) -> bool:
-    try:
-        address = parse_mailbox(text)
-    except AddressError:
-        return False
-    return may_send_as(tx, account, address, subaddress_separator=separator)

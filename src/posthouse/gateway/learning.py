@@ -41,15 +41,7 @@ class Learnt(msgspec.Struct, frozen=True):
     def is_known(self, tx: Transaction) -> bool:
         """Whether the store has all of them as they are: most mail teaches nothing new."""
         return all(
-            any(
-                key.fingerprint == material.fingerprint
-                and key.public == material.public
-                and (key.source is not Source.GOSSIP or source is Source.GOSSIP)
-                and not _is_news(material, key)
-                for address in material.addresses
-                for key in mail_keys.by_address(tx, address)
-            )
-            or _is_outdone(tx, material, source)
+            _is_kept(tx, material, source) or _is_outdone(tx, material, source)
             for material, source in self.materials
         )
 
@@ -78,10 +70,28 @@ def _is_outdone(tx: Transaction, material: KeyMaterial, source: Source) -> bool:
     return any(key.source is source and (key.said_at or 0) > said_at for key in others)
 
 
+def _is_kept(tx: Transaction, material: KeyMaterial, source: Source) -> bool:
+    """Whether the store has it as it is. Asked for by its fingerprint: an own key may count for
+    none of the addresses that it names."""
+    key = mail_keys.by_fingerprint(tx, material.scheme, material.fingerprint)
+    if key is None or _is_news(material, key):
+        return False
+    if key.is_own:  # which what it shows of itself changes in one way alone
+        return key.revoked_at is not None or not material.is_revoked
+    return (
+        key.public == material.public
+        and (key.source is not Source.GOSSIP or source is Source.GOSSIP)
+        and any(address in key.addresses for address in map(fold_address, material.addresses))
+    )
+
+
 def _is_news(material: KeyMaterial, key: MailKey) -> bool:
-    """Whether what its owner's program decrypts has changed."""
-    at = material.said_at
-    return at is not None and at > (key.said_at or 0) and material.reads != key.reads
+    """Whether it is from later than what is known of the key: by that the keys of somebody are
+    ordered (`mail_keys.by_address`), and what their program decrypts is believed. Of an own key the
+    second matters alone."""
+    if key.is_own and not material.reads:
+        return False
+    return material.said_at is not None and material.said_at > (key.said_at or 0)
 
 
 def learn(opened: Opened, *, roots: tuple[bytes, ...], at: datetime) -> Learnt:
@@ -175,13 +185,15 @@ def _to_encrypt(
                 material = smime_material.of_certificates([one, *issuers])
             except UserError:
                 return None
-            # Whoever chooses the time may not put it so far ahead that nothing newer ever counts.
-            said_at = min(signature.made_at or at, at) if signature.reads else None
+            # Whoever chooses the time may not put it so far ahead that nothing newer ever counts,
+            # and without a time it is only known that the certificate was there already: as it
+            # arrives would be as of now, each time that it is sent again.
+            said_at = min(signature.made_at or one.not_before, at)
             return msgspec.structs.replace(
                 material,
                 addresses=tuple(named),
                 reads=signature.reads,
-                said_at=int(said_at.timestamp() * 1e6) if said_at is not None else None,
+                said_at=int(said_at.timestamp() * 1e6),
             )
     return None
 

@@ -92,7 +92,7 @@ def by_id(tx: Transaction, key: int) -> MailKeyRow | None:
 
 
 def by_address(tx: Transaction, address: str) -> list[MailKeyRow]:
-    """All that name the address, the newest first."""
+    """All that name the address, the newest first; whether it is their owner's is not asked."""
     rows = tx.all(
         f"{_SELECT} JOIN mail_key_address a ON a.key_id = k.id"
         " WHERE a.address = ? ORDER BY k.id DESC",
@@ -224,10 +224,11 @@ def set_private(tx: Transaction, key: int, private: bytes, revocation: bytes | N
 
 
 def set_reads(tx: Transaction, key: int, reads: str, at: int) -> None:
-    """What its owner's program decrypts ("" where it does not say), unless something newer was said
-    (RFC 8551 §2.7.1)."""
+    """What its owner's program decrypts ("" where it does not say: then what it said before
+    stands), and when that was said, unless something newer was (RFC 8551 §2.7.1)."""
     tx.run(
-        "UPDATE mail_key SET reads = ?, said_at = ? WHERE id = ? AND coalesce(said_at, ?) <= ?",
+        "UPDATE mail_key SET reads = coalesce(nullif(?, ''), reads), said_at = ?"
+        " WHERE id = ? AND coalesce(said_at, ?) <= ?",
         (reads, at, key, at, at),
     )
 
