@@ -304,3 +304,107 @@ def test_what_an_account_does_not_say_its_domain_says(house: Cli) -> None:
     told = json.loads(house("key", "policy", ADA, "--json")[1])
     assert told["in_force"]["sign"] == "always or refuse" == told["domain"]["sign"]
     assert told["in_force"]["open"] == "when possible"
+
+
+def listed(house: Cli, *whom: str) -> list[tuple[str, str]]:
+    """Fingerprints and states."""
+    found = json.loads(house("key", "list", *whom, "--json")[1])
+    return [(one["fingerprint"], one["state"]) for one in found]
+
+
+def test_a_key_counts_for_its_owner_s_addresses_and_the_others_are_told(
+    house: Cli, tmp_path: Path
+) -> None:
+    made, _ = make_key(
+        [ADA, "ada-x@example.org", "team@example.org", "ceo@example.org", "ceo@bank.example"],
+        at=datetime.now(UTC),
+        days=9,
+    )
+    file = tmp_path / "ada.asc"
+    file.write_bytes(made.public.armored())
+    with (tmp_path / "mail" / "posthouse.toml").open("a") as config:
+        config.write('\n[route]\nsubaddress_separator = "-"\n')
+    house("account", "add", "ceo@example.org", "--password-stdin", stdin="a long word of 7\n")
+    house("alias", "add", "team@example.org", ADA)
+    code, _, err = house("key", "import", ADA, str(file))
+    assert code == ExitCode.OK
+    assert "counts for ada-x@example.org, ada@example.org, team@example.org and not for" in err
+    assert "not for ceo@bank.example, ceo@example.org\nhint: a key vouches" in err
+    assert listed(house, "ceo@example.org") == []
+    assert listed(house, "team@example.org") == [(made.public.fingerprint, "certificate only")]
+    code, _, err = house("key", "import", "team@example.org", str(file))
+    assert code == ExitCode.FAILED and "is an alias" in err and f"key import {ADA}" in err
+    code, _, err = house("key", "import", "example.org", str(file))
+    assert code == ExitCode.FAILED and "another owner's" in err
+
+
+def test_a_key_of_an_address_that_went_away_is_told_and_revoked_by_it(
+    house: Cli, tmp_path: Path
+) -> None:
+    team = "team@example.org"
+    house("alias", "add", team, ADA)
+    (tmp_path / "team.asc").write_bytes(
+        make_key([team], at=datetime.now(UTC), days=9)[0].armored(None)
+    )
+    code, _, err = house("key", "import", ADA, str(tmp_path / "team.asc"))
+    assert code == ExitCode.OK and "not for" not in err
+    assert [state for _, state in listed(house, team)] == ["in use"]
+    house("alias", "remove", team)
+    assert [state for _, state in listed(house, team)] == ["its owner has no such address"]
+    assert house("key", "revoke", team)[0] == ExitCode.OK
+    assert house("key", "remove", team, "--yes")[0] == ExitCode.OK
+
+
+@pytest.mark.parametrize("scheme", ["smime", "openpgp"])
+def test_of_several_keys_of_an_address_the_one_in_use_is_shown(house: Cli, scheme: str) -> None:
+    made = ("key", "make", ADA, "--scheme", scheme)
+    assert "used from now on" not in house(*made)[2]
+    ((old, _),) = listed(house)
+    code, _, err = house(*made)
+    assert code == ExitCode.OK and f"it is used from now on; {ADA} has {old}, too" in err
+    assert f"key revoke {old}" in err
+    _, (new, _) = listed(house)
+    code, out, err = house("key", "export", ADA)
+    assert code == ExitCode.OK and f"{ADA} has 2 keys; this is {new}" in err and old in err
+    assert out == house("key", "export", new)[1]
+    assert house("key", "revoke", new)[0] == ExitCode.OK
+    code, out, err = house("key", "publish", ADA)
+    assert code == ExitCode.OK and f"this is {old}" in err
+    assert house("key", "export", ADA)[1] == house("key", "export", old)[1]
+    assert house("key", "publish", new)[0] == ExitCode.OK
+    assert house("key", "publish", ADA, "--stop")[2].count(f"{old} is not shown") == 1
+    assert house("key", "publish", ADA, "--stop")[2].count(f"{new} is not shown") == 1
+    assert "used from now on" in house(*made)[2]
+    code, _, err = house("key", "revoke", ADA)
+    assert code == ExitCode.FAILED and "3 keys fit" in err  # of what cannot be undone it is asked
+
+
+def test_the_private_half_is_that_of_a_key_that_has_one(house: Cli, tmp_path: Path) -> None:
+    house("key", "make", ADA, "--scheme", "openpgp")
+    ((kept, _),) = listed(house)
+    (tmp_path / "x.asc").write_bytes(
+        make_key([ADA], at=datetime.now(UTC), days=9)[0].public.armored()
+    )
+    house("key", "import", ADA, str(tmp_path / "x.asc"))
+    code, out, err = house("key", "export", ADA, "--private", "--unlocked")
+    assert code == ExitCode.OK and f"this is {kept}" in err and "PRIVATE KEY BLOCK" in out
+
+
+def test_that_an_address_has_no_key_is_said_of_that_address(house: Cli) -> None:
+    house("key", "make", ADA)
+    house("account", "add", "bob@example.org", "--password-stdin", stdin="a long word of 7\n")
+    for address, way in (
+        ("zed@example.org", ""),
+        ("bob@example.org", ": posthouse key make bob@example.org"),
+        ("zed@far.example", ": posthouse key find zed@far.example"),
+    ):
+        code, out, err = house("key", "list", address)
+        assert (code, out) == (ExitCode.OK, "")
+        assert err == f"there is no key of {address} here{way}\n"
+
+
+def test_nobody_there_to_ask_is_told_with_the_option_to_give(house: Cli) -> None:
+    house("key", "make", ADA)
+    code, _, err = house("key", "remove", ADA, stdin="")
+    assert code == ExitCode.USAGE and "nobody to ask" in err and "hint: add --yes" in err
+    assert "interrupted" not in err and listed(house)

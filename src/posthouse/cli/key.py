@@ -3,21 +3,21 @@ accounts and of whom they write to, and what is done with them."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import partial
-from pathlib import Path
 from typing import Final
 
 import click
 import msgspec
 
-from posthouse.accounts import key_files, key_material, mail_keys, mail_policy
+from posthouse.accounts import key_material, mail_keys, mail_policy
+from posthouse.accounts.key_choice import Choice, in_use
 from posthouse.accounts.key_material import Algorithm
-from posthouse.accounts.mail_keys import KeyMaterial, MailKey, Source, fold_address
+from posthouse.accounts.mail_keys import MailKey, Source, fold_address
 from posthouse.accounts.mail_policy import SCHEMES, Mode, parse_mode
 from posthouse.accounts.sealing import NodeKey
-from posthouse.cli import key_sharing
+from posthouse.cli import key_import, key_sharing
 from posthouse.cli.config import config_option, load_config
 from posthouse.cli.data import open_store
 from posthouse.cli.output import (
@@ -91,7 +91,7 @@ def list_(whom: str | None, as_json: bool, config_path: str | None) -> None:
     --json has them whole.
     """
     with open_store(load_config(config_path).config) as store:
-        found = store.read_now(lambda tx: _found(tx, whom))
+        found, nothing = store.read_now(lambda tx: (_found(tx, whom), _nothing(tx, whom)))
     show(
         found,
         as_json=as_json,
@@ -100,7 +100,7 @@ def list_(whom: str | None, as_json: bool, config_path: str | None) -> None:
             (k.fingerprint[-16:], k.scheme, k.owner, " ".join(k.addresses), k.expires, k.state)
             for k in found
         ],
-        nothing="there is no key yet: posthouse key make ADDRESS",
+        nothing=nothing,
     )
 
 
@@ -126,7 +126,8 @@ def make_(
     """Make a key for the account ADDRESS.
 
     An S/MIME key comes with a certificate that vouches for itself, an OpenPGP key with a revocation
-    that is kept with it.
+    that is kept with it. It is used from then on; one that is there already stays, to read what is
+    encrypted to it.
     """
     config = load_config(config_path).config
     if "@" not in address:
@@ -135,7 +136,7 @@ def make_(
             hint="write the whole of it, like you@example.org; posthouse account list shows them",
         )
     with open_store(config) as store:
-        store.read_now(lambda tx: mail_policy.owner(tx, address))
+        before = store.read_now(lambda tx: _in_force(tx, address, SCHEMES[scheme]))
         material = key_material.make(
             [address],
             at=SystemClock().now(),
@@ -148,43 +149,16 @@ def make_(
             lambda tx: mail_keys.add_own(tx, address, material, node_key, source=Source.MADE)
         )
     say(f"made {made.fingerprint}, good until {mail_keys.expires_text(made)}")
+    for old in before:
+        end = mail_keys.expires_text(old)
+        say(f"it is used from now on; {address} has {old.fingerprint}, too, good until {end}")
+        say_hint(
+            f"to have no more mail encrypted to that one: posthouse key revoke {old.fingerprint}"
+        )
     say_hint(
         f"to read mail that is encrypted to it, put it into a mail client: posthouse key export"
         f" {made.fingerprint} --private --password-stdin > key.{_ENDINGS[scheme]}"
     )
-
-
-@key.command("import")
-@click.argument("whom", metavar="ADDRESS|DOMAIN")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@password_option
-@config_option
-def import_(whom: str, file: Path, password_stdin: bool, config_path: str | None) -> None:
-    """Take a key or a certificate from FILE: PKCS #12 (.p12), PEM, or OpenPGP (.asc).
-
-    A certificate alone will do to keep mail encrypted: then nobody on this machine can read it. One
-    of somebody elsewhere is believed from then on, for that ADDRESS.
-    """
-    config = load_config(config_path).config
-    octets = _read(file)
-    if why := key_files.why_no_key(octets):
-        raise CommandError(f"{file} {why[0]}", hint=why[1])
-    if key_material.has_private(octets):
-        needs_word = password_stdin or key_material.is_locked(octets)
-        word = (
-            read_password(password_stdin=password_stdin, prompt=f"Password of {file.name}")
-            if needs_word
-            else None
-        )
-        materials = key_material.read_private(octets, word)
-    else:
-        materials = key_material.read_public(octets)
-    node_key = NodeKey(build_keys.node_key_path(config), SystemChance())
-    with open_store(config) as store:
-        for material in materials:
-            kept = store.write_now(partial(_take, whom=whom, material=material, node_key=node_key))
-            half = "with its private half" if kept.has_private else "the public half"
-            say(f"imported {kept.fingerprint} ({half}), good until {mail_keys.expires_text(kept)}")
 
 
 @key.command("export")
@@ -209,7 +183,11 @@ def export(
     password_stdin: bool,
     config_path: str | None,
 ) -> None:
-    """Print a key as text (PEM or armour): its public half, or with --private all of it."""
+    """Print a key as text (PEM or armour): its public half, or with --private all of it.
+
+    Of several keys of an address it is the one in use: of those that are neither revoked nor over
+    the newest. Where there is one of each scheme, --scheme says which.
+    """
     if is_unlocked and (password_stdin or not is_private):
         raise click.UsageError("--unlocked goes with --private, and without --password-stdin")
     config = load_config(config_path).config
@@ -221,15 +199,20 @@ def export(
     node_key = NodeKey(build_keys.node_key_path(config), SystemChance())
     salt = SystemChance().token(key_material.SALT_OCTETS)
 
-    def unit(tx: Transaction) -> bytes:
-        found = mail_keys.by_name(tx, whom, scheme=key_sharing.wanted(scheme))
+    def unit(tx: Transaction) -> tuple[Choice, bytes]:
+        choice = in_use(
+            *(tx, whom),
+            scheme=key_sharing.wanted(scheme),
+            wish=lambda key: key.has_private or not is_private,
+        )
         if not is_private:
-            return key_material.export_public(found)
-        private = mail_keys.private_half(tx, found, node_key)
-        return key_material.export_private(found, private, word, salt=salt)
+            return choice, key_material.export_public(choice.key)
+        private = mail_keys.private_half(tx, choice.key, node_key)
+        return choice, key_material.export_private(choice.key, private, word, salt=salt)
 
     with open_store(config) as store:
-        octets = store.read_now(unit)
+        choice, octets = store.read_now(unit)
+    key_sharing.tell_choice(whom, choice)
     show_text(octets.decode("ascii").rstrip("\n"))
 
 
@@ -333,7 +316,10 @@ def extend(whom: str, days: int, config_path: str | None) -> None:
         private = mail_keys.private_half(tx, found, node_key)
         material = key_material.extended(private, at)
         owner = mail_keys.owner_name(tx, found)
-        return mail_keys.add_own(tx, owner, material, node_key, source=found.source)
+        separator = config.route.subaddress_separator
+        return mail_keys.add_own(
+            *(tx, owner, material, node_key), source=found.source, separator=separator
+        )
 
     with open_store(config) as store:
         kept = store.write_now(unit)
@@ -385,15 +371,7 @@ def remove(whom: str, yes: bool, scheme: str | None, config_path: str | None) ->
         found = store.read_now(
             lambda tx: mail_keys.by_name(tx, whom, scheme=key_sharing.wanted(scheme))
         )
-        if (
-            found.has_private
-            and not yes
-            and not click.confirm(
-                f"{found.fingerprint}: the private half goes too, and with it whatever is"
-                " encrypted to it. Remove it?",
-                err=True,
-            )
-        ):
+        if found.has_private and not yes and not _is_sure(found):
             say("nothing was removed")
             return ExitCode.FAILED
         store.write_now(lambda tx: mail_keys.remove(tx, found))
@@ -401,34 +379,40 @@ def remove(whom: str, yes: bool, scheme: str | None, config_path: str | None) ->
     return ExitCode.OK
 
 
+key.add_command(key_import.import_)
 key.add_command(key_sharing.find)
 key.add_command(key_sharing.publish)
 
 
-def _take(tx: Transaction, *, whom: str, material: KeyMaterial, node_key: NodeKey) -> MailKey:
-    """As somebody's own key, or as that of a correspondent elsewhere."""
-    address = fold_address(whom)
-    if "@" in whom and accounts.domain_by_name(tx, address.rpartition("@")[2]) is None:
-        return _of_correspondent(tx, address, material)
-    return mail_keys.add_own(tx, whom, material, node_key, source=Source.IMPORTED)
+def _is_sure(found: MailKey) -> bool:
+    try:
+        return click.confirm(
+            f"{found.fingerprint}: the private half goes too, and with it whatever is"
+            " encrypted to it. Remove it?",
+            err=True,
+        )
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        say("")
+        raise CommandError(
+            f"the private half of {found.fingerprint} would go, and there is nobody to ask",
+            hint="add --yes",
+            code=ExitCode.USAGE,
+        ) from None
 
 
-def _of_correspondent(tx: Transaction, address: str, material: KeyMaterial) -> MailKey:
-    if material.private is not None:
-        raise CommandError(
-            f"{address} is no account here, and the file holds a private key",
-            hint="of somebody elsewhere only the certificate is wanted",
-        )
-    if address not in map(fold_address, material.addresses):
-        raise CommandError(
-            f"the key names {', '.join(material.addresses[:5]) or 'no address'}, and not {address}",
-            hint="import it for the address that it names",
-        )
-    public = msgspec.structs.replace(material, addresses=(address,))
-    kept = mail_keys.add_found(tx, public, source=Source.IMPORTED, is_trusted=True)
-    if kept is None:
-        raise CommandError("there is no room for more keys of others")
-    return kept
+def _in_force(tx: Transaction, address: str, scheme: Scheme) -> tuple[MailKey, ...]:
+    """The account's keys that the next one takes the place of. Raises UserError where there is no
+    such account."""
+    key_import.refuse_alias(tx, address)
+    account, _ = mail_policy.owner(tx, address)
+    now_us = tx.now_us()
+    return tuple(
+        key
+        for key in mail_keys.by_address(tx, address)
+        if key.account == account and key.scheme is scheme and key.is_usable(now_us)
+    )
 
 
 def _found(tx: Transaction, whom: str | None) -> list[Shown]:
@@ -436,10 +420,22 @@ def _found(tx: Transaction, whom: str | None) -> list[Shown]:
     if whom is None:
         keys = mail_keys.all_keys(tx, limit=PAGE)
     elif "@" in whom:
-        keys = mail_keys.by_address(tx, whom)
+        keys = mail_keys.naming(tx, whom)
     else:
         keys = (mail_keys.by_name(tx, whom),)
     return [_shown(tx, one, now_us) for one in keys]
+
+
+def _nothing(tx: Transaction, whom: str | None) -> str:
+    """What to say where there is no key."""
+    if whom is None:
+        return "there is no key yet: posthouse key make ADDRESS"
+    none = f"there is no key of {whom} here"
+    if key_import.is_elsewhere(tx, whom):
+        return f"{none}: posthouse key find {whom}"
+    local_part, _, domain = fold_address(whom).rpartition("@")
+    is_account = accounts.account_by_address(tx, local_part, domain) is not None
+    return f"{none}: posthouse key make {whom}" if is_account else none
 
 
 def _shown(tx: Transaction, one: MailKey, now_us: int) -> Shown:
@@ -448,6 +444,10 @@ def _shown(tx: Transaction, one: MailKey, now_us: int) -> Shown:
         state = "revoked"
     elif not one.is_usable(now_us):
         state = "expired"
+    elif not mail_keys.counted_addresses(tx, one):
+        state = "its owner has no such address"
+    elif one.source is Source.SUBMITTED and not one.has_private:
+        state = "sent in by its owner"
     elif not one.has_private:
         state = "certificate only"
     elif is_submission_key(one):
@@ -525,11 +525,3 @@ def _said(words: Mapping[str, str]) -> Said:
 
 def _words(said: PolicyRow) -> dict[str, str]:
     return {part: getattr(said, part) or "" for part in _LABELS}
-
-
-def _read(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        octets = opened.read(key_material.FILE_OCTETS_MAX + 1)
-    if len(octets) > key_material.FILE_OCTETS_MAX:
-        raise CommandError(f"{file} is larger than {key_material.FILE_OCTETS_MAX >> 20} MiB")
-    return octets

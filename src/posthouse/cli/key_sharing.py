@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 import msgspec
 
 from posthouse.accounts import mail_keys
 from posthouse.accounts.admin import parse_typed
+from posthouse.accounts.key_choice import Choice, in_use
 from posthouse.accounts.mail_keys import MailKey, fold_address
 from posthouse.accounts.mail_policy import SCHEMES
 from posthouse.cli.config import config_option, load_config
@@ -45,6 +46,8 @@ from posthouse.store.transaction import Transaction
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+OTHERS_SHOWN: Final = 5
+
 
 class FoundKey(msgspec.Struct, frozen=True, kw_only=True):
     """A key as `--json` shows it."""
@@ -74,6 +77,15 @@ def scheme_option(command: Command) -> Command:
 
 def wanted(scheme: str | None) -> Scheme | None:
     return SCHEMES[scheme] if scheme is not None else None
+
+
+def tell_choice(whom: str, choice: Choice) -> None:
+    """Which of several keys it is."""
+    if choice.others:
+        named = ", ".join(one.fingerprint for one in choice.others[:OTHERS_SHOWN])
+        taken = f"{choice.key.fingerprint} ({choice.key.scheme.value})"
+        say(f"{whom} has {len(choice.others) + 1} keys; this is {taken}")
+        say_hint(f"others are named by their fingerprints: {named}")
 
 
 @click.command("find")
@@ -117,17 +129,24 @@ def publish(whom: str, stop: bool, scheme: str | None, config_path: str | None) 
     """Let others find a key of ours.
 
     An OpenPGP key is shown in the Web Key Directory of its domain, where this server's web door is
-    open. The DNS records that show a key are printed, for a zone that is signed.
+    open. The DNS records that show a key are printed, for a zone that is signed. Of several keys of
+    an address it is the one in use, and with --stop one that is shown.
     """
     config = load_config(config_path).config
 
-    def unit(tx: Transaction) -> MailKey:
-        found = mail_keys.by_name(tx, whom, scheme=wanted(scheme))
-        mail_keys.publish(tx, found, is_published=not stop)
-        return found
+    def unit(tx: Transaction) -> tuple[Choice, MailKey]:
+        choice = in_use(
+            *(tx, whom),
+            scheme=wanted(scheme),
+            wish=lambda key: key.is_published if stop else key.is_own,
+        )
+        mail_keys.publish(tx, choice.key, is_published=not stop)
+        counted = mail_keys.counted_addresses(tx, choice.key)
+        return choice, msgspec.structs.replace(choice.key, addresses=counted)
 
     with open_store(config) as store:
-        found = store.write_now(unit)
+        choice, found = store.write_now(unit)
+    tell_choice(whom, choice)
     if stop:
         say(f"{found.fingerprint} is not shown any more")
         say_hint("take its records out of the DNS, too")
