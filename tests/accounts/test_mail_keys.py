@@ -202,6 +202,8 @@ def test_a_key_counts_for_an_address_while_it_is_its_owner_s(store: Any, node_ke
     assert count_for(store, alias) == [] and folded in key.addresses
     other = add(store, node_key, alias, fingerprint="E" * 40)
     assert count_for(store, alias) == [other.fingerprint]
+    store.write_now(lambda tx: mail_keys.revoke(tx, key))
+    assert count_for(store, alias) == [other.fingerprint, key.fingerprint]  # known as such
 
 
 def test_found_keys_are_ordered_by_what_their_owners_said_last(store: Any) -> None:

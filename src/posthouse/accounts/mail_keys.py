@@ -274,10 +274,14 @@ def by_address(tx: Transaction, address: str) -> tuple[MailKey, ...]:
     are somebody's; of each the newest first, by what their owners said last.
 
     An own key counts while its owner has the address: an alias that went to somebody else took the
-    word of the key with it.
+    word of the key with it. That one is revoked counts always.
     """
     folded = fold_address(address)
-    return tuple(key for key in naming(tx, folded) if _counts_for(tx, key, folded))
+    return tuple(
+        key
+        for key in naming(tx, folded)
+        if key.revoked_at is not None or _counts_for(tx, key, folded)
+    )
 
 
 def naming(tx: Transaction, address: str) -> tuple[MailKey, ...]:
