@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
-from posthouse.accounts import key_material
+from posthouse.accounts import key_material, mail_keys
 from posthouse.accounts.mail_keys import KeyMaterial, Source
+from posthouse.accounts.mail_policy import Mode
 from posthouse.gateway.key_places import KeyPlaces, Told
 from posthouse.gateway.key_search import KeySearch, Options
 from posthouse.kernel.ports import (
@@ -26,10 +28,10 @@ from posthouse.mimesec.pgp import dns as pgp_dns
 from posthouse.mimesec.pgp import wkd
 from posthouse.mimesec.smime import read_certificates, smimea
 from posthouse.net.world import SystemClock
-from tests.gateway.house import House
+from posthouse.sending import MessageError
+from tests.gateway.house import ADA, EVE, House, queue_id_of
 
 NOW = datetime.now(UTC)
-EVE = "eve@far.example"
 ADVANCED, DIRECT = wkd.urls(EVE)
 
 
@@ -170,3 +172,92 @@ def test_nobody_is_asked_where_that_is_switched_off(house: House) -> None:
     web = Web({ADVANCED: key().public})
     assert find(house, search(house, web, Zone(), is_enabled=False)) == ()
     assert web.asked == []
+
+
+def keep(house: House, material: KeyMaterial, source: Source, *, is_trusted: bool = False) -> str:
+    """Known already; its fingerprint."""
+    house.write(lambda tx: mail_keys.add_found(tx, material, source=source, is_trusted=is_trusted))
+    return material.fingerprint
+
+
+@pytest.mark.parametrize("source", [Source.GOSSIP, Source.AUTOCRYPT])
+def test_what_mail_said_of_a_key_counts_only_where_the_domain_shows_none(
+    house: House, source: Source
+) -> None:
+    said, shown = key(), key()
+    keep(house, said, source)
+    web = Web({ADVANCED: 404})
+    made = search(house, web, Zone())
+    assert prints(find(house, made)) == prints([said]) == prints(find(house, made))
+    assert web.asked == [ADVANCED]  # and it is remembered that there is nothing
+    house.write(lambda tx: tx.run("DELETE FROM mail_key_miss"))
+    web.pages = {ADVANCED: shown.public}
+    assert prints(find(house, made)) == prints([shown, said]) == prints(find(house, made))
+    assert len(web.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "scheme", "is_trusted"),
+    [
+        (Source.IMPORTED, Scheme.OPENPGP, True),
+        (Source.IMPORTED, Scheme.SMIME, True),
+        (Source.LEARNT, Scheme.SMIME, False),
+    ],
+)
+def test_a_key_that_somebody_vouches_for_is_enough(
+    house: House, source: Source, scheme: Scheme, is_trusted: bool
+) -> None:
+    known = key(scheme=scheme)
+    keep(house, known, source, is_trusted=is_trusted)
+    web = Web({ADVANCED: key().public})
+    assert prints(find(house, search(house, web, Zone()))) == prints([known])
+    assert web.asked == []
+
+
+def test_a_certificate_does_not_vouch_for_an_openpgp_key_that_others_spoke_of(
+    house: House,
+) -> None:
+    certificate, said, shown = key(scheme=Scheme.SMIME), key(), key()
+    keep(house, certificate, Source.LEARNT)
+    keep(house, said, Source.GOSSIP)
+    web = Web({ADVANCED: shown.public})
+    found = find(house, search(house, web, Zone()))
+    assert prints(found) == prints([shown, certificate, said])
+
+
+def prints(keys: Iterable[Any]) -> list[str]:
+    return [one.fingerprint for one in keys]
+
+
+@pytest.mark.parametrize(
+    ("source", "mode", "is_sent"),
+    [
+        (Source.GOSSIP, Mode.ALWAYS, False),
+        (Source.GOSSIP, Mode.WHEN_POSSIBLE, True),
+        (Source.AUTOCRYPT, Mode.ALWAYS, True),
+    ],
+)
+def test_a_policy_that_demands_encryption_is_not_met_by_hearsay(
+    house: House, source: Source, mode: Mode, is_sent: bool
+) -> None:
+    keep(house, key(), source)
+    house.say(ADA, encrypt=mode)
+    if is_sent:
+        history = house.decision(queue_id_of(house.send(ADA, [EVE])))
+        assert "encrypted" in [one.result for one in history.findings]
+    else:
+        with pytest.raises(MessageError, match=f"no key to encrypt to for {EVE}"):
+            house.send(ADA, [EVE])
+
+
+def test_hearsay_is_not_made_better_by_what_somebody_says_of_themselves(house: House) -> None:
+    """Mallory's key, of which gossip says that it is Eve's, is only Mallory's own in their mail."""
+    mallory = "mallory@near.example"
+    made = key(EVE, mallory)
+    hearsay = msgspec.structs.replace(made, addresses=(EVE,))
+    own = msgspec.structs.replace(made, addresses=(mallory,))
+    keep(house, hearsay, Source.GOSSIP)
+    assert prints(house.keys_of(EVE)) == prints([made])
+    keep(house, own, Source.AUTOCRYPT)
+    keep(house, hearsay, Source.GOSSIP)
+    assert house.keys_of(EVE) == () and prints(house.keys_of(mallory)) == prints([made])

@@ -16,7 +16,8 @@ from posthouse.mimesec.pgp import dns as pgp_dns
 from posthouse.mimesec.protection import Protection
 from posthouse.mimesec.smime import SmimeRecipient, make_identity, smimea
 from posthouse.sending import Message, MessageError, Transport, find_keys
-from tests.gateway.test_key_places import ADVANCED, DIRECT, EVE, Web, Zone
+from tests.gateway.house import EVE
+from tests.gateway.test_key_places import ADVANCED, DIRECT, Web, Zone
 
 NOW = datetime.now(UTC)
 GONE = FetchFailed("there is no such host", FetchTrouble.DNS)

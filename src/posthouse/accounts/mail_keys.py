@@ -55,6 +55,10 @@ class Source(Enum):
     DNS = "dns"
 
 
+PLACES: Final = (Source.WKD, Source.DNS)
+"""Where a domain shows keys, and may take them back."""
+
+
 class KeyMaterial(msgspec.Struct, frozen=True, kw_only=True):
     """A key as octets, read and understood."""
 
@@ -106,6 +110,11 @@ class MailKey(msgspec.Struct, frozen=True, kw_only=True):
     def is_own(self) -> bool:
         """Of an account or a domain of ours."""
         return self.account is not None or self.domain is not None
+
+    @property
+    def is_of_place(self) -> bool:
+        """Somebody else's, which counts as long as their domain shows it."""
+        return self.source in PLACES and not self.is_own
 
     def is_usable(self, now_us: int) -> bool:
         """As far as its dates tell."""
@@ -251,13 +260,7 @@ def add_found(
         if known.account is None and known.domain is None:
             material = _renewed(known, material)
             rows.set_public(tx, key, material.public, expires_at=material.expires_at)
-            if known.source == Source.GOSSIP.value:
-                rows.set_source(tx, key, source.value)
-            if is_trusted and not known.is_trusted:
-                rows.set_addresses(tx, key, named)
-                rows.set_trusted(tx, key, is_trusted=True)
-            elif is_trusted is known.is_trusted:
-                rows.set_addresses(tx, key, (*known.addresses, *named)[:ADDRESSES_MAX])
+            _add_word(tx, known, named, source, is_trusted=is_trusted)
     if material.said_at is not None:
         rows.set_reads(tx, key, " ".join(material.reads), material.said_at)
     _note_revocation(tx, key, material)
@@ -501,6 +504,28 @@ def _renewed(known: rows.MailKeyRow, material: KeyMaterial) -> KeyMaterial:
         expires_at=int(expires.timestamp() * 1e6) if expires is not None else None,
         is_revoked=both.is_revoked,
     )
+
+
+def _add_word(
+    tx: Transaction,
+    known: rows.MailKeyRow,
+    named: Sequence[str],
+    source: Source,
+    *,
+    is_trusted: bool,
+) -> None:
+    """Another word on whose a key is. Gossip neither adds to what was said better, nor is it made
+    better for its addresses by what is said of others."""
+    was_gossip, is_gossip = known.source == Source.GOSSIP.value, source is Source.GOSSIP
+    if was_gossip and not is_gossip:
+        rows.set_source(tx, known.id, source.value)
+    if is_trusted and not known.is_trusted:
+        rows.set_addresses(tx, known.id, named)
+        rows.set_trusted(tx, known.id, is_trusted=True)
+    elif was_gossip and not is_gossip:
+        rows.set_addresses(tx, known.id, named)
+    elif is_trusted is known.is_trusted and was_gossip is is_gossip:
+        rows.set_addresses(tx, known.id, (*known.addresses, *named)[:ADDRESSES_MAX])
 
 
 def _note_revocation(tx: Transaction, key: int, material: KeyMaterial) -> None:

@@ -51,14 +51,22 @@ class KeySearch:
         now_us = self._clock.unix_us()
         known, is_missed = await self._store.read(partial(_known, address=address))
         usable = tuple(key for key in known if key.is_usable(now_us))
-        is_over = any(_is_old(key, now_us, self.options.found_s) for key in usable)
-        if not self.options.is_enabled or is_missed or (usable and not is_over):
+        if not self.options.is_enabled or is_missed or self._is_enough(usable, now_us):
             return usable
         told = await self._places.ask(address, deadline_s=self.options.deadline_s)
         missed_us = int(self.options.missed_s * 1e6)
         await self._store.submit(partial(keep, address=address, told=told, missed_us=missed_us))
         again, _ = await self._store.read(partial(_known, address=address))
         return tuple(key for key in again if key.is_usable(now_us))
+
+    def _is_enough(self, usable: Sequence[MailKey], now_us: int) -> bool:
+        """Whether nobody has to be asked: what only mail says of somebody's key (Autocrypt, gossip)
+        is good where their domain shows none."""
+        shown = [key for key in usable if key.is_of_place]
+        if shown:  # all places were asked then
+            return not any(_is_old(key, now_us, self.options.found_s) for key in shown)
+        proven = {key.scheme for key in usable if _is_proven(key)}
+        return bool(usable) and all(key.scheme in proven for key in usable)
 
 
 def keep(tx: Transaction, *, address: str, told: Sequence[Told], missed_us: int) -> None:
@@ -75,7 +83,11 @@ def _known(tx: Transaction, *, address: str) -> tuple[tuple[MailKey, ...], bool]
     return mail_keys.by_address(tx, address), until is not None and until > tx.now_us()
 
 
+def _is_proven(key: MailKey) -> bool:
+    """Our own, or one that a person or an authority vouches for."""
+    return key.is_own or key.is_trusted or key.source is Source.LEARNT
+
+
 def _is_old(key: MailKey, now_us: int, found_s: float) -> bool:
     """A key that its domain may have taken back meanwhile."""
-    is_from_outside = key.source in (Source.WKD, Source.DNS) and not key.is_own
-    return is_from_outside and key.seen_at < now_us - int(found_s * 1e6)
+    return key.seen_at < now_us - int(found_s * 1e6)
