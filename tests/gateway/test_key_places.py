@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ import pytest
 from posthouse.accounts import key_material, mail_keys
 from posthouse.accounts.mail_keys import KeyMaterial, Source
 from posthouse.accounts.mail_policy import Mode
+from posthouse.gateway import key_search
 from posthouse.gateway.key_places import KeyPlaces, Told
 from posthouse.gateway.key_search import KeySearch, Options
 from posthouse.kernel.ports import (
@@ -26,6 +27,7 @@ from posthouse.kernel.ports import (
 from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.pgp import dns as pgp_dns
 from posthouse.mimesec.pgp import wkd
+from posthouse.mimesec.pgp.make import make_key, revoked_by, with_end
 from posthouse.mimesec.smime import read_certificates, smimea
 from posthouse.net.world import SystemClock
 from posthouse.sending import MessageError
@@ -223,6 +225,168 @@ def test_a_certificate_does_not_vouch_for_an_openpgp_key_that_others_spoke_of(
     web = Web({ADVANCED: shown.public})
     found = find(house, search(house, web, Zone()))
     assert prints(found) == prints([shown, certificate, said])
+
+
+TIMEOUT = FetchFailed("it took too long", FetchTrouble.TIMEOUT)
+NOT_FOUND_OUT = FetchFailed("looking it up failed", FetchTrouble.DNS, is_unknown=True)
+BAD_TLS = FetchFailed("the certificate does not verify", FetchTrouble.TLS)
+GONE = Told(where="WKD", source=Source.WKD, words="there is none")
+
+
+def again(house: House, web: Web, zone: Zone) -> tuple[Any, ...]:
+    """As if what was found were old."""
+    return find(house, search(house, web, zone, found_s=0.0))
+
+
+def record_of(material: KeyMaterial) -> tuple[str, Any]:
+    if material.scheme is Scheme.OPENPGP:
+        return pgp_dns.name(EVE), material.public
+    return smimea.name(EVE), smimea.record(read_certificates(material.public)[0])
+
+
+@pytest.mark.parametrize("answer", [lambda: 404, lambda: key().public, lambda: b"nonsense"])
+def test_what_a_directory_shows_no_more_is_not_trusted_any_more(
+    house: House, answer: Callable[[], Any]
+) -> None:
+    old = key()
+    web = Web({ADVANCED: old.public})
+    assert prints(again(house, web, Zone())) == prints([old])
+    web.pages = {ADVANCED: answer()}
+    assert old.fingerprint not in prints(again(house, web, Zone()))
+    assert old.fingerprint not in prints(house.keys_of(EVE))
+    house.write(lambda tx: tx.run("DELETE FROM mail_key_miss"))
+    web.pages = {ADVANCED: old.public}  # shown again
+    (found,) = again(house, web, Zone())
+    assert found.fingerprint == old.fingerprint and found.is_trusted
+
+
+def test_where_the_directory_is_gone_its_keys_are(house: House) -> None:
+    web = Web({DIRECT: key().public})
+    assert len(again(house, web, Zone())) == 1
+    web.pages = {}
+    assert again(house, web, Zone()) == ()
+
+
+@pytest.mark.parametrize("page", [TIMEOUT, NOT_FOUND_OUT, BAD_TLS, 503, 429, 403])
+def test_a_directory_that_is_not_reached_takes_nothing_away(
+    house: House, page: int | FetchFailed
+) -> None:
+    web = Web({ADVANCED: key().public})
+    assert len(again(house, web, Zone())) == 1
+    web.pages = {ADVANCED: page}
+    (found,) = again(house, web, Zone())
+    assert found.is_trusted and DIRECT not in web.asked
+
+
+@pytest.mark.parametrize("scheme", Scheme)
+def test_records_that_are_gone_take_their_key_away_and_no_other(
+    house: House, scheme: Scheme
+) -> None:
+    made, other = key(scheme=scheme), key()
+    name, record = record_of(made)
+    zone, web = Zone({name: record}), Web({ADVANCED: other.public})
+    assert set(prints(again(house, web, zone))) == {made.fingerprint, other.fingerprint}
+    zone.records = {name: None}  # no answer
+    assert len(again(house, web, zone)) == 2
+    zone.records = {}
+    assert prints(again(house, web, zone)) == prints([other])
+
+
+def test_a_key_is_gone_only_where_no_place_shows_it(house: House) -> None:
+    made = key()
+    name, record = record_of(made)
+    web, zone = Web({ADVANCED: made.public}), Zone()
+    assert [one.source for one in again(house, web, zone)] == [Source.WKD]
+    web.pages, zone.records = {ADVANCED: 404}, {name: record}  # it has moved
+    assert [one.source for one in again(house, web, zone)] == [Source.DNS]
+    zone.records = {}
+    assert again(house, web, zone) == ()
+
+
+def test_a_key_that_is_taken_back_for_one_address_stays_for_others(house: House) -> None:
+    other = "eva@far.example"
+    made = key(EVE, other)
+    for address in (other, EVE):
+        shown = msgspec.structs.replace(made, addresses=(address,))
+        keep(house, shown, Source.WKD, is_trusted=True)
+    assert again(house, Web({ADVANCED: 404}), Zone()) == ()
+    (left,) = house.keys_of(other)
+    assert left.addresses == (other,) and left.is_trusted
+
+
+@pytest.mark.parametrize("is_known_before", [True, False])
+def test_a_person_s_word_outlasts_the_domain_s(house: House, is_known_before: bool) -> None:
+    made = key()
+    if is_known_before:
+        keep(house, made, Source.WKD, is_trusted=True)
+    keep(house, made, Source.IMPORTED, is_trusted=True)
+    keep(house, made, Source.WKD, is_trusted=True)
+    house.write(lambda tx: key_search.keep(tx, address=EVE, told=(GONE,), missed_us=1))
+    (found,) = house.keys_of(EVE)
+    assert found.is_trusted and found.source is Source.IMPORTED
+
+
+def test_what_mail_taught_and_a_domain_vouched_for_is_the_domain_s_to_take_back(
+    house: House,
+) -> None:
+    made = key()
+    keep(house, made, Source.AUTOCRYPT)
+    keep(house, made, Source.WKD, is_trusted=True)
+    house.write(lambda tx: key_search.keep(tx, address=EVE, told=(GONE,), missed_us=1))
+    assert house.keys_of(EVE) == ()
+
+
+def test_mail_does_not_keep_a_key_that_its_domain_may_have_taken_back(house: House) -> None:
+    """Only the domain says that it still shows it, not somebody who wrote the key into a field."""
+    made, _ = make_key([EVE], at=NOW, days=30)
+    later = with_end(made, at=NOW + timedelta(days=60))
+    shown, said = (key_material.read_public(one.public.octets)[0] for one in (made, later))
+    keep(house, shown, Source.WKD, is_trusted=True)
+    house.write(lambda tx: tx.run("UPDATE mail_key SET seen_at = 1"))
+    for source in (Source.GOSSIP, Source.AUTOCRYPT):
+        keep(house, said, source)
+    assert [one.seen_at for one in house.keys_of(EVE)] == [1]
+    web = Web({ADVANCED: 404})
+    assert find(house, search(house, web, Zone())) == () and web.asked
+
+
+def test_a_key_that_is_shown_as_revoked_is_used_no_more(house: House) -> None:
+    made, revocation = make_key([EVE], at=NOW, days=30)
+    web = Web({ADVANCED: made.public.octets})
+    assert len(again(house, web, Zone())) == 1
+    web.pages = {ADVANCED: revoked_by(made.public, revocation).octets}
+    assert again(house, web, Zone()) == ()
+    asked = len(web.asked)
+    assert again(house, web, Zone()) == () and len(web.asked) == asked  # nor asked for at once
+    (found,) = house.keys_of(EVE)
+    assert found.revoked_at is not None
+    house.write(lambda tx: tx.run("DELETE FROM mail_key_miss"))
+    web.pages = {ADVANCED: made.public.octets}  # without its revocation
+    assert again(house, web, Zone()) == ()
+
+
+class Counting:
+    """A store that counts."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.units: list[str] = []
+
+    def read(self, unit: Any) -> Any:
+        self.units.append("read")
+        return self._store.read(unit)
+
+    def submit(self, unit: Any) -> Any:
+        self.units.append("submit")
+        return self._store.submit(unit)
+
+
+def test_what_is_not_old_is_found_by_one_look_into_the_store(house: House) -> None:
+    made = search(house, Web({ADVANCED: key().public}), Zone())
+    assert len(find(house, made)) == 1
+    store = Counting(house.node.store)
+    made._store = store  # type: ignore[assignment]
+    assert len(find(house, made)) == 1 and store.units == ["read"]
 
 
 def prints(keys: Iterable[Any]) -> list[str]:

@@ -230,6 +230,15 @@ async def test_a_name_without_address_is_a_failure_of_the_dns(peer, status) -> N
     assert await failure(fetching(peer, Names(status=status))) is FetchTrouble.DNS
 
 
+@pytest.mark.parametrize("status", [DnsStatus.TEMPFAIL, DnsStatus.NO_NAME, DnsStatus.NO_DATA])
+async def test_a_host_that_is_not_there_is_told_from_one_that_nobody_could_ask_for(
+    peer, status
+) -> None:
+    with pytest.raises(FetchFailed) as caught:
+        await fetching(peer, Names(status=status)).get(URL, octets_max=1000, timeout_s=10)
+    assert caught.value.is_unknown is (status is DnsStatus.TEMPFAIL)
+
+
 async def test_proxies_of_the_environment_are_not_asked(peer, monkeypatch) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1/")

@@ -259,7 +259,11 @@ def add_found(
         key = known.id
         if known.account is None and known.domain is None:
             material = _renewed(known, material)
-            rows.set_public(tx, key, material.public, expires_at=material.expires_at)
+            # Only its place says that it still shows it.
+            is_seen = source in PLACES or Source(known.source) not in PLACES
+            rows.set_public(
+                tx, key, material.public, expires_at=material.expires_at, is_seen=is_seen
+            )
             _add_word(tx, known, named, source, is_trusted=is_trusted)
     if material.said_at is not None:
         rows.set_reads(tx, key, " ".join(material.reads), material.said_at)
@@ -462,8 +466,21 @@ def publish(tx: Transaction, key: MailKey, *, is_published: bool) -> None:
 
 
 def trust(tx: Transaction, key: MailKey, *, is_trusted: bool) -> None:
+    """A person's word, which no place takes back."""
     rows.set_trusted(tx, key.id, is_trusted=is_trusted)
+    if is_trusted and key.is_of_place:
+        rows.set_source(tx, key.id, Source.IMPORTED.value)
     tx.changed(DirectoryChanged())
+
+
+def take_back(tx: Transaction, key: MailKey, address: str) -> None:
+    """The place that showed it for the address does so no more. What it was shown for elsewhere
+    stays; a key without any is forgotten, and may be learnt or found again."""
+    left = [one for one in key.addresses if one != fold_address(address)]
+    if left:
+        rows.set_addresses(tx, key.id, left)
+    else:
+        rows.remove(tx, key.id)
 
 
 def remove(tx: Transaction, key: MailKey) -> None:
@@ -517,9 +534,14 @@ def _add_word(
     """Another word on whose a key is. Gossip neither adds to what was said better, nor is it made
     better for its addresses by what is said of others."""
     was_gossip, is_gossip = known.source == Source.GOSSIP.value, source is Source.GOSSIP
-    if was_gossip and not is_gossip:
+    is_first_to_vouch = is_trusted and not known.is_trusted
+    # A person's word outlasts that of places, which may be taken back.
+    is_last_word = source is Source.IMPORTED or (
+        source in PLACES and Source(known.source) in PLACES
+    )
+    if (was_gossip and not is_gossip) or is_first_to_vouch or is_last_word:
         rows.set_source(tx, known.id, source.value)
-    if is_trusted and not known.is_trusted:
+    if is_first_to_vouch:
         rows.set_addresses(tx, known.id, named)
         rows.set_trusted(tx, known.id, is_trusted=True)
     elif was_gossip and not is_gossip:

@@ -13,6 +13,7 @@ from posthouse.accounts.mail_keys import KeyMaterial, Source, fold_address
 from posthouse.kernel.errors import UserError
 from posthouse.kernel.ports import Fetch, Resolver
 from posthouse.mimesec import lookup
+from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.lookup import KEYS_MAX, OPENPGPKEY, SMIMEA, WKD, Shown
 
 __all__ = ["OPENPGPKEY", "SMIMEA", "WKD", "KeyPlaces", "Told"]
@@ -25,10 +26,13 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[KeyMaterial, ...] = ()
     """Each names the address that was asked for, and is kept for no other."""
     source: Source = Source.DNS
+    scheme: Scheme = Scheme.OPENPGP
     words: str = ""
     """Why there is none."""
     is_for_now: bool = False
     """Of that: the next try may find one."""
+    is_answer: bool = True
+    """The place was reached, so that what it does not show is there no more."""
 
 
 class KeyPlaces:
@@ -52,18 +56,23 @@ class KeyPlaces:
         return tuple(
             told(address, task.result())
             if task.done() and not task.cancelled()
-            else Told(where=where, words="no answer in time", is_for_now=True)
+            else Told(where=where, words="no answer in time", is_for_now=True, is_answer=False)
             for where, task in waiting.items()
         )
 
 
 def told(address: str, shown: Shown) -> Told:
     """The keys in it that name the address."""
-    source = Source.WKD if shown.where == WKD else Source.DNS
+    none = Told(
+        where=shown.where,
+        source=Source.WKD if shown.where == WKD else Source.DNS,
+        scheme=shown.scheme,
+        words=shown.words,
+        is_for_now=shown.is_for_now,
+        is_answer=shown.is_answer,
+    )
     if not shown.octets:
-        return Told(
-            where=shown.where, source=source, words=shown.words, is_for_now=shown.is_for_now
-        )
+        return none
     found: list[KeyMaterial] = []
     words = "what is there names another address"
     for each in shown.octets:
@@ -78,5 +87,5 @@ def told(address: str, shown: Shown) -> Told:
             if address in map(fold_address, one.addresses)
         ]
     if not found:
-        return Told(where=shown.where, source=source, words=words)
-    return Told(where=shown.where, source=source, keys=tuple(found[:KEYS_MAX]))
+        return msgspec.structs.replace(none, words=words)
+    return msgspec.structs.replace(none, keys=tuple(found[:KEYS_MAX]))

@@ -70,12 +70,29 @@ class KeySearch:
 
 
 def keep(tx: Transaction, *, address: str, told: Sequence[Told], missed_us: int) -> None:
-    """Remember what places showed, or that there is nothing; an outage is not remembered."""
+    """Remember what places showed, what they show no more, or that there is nothing; an outage is
+    not remembered, and takes nothing away."""
+    _take_back(tx, address, told)
+    now_us = tx.now_us()
+    is_any = False
     for one in told:
         for material in one.keys:
-            mail_keys.add_found(tx, material, source=one.source, is_trusted=True)
-    if not any(one.keys or one.is_for_now for one in told):
-        rows.set_missed(tx, address, tx.now_us() + missed_us)
+            kept = mail_keys.add_found(tx, material, source=one.source, is_trusted=True)
+            is_any |= kept is None or kept.is_usable(now_us)
+    if not is_any and not any(one.is_for_now for one in told):
+        rows.set_missed(tx, address, now_us + missed_us)
+
+
+def _take_back(tx: Transaction, address: str, told: Sequence[Told]) -> None:
+    """Keys that a place showed for the address before, and now shows no more. What is revoked is
+    remembered."""
+    shown = {(each.scheme, each.fingerprint) for one in told for each in one.keys}
+    reached = {(one.source, one.scheme) for one in told if one.is_answer}
+    for key in mail_keys.by_address(tx, address):
+        is_asked_for = key.is_of_place and (key.source, key.scheme) in reached
+        is_gone = is_asked_for and (key.scheme, key.fingerprint) not in shown
+        if is_gone and key.revoked_at is None:
+            mail_keys.take_back(tx, key, address)
 
 
 def _known(tx: Transaction, *, address: str) -> tuple[tuple[MailKey, ...], bool]:

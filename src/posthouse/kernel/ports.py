@@ -212,9 +212,14 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
 class FetchFailed(Exception):
     """There is no response: `str()` says why in plain words; the kind says what to make of it."""
 
-    def __init__(self, words: str, kind: FetchTrouble) -> None:
+    def __init__(self, words: str, kind: FetchTrouble, *, is_unknown: bool = False) -> None:
+        """
+        Args:
+            is_unknown: of the kind DNS: whether there is such a host could not be found out.
+        """
         super().__init__(words)
         self.kind = kind
+        self.is_unknown = is_unknown
 
 
 class FetchTrouble(Enum):

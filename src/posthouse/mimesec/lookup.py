@@ -46,6 +46,8 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """Why there is none."""
     is_for_now: bool = False
     """Of that: the next try may find one."""
+    is_answer: bool = True
+    """The place was reached, so that what it does not show is there no more."""
 
 
 async def in_directory(address: str, fetch: Fetch) -> Shown:
@@ -62,18 +64,29 @@ async def in_directory(address: str, fetch: Fetch) -> Shown:
 async def _fetched(url: str, fetch: Fetch) -> Shown | None:
     """None where the host does not exist."""
 
-    def none(words: str, is_for_now: bool = False) -> Shown:
-        return Shown(where=WKD, scheme=Scheme.OPENPGP, words=words, is_for_now=is_for_now)
+    def none(words: str, *, is_answer: bool, is_for_now: bool = False) -> Shown:
+        return Shown(
+            where=WKD,
+            scheme=Scheme.OPENPGP,
+            words=words,
+            is_for_now=is_for_now,
+            is_answer=is_answer,
+        )
 
     try:
         got = await fetch.get(url, octets_max=WKD_OCTETS_MAX, timeout_s=WKD_S)
     except FetchFailed as error:
-        if error.kind is FetchTrouble.DNS and url.startswith(f"https://{wkd.HOST}"):
+        has_no_host = error.kind is FetchTrouble.DNS and not error.is_unknown
+        if has_no_host and url.startswith(f"https://{wkd.HOST}"):
             return None
-        return none(str(error), error.kind in (FetchTrouble.TIMEOUT, FetchTrouble.CONNECT))
+        is_for_now = error.is_unknown or error.kind in (FetchTrouble.TIMEOUT, FetchTrouble.CONNECT)
+        return none(str(error), is_answer=has_no_host, is_for_now=is_for_now)
+    if got.status in (404, 410):
+        return none("there is none", is_answer=True)
     if got.status != 200:
-        words = "there is none" if got.status == 404 else f"the directory said {got.status}"
-        return none(words, got.status >= 500)
+        is_for_now = got.status >= 500 or got.status in (408, 429)
+        words = f"the directory said {got.status}"
+        return none(words, is_answer=False, is_for_now=is_for_now)
     return Shown(where=WKD, scheme=Scheme.OPENPGP, octets=(got.octets,))
 
 
@@ -116,7 +129,13 @@ async def _answer(
     if answer.status is not DnsStatus.FOUND:
         is_for_now = answer.status is DnsStatus.TEMPFAIL
         words = answer.detail if is_for_now and answer.detail else "there is none"
-        return Shown(where=where, scheme=scheme, words=words, is_for_now=is_for_now)
+        return Shown(
+            where=where,
+            scheme=scheme,
+            words=words,
+            is_for_now=is_for_now,
+            is_answer=not is_for_now,
+        )
     if not answer.is_authenticated:
         words = "there is one, but without DNSSEC it does not count"
         return Shown(where=where, scheme=scheme, words=words)

@@ -122,7 +122,8 @@ class HttpsFetch:
         if not found:
             troubles = [one.detail for one in (four, six) if one.status is DnsStatus.TEMPFAIL]
             words = f"looking up {host} failed: {troubles[0]}" if troubles else ""
-            raise FetchFailed(words or f"{host} has no address", FetchTrouble.DNS)
+            words = words or f"{host} has no address"
+            raise FetchFailed(words, FetchTrouble.DNS, is_unknown=bool(troubles))
         allowed = [a for a in found if self._allow_private_addresses or is_public(a)]
         if not allowed:
             words = f"{host} leads to private or otherwise special addresses only"

@@ -201,13 +201,16 @@ def set_addresses(tx: Transaction, key: int, addresses: Iterable[str]) -> None:
         tx.run("INSERT INTO mail_key_address (key_id, address) VALUES (?, ?)", (key, address))
 
 
-def set_public(tx: Transaction, key: int, public: bytes, *, expires_at: int | None) -> None:
+def set_public(
+    tx: Transaction, key: int, public: bytes, *, expires_at: int | None, is_seen: bool = True
+) -> None:
     """The same key with more or newer signatures on it."""
     tx.run(
-        "UPDATE mail_key SET public = ?, expires_at = ?, seen_at = ?, warned_at = NULL"
-        " WHERE id = ?",
-        (public, expires_at, tx.now_us(), key),
+        "UPDATE mail_key SET public = ?, expires_at = ?, warned_at = NULL WHERE id = ?",
+        (public, expires_at, key),
     )
+    if is_seen:
+        set_seen(tx, key)
 
 
 def set_owner(
