@@ -14,7 +14,7 @@ from posthouse.accounts import key_material, mail_keys
 from posthouse.accounts.mail_keys import KeyMaterial, Source
 from posthouse.accounts.mail_policy import Mode
 from posthouse.gateway import key_search
-from posthouse.gateway.key_places import KeyPlaces, Told
+from posthouse.gateway.key_places import Authorities, KeyPlaces, Told
 from posthouse.gateway.key_search import KeySearch, Options
 from posthouse.kernel.ports import (
     DnsAnswer,
@@ -23,12 +23,16 @@ from posthouse.kernel.ports import (
     FetchFailed,
     FetchTrouble,
     RecordType,
+    TlsaRecord,
 )
 from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.pgp import dns as pgp_dns
 from posthouse.mimesec.pgp import wkd
 from posthouse.mimesec.pgp.make import make_key, revoked_by, with_end
 from posthouse.mimesec.smime import read_certificates, smimea
+from posthouse.mimesec.smime.identity import Identity
+from posthouse.mimesec.smime.make import make_authority, make_identity
+from posthouse.net.workers import ThreadWorkers
 from posthouse.net.world import SystemClock
 from posthouse.sending import MessageError
 from tests.gateway.house import ADA, EVE, House, queue_id_of
@@ -67,11 +71,12 @@ class Zone:
     async def resolve(self, name: str, record_type: RecordType) -> DnsAnswer:
         if name not in self.records:
             return DnsAnswer(status=DnsStatus.NO_NAME)
-        if self.records[name] is None:
+        found = self.records[name]
+        if found is None:
             return DnsAnswer(status=DnsStatus.TEMPFAIL, detail="no server answered")
         return DnsAnswer(
             status=DnsStatus.FOUND,
-            records=(self.records[name],),
+            records=found if isinstance(found, tuple) else (found,),
             is_authenticated=self.is_signed,
         )
 
@@ -387,6 +392,84 @@ def test_what_is_not_old_is_found_by_one_look_into_the_store(house: House) -> No
     store = Counting(house.node.store)
     made._store = store  # type: ignore[assignment]
     assert len(find(house, made)) == 1 and store.units == ["read"]
+
+
+WORKERS = ThreadWorkers()
+ROOT = make_authority("Root", at=NOW)
+BELOW = make_authority("Below", at=NOW, issuer=ROOT)
+
+
+def signed_by(issuer: Identity | None) -> bytes:
+    """A certificate for Eve, DER."""
+    return make_identity([EVE], at=NOW, issuer=issuer).certificate.octets
+
+
+def smimea_of(*records: TlsaRecord) -> Zone:
+    return Zone({smimea.name(EVE): records})
+
+
+def believing(zone: Zone, *roots: Identity) -> KeyPlaces:
+    pem = b"".join(one.certificates_pem() for one in roots)
+    authorities = Authorities((pem,) if pem else (), clock=SystemClock(), workers=WORKERS)
+    return KeyPlaces(resolver=zone, fetch=Web(), authorities=authorities)
+
+
+def shown_in_smimea(places: KeyPlaces) -> Told:
+    return asyncio.run(places.ask(EVE, deadline_s=5))[-1]
+
+
+@pytest.mark.parametrize(
+    ("issuer", "roots", "words"),
+    [
+        (None, [], "authority that is not trusted here"),
+        (None, [ROOT], "authority that is not trusted here"),
+        (ROOT, [], "authority that is not trusted here"),
+        (ROOT, [ROOT], ""),
+        (BELOW, [ROOT], ""),
+    ],
+)
+def test_a_record_that_only_narrows_counts_below_an_authority(
+    issuer: Identity | None, roots: list[Identity], words: str
+) -> None:
+    """RFC 6698 §2.1.1: usage 1 is no pin."""
+    below = TlsaRecord(0, 0, 0, BELOW.certificate.octets)
+    found = shown_in_smimea(
+        believing(smimea_of(TlsaRecord(1, 0, 0, signed_by(issuer)), below), *roots)
+    )
+    assert words in found.words and bool(found.words) is bool(words) is not bool(found.keys)
+    assert found.by_issuer == tuple(prints(found.keys))
+
+
+def test_what_a_domain_pins_counts_beside_what_it_narrows() -> None:
+    own, other, bad = signed_by(None), signed_by(ROOT), signed_by(None)
+    records = TlsaRecord(3, 0, 0, own), TlsaRecord(1, 0, 0, own), TlsaRecord(1, 0, 0, other)
+    found = shown_in_smimea(believing(smimea_of(TlsaRecord(1, 0, 0, bad), *records), ROOT))
+    assert len(found.keys) == 2 and found.by_issuer == (found.keys[1].fingerprint,)
+    assert found.words == ""
+
+
+def test_a_certificate_that_its_domain_only_names_is_encrypted_to_and_not_pinned(
+    house: House,
+) -> None:
+    certificate = signed_by(ROOT)
+    narrowed, pinned = TlsaRecord(1, 0, 0, certificate), TlsaRecord(3, 0, 0, certificate)
+
+    def look(record: TlsaRecord, *roots: Identity) -> list[bool]:
+        made = search(house, Web(), Zone(), found_s=0.0)
+        made._places = believing(smimea_of(record), *roots)
+        house.write(lambda tx: tx.run("DELETE FROM mail_key_miss"))
+        return [one.is_trusted for one in find(house, made)]
+
+    assert look(narrowed, ROOT) == [False]
+    assert look(pinned) == [True]
+    assert look(narrowed, ROOT) == [False]
+    assert look(narrowed) == []
+
+
+def test_the_server_trusts_the_authorities_of_its_config(house: House) -> None:
+    places = house.node.gateway.key_search._places
+    assert places._authorities is not None
+    assert places._authorities.roots == house.node.gateway.incoming.options.roots
 
 
 def prints(keys: Iterable[Any]) -> list[str]:

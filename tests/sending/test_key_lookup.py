@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from posthouse.kernel.ports import FetchFailed, FetchTrouble
+from posthouse.kernel.ports import FetchFailed, FetchTrouble, TlsaRecord
 from posthouse.mimesec.pgp import PgpRecipient, PgpSealer, make_key
 from posthouse.mimesec.pgp import dns as pgp_dns
 from posthouse.mimesec.protection import Protection
@@ -51,6 +51,13 @@ def test_records_count_with_dnssec_only() -> None:
     assert {type(one.recipient) for one in found.keys} == {PgpRecipient, SmimeRecipient}
     found = find(Web(), Zone(zone, is_signed=False))
     assert found.keys == () and "without DNSSEC" in " ".join(found.nothing)
+
+
+def test_a_certificate_that_its_domain_only_names_is_not_taken() -> None:
+    certificate = make_identity([EVE], at=NOW).certificate
+    zone = {smimea.name(EVE): TlsaRecord(1, 0, 0, certificate.octets)}
+    found = find(Web(), Zone(zone))
+    assert found.keys == () and "below an authority" in found.nothing[-1]
 
 
 def test_what_names_another_address_is_no_key_of_theirs() -> None:

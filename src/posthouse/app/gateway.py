@@ -9,7 +9,7 @@ from posthouse.config import build_mimesec
 from posthouse.config.schema import Config
 from posthouse.gateway.at_rest import AtRest
 from posthouse.gateway.incoming import Incoming
-from posthouse.gateway.key_places import KeyPlaces
+from posthouse.gateway.key_places import Authorities, KeyPlaces
 from posthouse.gateway.key_search import KeySearch
 from posthouse.gateway.options import Options
 from posthouse.gateway.outgoing import Outgoing
@@ -39,10 +39,11 @@ class Gateway:
     ) -> None:
         """Raises UserError when a file that the config names cannot be used."""
         options = build_mimesec.gateway_options(config)
+        self._authorities = Authorities(options.roots, clock=world.clock, workers=world.workers)
         self.key_search = KeySearch(
             build_mimesec.key_search_options(config),
             store=store,
-            places=KeyPlaces(resolver=resolver, fetch=fetch),
+            places=KeyPlaces(resolver=resolver, fetch=fetch, authorities=self._authorities),
             clock=world.clock,
         )
         self.outgoing = Outgoing(
@@ -81,5 +82,6 @@ class Gateway:
             options: `build_mimesec.gateway_options` of it, made before anything is applied.
         """
         self.incoming.options = self.outgoing.options = options
+        self._authorities.roots = options.roots
         self.key_search.options = build_mimesec.key_search_options(config)
         self.revocations.options = build_mimesec.revocation_options(config)

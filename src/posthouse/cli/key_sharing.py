@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -35,13 +36,15 @@ from posthouse.cli.resolver import (
 from posthouse.config import build, build_acme, build_mimesec
 from posthouse.config.schema import Config
 from posthouse.gateway import key_search
-from posthouse.gateway.key_places import KeyPlaces, Told
+from posthouse.gateway.key_places import Authorities, KeyPlaces, Told
 from posthouse.kernel.ports import TlsaRecord
 from posthouse.message.address import format_address
 from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.pgp import dns as pgp_dns
 from posthouse.mimesec.pgp import wkd
 from posthouse.mimesec.smime import read_certificates, smimea
+from posthouse.net.workers import ThreadWorkers
+from posthouse.net.world import SystemClock
 from posthouse.store.transaction import Transaction
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -172,8 +175,14 @@ def _directory_hint(config: Config, found: MailKey) -> str:
 
 async def _ask(config: Config, resolver: str | None, address: str) -> tuple[Told, ...]:
     asked = caching_resolver(dns_options(config, resolver))
-    places = KeyPlaces(resolver=asked, fetch=https_fetch(config, asked))
-    return await places.ask(address, deadline_s=config.mimesec.lookup_s)
+    roots = build_mimesec.gateway_options(config).roots
+    with closing(ThreadWorkers()) as workers:
+        places = KeyPlaces(
+            resolver=asked,
+            fetch=https_fetch(config, asked),
+            authorities=Authorities(roots, clock=SystemClock(), workers=workers),
+        )
+        return await places.ask(address, deadline_s=config.mimesec.lookup_s)
 
 
 def _keep(config: Config, address: str, told: tuple[Told, ...]) -> None:

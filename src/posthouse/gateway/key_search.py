@@ -77,7 +77,8 @@ def keep(tx: Transaction, *, address: str, told: Sequence[Told], missed_us: int)
     is_any = False
     for one in told:
         for material in one.keys:
-            kept = mail_keys.add_found(tx, material, source=one.source, is_trusted=True)
+            is_trusted = material.fingerprint not in one.by_issuer  # else its authority is asked
+            kept = mail_keys.add_found(tx, material, source=one.source, is_trusted=is_trusted)
             is_any |= kept is None or kept.is_usable(now_us)
     if not is_any and not any(one.is_for_now for one in told):
         rows.set_missed(tx, address, now_us + missed_us)
@@ -87,10 +88,12 @@ def _take_back(tx: Transaction, address: str, told: Sequence[Told]) -> None:
     """Keys that a place showed for the address before, and now shows no more. What is revoked is
     remembered."""
     shown = {(each.scheme, each.fingerprint) for one in told for each in one.keys}
+    narrowed = {(one.scheme, fingerprint) for one in told for fingerprint in one.by_issuer}
     reached = {(one.source, one.scheme) for one in told if one.is_answer}
     for key in mail_keys.by_address(tx, address):
+        vouched = shown - narrowed if key.is_trusted else shown
         is_asked_for = key.is_of_place and (key.source, key.scheme) in reached
-        is_gone = is_asked_for and (key.scheme, key.fingerprint) not in shown
+        is_gone = is_asked_for and (key.scheme, key.fingerprint) not in vouched
         if is_gone and key.revoked_at is None:
             mail_keys.take_back(tx, key, address)
 

@@ -3,7 +3,8 @@
 OpenPGP keys lie in the domain's Web Key Directory and in OPENPGPKEY records (RFC 7929), S/MIME
 certificates in SMIMEA records (RFC 8162). What comes by HTTPS from the domain itself or with DNSSEC
 is believed for the address that was asked for, and for no other that the key names; records without
-DNSSEC do not count.
+DNSSEC do not count. A certificate that its domain does not vouch for by itself (SMIMEA usage 1) is
+told apart.
 """
 
 from __future__ import annotations
@@ -42,8 +43,13 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     scheme: Scheme
     octets: tuple[bytes, ...] = ()
     """OpenPGP: certificates, armoured or not; S/MIME: one certificate each, DER."""
+    narrowed: tuple[bytes, ...] = ()
+    """S/MIME certificates that count only where they lead to an authority that whoever asks trusts
+    (SMIMEA usage 1)."""
+    issuers: tuple[bytes, ...] = ()
+    """What may help to get there; not trusted."""
     words: str = ""
-    """Why there is none."""
+    """Why there is none that counts as it is."""
     is_for_now: bool = False
     """Of that: the next try may find one."""
     is_answer: bool = True
@@ -106,11 +112,21 @@ async def in_smimea(address: str, resolver: Resolver) -> Shown:
     answer = await _answer(*where, address, smimea.name, RecordType.SMIMEA, resolver)
     if isinstance(answer, Shown):
         return answer
-    found = tuple(smimea.certificates(answer.records))[:KEYS_MAX]
-    if not found:
+    found = smimea.certificates(answer.records)[:KEYS_MAX]
+    narrowed = [one for one in smimea.narrowed(answer.records) if one not in found][:KEYS_MAX]
+    words = ""
+    if not found and narrowed:
+        words = "its certificate counts only below an authority that is trusted here (usage 1)"
+    elif not found:
         words = "there is one, but it holds no whole certificate"
-        return Shown(where=SMIMEA, scheme=Scheme.SMIME, words=words)
-    return Shown(where=SMIMEA, scheme=Scheme.SMIME, octets=found)
+    return Shown(
+        where=SMIMEA,
+        scheme=Scheme.SMIME,
+        octets=found,
+        narrowed=tuple(narrowed),
+        issuers=smimea.issuers(answer.records),
+        words=words,
+    )
 
 
 async def _answer(

@@ -111,6 +111,10 @@ def test_whole_certificates_are_taken_from_records() -> None:
     ]
     assert smimea.certificates(records) == (octets,)
     assert smimea.authorities(records) == (authority().certificate,)
+    assert smimea.issuers(records) == (authority().certificate.octets,)
+    only_named = [TlsaRecord(1, 0, 0, octets)]
+    assert smimea.certificates(only_named) == () == smimea.narrowed(records)
+    assert smimea.narrowed(only_named) == (octets,)
     assert smimea.certificates([smimea.record(who.certificate)]) == (octets,)
 
 

@@ -17,7 +17,9 @@ from posthouse.mimesec.trust import Pin
 
 RECORDS_MAX: Final = 20
 LABEL_OCTETS: Final = 28
-AUTHORITY, END_ENTITY = 2, 3  # DANE-TA and DANE-EE; 0 and 1 only narrow what roots say
+AUTHORITY, END_ENTITY = 2, 3  # DANE-TA and DANE-EE
+# PKIX-TA and PKIX-EE only narrow what roots say: the domain does not vouch for these by itself.
+NARROWED_AUTHORITY, NARROWED_END_ENTITY = 0, 1
 WHOLE, KEY = 0, 1
 
 
@@ -33,25 +35,25 @@ def name(address: str) -> str:
 
 
 def certificates(records: Iterable[TlsaRecord]) -> tuple[bytes, ...]:
-    """The DER of the mailbox's own certificates that records hold whole."""
-    found: list[bytes] = []
-    for record in list(records)[:RECORDS_MAX]:
-        is_whole = record.selector == WHOLE and record.matching == 0
-        if is_whole and record.usage in (1, END_ENTITY) and _is_certificate(record.data):
-            found.append(record.data)
-    return tuple(dict.fromkeys(found))
+    """The DER of the mailbox's own certificates that the domain vouches for (usage 3) and that
+    records hold whole."""
+    return _whole(records, END_ENTITY)
+
+
+def narrowed(records: Iterable[TlsaRecord]) -> tuple[bytes, ...]:
+    """The same of those that count only where they lead to an authority that whoever asks trusts,
+    too (usage 1; RFC 6698 §2.1.1)."""
+    return _whole(records, NARROWED_END_ENTITY)
+
+
+def issuers(records: Iterable[TlsaRecord]) -> tuple[bytes, ...]:
+    """The DER of authorities in records, which help to get from those to one; not trusted."""
+    return _whole(records, NARROWED_AUTHORITY, AUTHORITY)
 
 
 def authorities(records: Iterable[TlsaRecord]) -> tuple[Certificate, ...]:
     """Roots for this mailbox alone that records hold whole (usage 2)."""
-    return tuple(
-        Certificate(record.data)
-        for record in list(records)[:RECORDS_MAX]
-        if record.usage == AUTHORITY
-        and record.selector == WHOLE
-        and record.matching == 0
-        and _is_certificate(record.data)
-    )
+    return tuple(map(Certificate, _whole(records, AUTHORITY)))
 
 
 def pins(
@@ -90,6 +92,18 @@ def record(certificate: Certificate, *, is_digest: bool = False) -> TlsaRecord:
         digest = bytes.fromhex(certificate.fingerprint)
         return TlsaRecord(END_ENTITY, WHOLE, 1, digest)
     return TlsaRecord(END_ENTITY, WHOLE, 0, certificate.octets)
+
+
+def _whole(records: Iterable[TlsaRecord], *usages: int) -> tuple[bytes, ...]:
+    found = (
+        record.data
+        for record in list(records)[:RECORDS_MAX]
+        if record.usage in usages
+        and record.selector == WHOLE
+        and record.matching == 0
+        and _is_certificate(record.data)
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def _is_certificate(octets: bytes) -> bool:
