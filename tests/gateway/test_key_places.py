@@ -13,6 +13,7 @@ import pytest
 from posthouse.accounts import key_material, mail_keys
 from posthouse.accounts.mail_keys import KeyMaterial, Source
 from posthouse.accounts.mail_policy import Mode
+from posthouse.config.schema import Config
 from posthouse.gateway import key_search
 from posthouse.gateway.key_places import Authorities, KeyPlaces, Told
 from posthouse.gateway.key_search import KeySearch, Options
@@ -29,6 +30,8 @@ from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.pgp import dns as pgp_dns
 from posthouse.mimesec.pgp import wkd
 from posthouse.mimesec.pgp.make import make_key, revoked_by, with_end
+from posthouse.mimesec.pgp.signer import PgpSigner
+from posthouse.mimesec.protection import Protection, protect
 from posthouse.mimesec.smime import read_certificates, smimea
 from posthouse.mimesec.smime.identity import Identity
 from posthouse.mimesec.smime.make import make_authority, make_identity
@@ -394,6 +397,26 @@ def test_what_is_not_old_is_found_by_one_look_into_the_store(house: House) -> No
     assert len(find(house, made)) == 1 and store.units == ["read"]
 
 
+@pytest.mark.parametrize(("page", "is_good"), [(404, False), (TIMEOUT, True)])
+def test_a_signature_by_a_key_that_its_domain_took_back_does_not_count(
+    house: House, page: int | FetchFailed, is_good: bool
+) -> None:
+    made, _ = make_key([EVE], at=NOW - timedelta(hours=1), days=30)
+    house.say(ADA, open=Mode.WHEN_POSSIBLE)
+    web = Web({ADVANCED: made.public.octets})
+    node = house.node.gateway
+    node.key_search._places = KeyPlaces(resolver=Zone(), fetch=web)
+    assert len(find(house, node.key_search)) == 1
+    letter = b"From: eve@far.example\r\nTo: ada@example.test\r\n\r\nUnder the oak.\r\n"
+    octets = protect(letter, Protection(signer=PgpSigner(made)), at=NOW)
+    house.arrive(octets, [ADA])
+    assert b"x-openpgp=pass" in house.stored(ADA)
+    house.write(lambda tx: tx.run("UPDATE mail_key SET seen_at = 1"))
+    web.pages = {ADVANCED: page}
+    house.arrive(octets, [ADA])
+    assert (b"x-openpgp=pass" in house.stored(ADA, count=2)) is is_good
+
+
 WORKERS = ThreadWorkers()
 ROOT = make_authority("Root", at=NOW)
 BELOW = make_authority("Below", at=NOW, issuer=ROOT)
@@ -469,7 +492,11 @@ def test_a_certificate_that_its_domain_only_names_is_encrypted_to_and_not_pinned
 def test_the_server_trusts_the_authorities_of_its_config(house: House) -> None:
     places = house.node.gateway.key_search._places
     assert places._authorities is not None
-    assert places._authorities.roots == house.node.gateway.incoming.options.roots
+    options = house.node.gateway.incoming.options
+    assert places._authorities.roots == options.roots
+    reloaded = msgspec.structs.replace(options, roots=(ROOT.certificates_pem(),))
+    house.node.gateway.set_options(Config(), reloaded)
+    assert places._authorities.roots == reloaded.roots
 
 
 def prints(keys: Iterable[Any]) -> list[str]:
