@@ -465,24 +465,6 @@ def publish(tx: Transaction, key: MailKey, *, is_published: bool) -> None:
     tx.changed(DirectoryChanged())
 
 
-def trust(tx: Transaction, key: MailKey, *, is_trusted: bool) -> None:
-    """A person's word, which no place takes back."""
-    rows.set_trusted(tx, key.id, is_trusted=is_trusted)
-    if is_trusted and key.is_of_place:
-        rows.set_source(tx, key.id, Source.IMPORTED.value)
-    tx.changed(DirectoryChanged())
-
-
-def take_back(tx: Transaction, key: MailKey, address: str) -> None:
-    """The place that showed it for the address does so no more. What it was shown for elsewhere
-    stays; a key without any is forgotten, and may be learnt or found again."""
-    left = [one for one in key.addresses if one != fold_address(address)]
-    if left:
-        rows.set_addresses(tx, key.id, left)
-    else:
-        rows.remove(tx, key.id)
-
-
 def remove(tx: Transaction, key: MailKey) -> None:
     """Forget it, its private half too: mail that was encrypted to it stays closed for ever."""
     rows.remove(tx, key.id)
@@ -535,11 +517,10 @@ def _add_word(
     better for its addresses by what is said of others."""
     was_gossip, is_gossip = known.source == Source.GOSSIP.value, source is Source.GOSSIP
     is_first_to_vouch = is_trusted and not known.is_trusted
+    is_moved = source in PLACES and Source(known.source) in PLACES
+    is_better = (was_gossip and not is_gossip) or is_first_to_vouch
     # A person's word outlasts that of places, which may be taken back.
-    is_last_word = source is Source.IMPORTED or (
-        source in PLACES and Source(known.source) in PLACES
-    )
-    if (was_gossip and not is_gossip) or is_first_to_vouch or is_last_word:
+    if is_better or is_moved or source is Source.IMPORTED:
         rows.set_source(tx, known.id, source.value)
     if is_first_to_vouch:
         rows.set_addresses(tx, known.id, named)

@@ -71,7 +71,11 @@ class KeySearch:
 
 def keep(tx: Transaction, *, address: str, told: Sequence[Told], missed_us: int) -> None:
     """Remember what places showed, what they show no more, or that there is nothing; an outage is
-    not remembered, and takes nothing away."""
+    not remembered, and takes nothing away.
+
+    Args:
+        address: by `fold_address`.
+    """
     _take_back(tx, address, told)
     now_us = tx.now_us()
     is_any = False
@@ -85,8 +89,9 @@ def keep(tx: Transaction, *, address: str, told: Sequence[Told], missed_us: int)
 
 
 def _take_back(tx: Transaction, address: str, told: Sequence[Told]) -> None:
-    """Keys that a place showed for the address before, and now shows no more. What is revoked is
-    remembered."""
+    """Keys that a place showed for the address before, and now shows no more. What they were shown
+    for elsewhere stays; a key without any address is forgotten, and may be learnt or found again.
+    What is revoked is remembered."""
     shown = {(each.scheme, each.fingerprint) for one in told for each in one.keys}
     narrowed = {(one.scheme, fingerprint) for one in told for fingerprint in one.by_issuer}
     reached = {(one.source, one.scheme) for one in told if one.is_answer}
@@ -94,8 +99,13 @@ def _take_back(tx: Transaction, address: str, told: Sequence[Told]) -> None:
         vouched = shown - narrowed if key.is_trusted else shown
         is_asked_for = key.is_of_place and (key.source, key.scheme) in reached
         is_gone = is_asked_for and (key.scheme, key.fingerprint) not in vouched
-        if is_gone and key.revoked_at is None:
-            mail_keys.take_back(tx, key, address)
+        if not is_gone or key.revoked_at is not None:
+            continue
+        left = [one for one in key.addresses if one != address]
+        if left:
+            rows.set_addresses(tx, key.id, left)
+        else:
+            rows.remove(tx, key.id)
 
 
 def _known(tx: Transaction, *, address: str) -> tuple[tuple[MailKey, ...], bool]:
