@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,24 @@ ADA, BOB, CAT = "ada@example.test", "bob@example.test", "cat@example.test"
 EVE = "eve@far.example"
 PASSWORD = "sesame-street-7"
 SECRET = "the treasure is under the oak"
+
+
+class HandClock:
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+        self.passed_s = 0.0
+
+    def now(self) -> datetime:
+        return self.at + timedelta(seconds=self.passed_s)
+
+    def monotonic_s(self) -> float:
+        return self.passed_s
+
+    def unix_us(self) -> int:
+        return int(self.now().timestamp() * 1e6)
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("nobody sleeps")
 
 
 class House:

@@ -23,9 +23,9 @@ from posthouse.mimesec.smime.recipient import SmimeRecipient
 from posthouse.mimesec.smime.sealer import SmimeSealer
 from posthouse.mimesec.smime.signer import SmimeSigner
 from posthouse.net.world import SystemClock
-from tests.gateway.house import ADA, SECRET, House, queue_id_of
+from tests.gateway.house import ADA, SECRET, HandClock, House, queue_id_of
 from tests.gateway.test_incoming import results, signer
-from tests.gateway.test_revocations import LIST, HandClock, Lists, points, roots
+from tests.gateway.test_revocations import LIST, Lists, points, roots
 from tests.gateway.test_revocations import signed as signed_by_alice
 from tests.mimesec.smime.people import ALICE, AT, authority
 from tests.mimesec.smime.test_chain import MAIL, issued
@@ -72,7 +72,7 @@ def with_roots(house: House, lists: Lists) -> None:
     gateway = house.node.gateway
     gateway.incoming.options = msgspec.structs.replace(gateway.incoming.options, roots=roots())
     gateway.revocations._fetch = lists
-    gateway.revocations._clock = gateway.incoming._clock = HandClock()
+    gateway.revocations._clock = gateway.incoming._clock = HandClock(AT)
 
 
 @pytest.mark.parametrize("scheme", Scheme)

@@ -16,7 +16,7 @@ from posthouse.accounts.mail_policy import Mode
 from posthouse.config.schema import Config
 from posthouse.gateway import key_search
 from posthouse.gateway.key_places import Authorities, KeyPlaces, Told
-from posthouse.gateway.key_search import KeySearch, Options
+from posthouse.gateway.key_search import OUTAGE_S, KeySearch, Options
 from posthouse.kernel.ports import (
     DnsAnswer,
     DnsStatus,
@@ -38,7 +38,7 @@ from posthouse.mimesec.smime.make import make_authority, make_identity
 from posthouse.net.workers import ThreadWorkers
 from posthouse.net.world import SystemClock
 from posthouse.sending import MessageError
-from tests.gateway.house import ADA, EVE, House, queue_id_of
+from tests.gateway.house import ADA, EVE, HandClock, House, queue_id_of
 
 NOW = datetime.now(UTC)
 ADVANCED, DIRECT = wkd.urls(EVE)
@@ -166,7 +166,7 @@ def test_what_was_found_is_kept_and_asked_for_again_later(house: House) -> None:
     assert web.asked == [ADVANCED, ADVANCED]
 
 
-def test_that_there_is_none_is_remembered_and_an_outage_is_not(house: House) -> None:
+def test_that_there_is_none_is_remembered_and_an_outage_for_a_moment(house: House) -> None:
     web = Web()
     made = search(house, web, Zone())
     assert find(house, made) == () and find(house, made) == ()
@@ -174,8 +174,21 @@ def test_that_there_is_none_is_remembered_and_an_outage_is_not(house: House) -> 
     again = search(house, web, Zone(), missed_s=60.0)
     web.pages = {ADVANCED: FetchFailed("it took too long", FetchTrouble.TIMEOUT)}
     house.write(lambda tx: tx.run("DELETE FROM mail_key_miss"))
+    again._clock = clock = HandClock(SystemClock().now())
     assert find(house, again) == () and find(house, again) == ()
-    assert len(web.asked) == 4
+    assert len(web.asked) == 3  # a message that comes meanwhile does not wait
+    clock.passed_s = OUTAGE_S + 1
+    web.pages = {ADVANCED: key().public}
+    assert len(find(house, again)) == 1 and len(web.asked) == 4
+
+
+def test_outages_do_not_fill_the_memory(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posthouse.gateway.key_search.OUTAGES_MAX", 3)
+    people = [f"eve{number}@far.example" for number in range(5)]
+    made = search(house, Web({wkd.urls(one)[0]: TIMEOUT for one in people}), Zone())
+    for one in people:
+        assert house.server._call(made.find(one)) == ()
+    assert list(made._out_until) == people[2:]
 
 
 def test_nobody_is_asked_where_that_is_switched_off(house: House) -> None:

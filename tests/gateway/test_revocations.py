@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,7 +24,7 @@ from posthouse.mimesec.smime.identity import Identity
 from posthouse.mimesec.smime.opener import SmimeOpener
 from posthouse.mimesec.smime.signer import SmimeSigner
 from posthouse.sending import MessageError
-from tests.gateway.house import ADA, House
+from tests.gateway.house import ADA, HandClock, House
 from tests.gateway.test_incoming import results
 from tests.mimesec.smime.people import ALICE, AT, authority
 from tests.mimesec.smime.test_chain import CA, MAIL, issued
@@ -35,24 +35,6 @@ T = TypeVar("T")
 LIST, RESPONDER = "http://lists.example.test/one.crl", "http://ocsp.example.test"
 HOUR = 3600.0
 LETTER = f"From: {ALICE}\r\nTo: {ADA}\r\nSubject: Map\r\n\r\nthe oak\r\n".encode()
-
-
-class HandClock:
-    def __init__(self, at: datetime = AT) -> None:
-        self.at = at
-        self.passed_s = 0.0
-
-    def now(self) -> datetime:
-        return self.at + timedelta(seconds=self.passed_s)
-
-    def monotonic_s(self) -> float:
-        return self.passed_s
-
-    def unix_us(self) -> int:
-        return int(self.now().timestamp() * 1e6)
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError("nobody sleeps")
 
 
 class Inline:
@@ -114,7 +96,7 @@ def roots(root: Identity | None = None) -> tuple[bytes, ...]:
 
 def asking(lists: Lists, clock: HandClock | None = None, **options: Any) -> Revocations:
     return Revocations(
-        Options(**options), fetch=lists, clock=clock or HandClock(), workers=Inline()
+        Options(**options), fetch=lists, clock=clock or HandClock(AT), workers=Inline()
     )
 
 
@@ -191,7 +173,7 @@ def test_it_can_be_switched_off(alice: Identity) -> None:
 
 
 def test_a_list_is_kept_until_its_issuer_shows_the_next(alice: Identity) -> None:
-    lists, clock = Lists({LIST: crl(alice, made=AT - timedelta(days=6.5))}), HandClock()
+    lists, clock = Lists({LIST: crl(alice, made=AT - timedelta(days=6.5))}), HandClock(AT)
     many = asking(lists, clock)
     letter = opened(alice)
 
@@ -207,7 +189,7 @@ def test_a_list_is_kept_until_its_issuer_shows_the_next(alice: Identity) -> None
 
 
 def test_a_place_without_an_answer_is_left_alone_for_a_while(alice: Identity) -> None:
-    lists, clock = Lists(), HandClock()
+    lists, clock = Lists(), HandClock(AT)
     many = asking(lists, clock)
 
     async def several() -> None:
@@ -266,7 +248,7 @@ def test_mail_signed_by_a_revoked_certificate_is_told_as_such(house: House) -> N
     incoming.options = msgspec.structs.replace(incoming.options, roots=roots())
     lists = Lists({LIST: crl()})
     house.node.gateway.revocations._fetch = lists
-    house.node.gateway.revocations._clock = clock = HandClock()
+    house.node.gateway.revocations._clock = clock = HandClock(AT)
     incoming._clock = clock
     house.give_key(ADA)
     house.say(ADA, open=Mode.WHEN_POSSIBLE, encrypt=Mode.ALWAYS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 import msgspec
 
@@ -17,6 +18,10 @@ from posthouse.gateway.key_places import KeyPlaces, Told
 from posthouse.kernel.ports import Clock
 from posthouse.store import mail_keys as rows
 from posthouse.store.transaction import Store, Transaction
+
+OUTAGE_S: Final = 300.0
+"""How long nobody asks again after a place of an address could not be reached."""
+OUTAGES_MAX: Final = 10_000
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +39,8 @@ class KeySearch:
         self._store = store
         self._places = places
         self._clock = clock
+        self._out_until: dict[str, float] = {}
+        """Addresses whose places could not all be reached: each message would wait for them."""
 
     async def find_each(self, addresses: Sequence[str]) -> dict[str, tuple[MailKey, ...]]:
         """For each address what `find` finds, beside each other and under one deadline."""
@@ -53,11 +60,21 @@ class KeySearch:
         usable = tuple(key for key in known if key.is_usable(now_us))
         if not self.options.is_enabled or is_missed or self._is_enough(usable, now_us):
             return usable
+        if self._out_until.get(address, 0.0) > self._clock.monotonic_s():
+            return usable
         told = await self._places.ask(address, deadline_s=self.options.deadline_s)
+        self._note_outage(address, told)
         missed_us = int(self.options.missed_s * 1e6)
         await self._store.submit(partial(keep, address=address, told=told, missed_us=missed_us))
         again, _ = await self._store.read(partial(_known, address=address))
         return tuple(key for key in again if key.is_usable(now_us))
+
+    def _note_outage(self, address: str, told: Sequence[Told]) -> None:
+        self._out_until.pop(address, None)
+        if any(one.is_for_now for one in told):
+            while len(self._out_until) >= OUTAGES_MAX:
+                del self._out_until[next(iter(self._out_until))]
+            self._out_until[address] = self._clock.monotonic_s() + OUTAGE_S
 
     def _is_enough(self, usable: Sequence[MailKey], now_us: int) -> bool:
         """Whether nobody has to be asked: what only mail says of somebody's key (Autocrypt, gossip)
@@ -71,7 +88,7 @@ class KeySearch:
 
 def keep(tx: Transaction, *, address: str, told: Sequence[Told], missed_us: int) -> None:
     """Remember what places showed, what they show no more, or that there is nothing; an outage is
-    not remembered, and takes nothing away.
+    not written down, and takes nothing away.
 
     Args:
         address: by `fold_address`.
