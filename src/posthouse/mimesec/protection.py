@@ -15,19 +15,23 @@ from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
+from posthouse.message import mime
 from posthouse.message.address_list import parse_address_list
-from posthouse.message.fields import unfold
+from posthouse.message.fields import read_section, unfold
 from posthouse.mimesec import entity as mime_entity
 from posthouse.mimesec import given
-from posthouse.mimesec.header_policy import Hcp, HeaderPolicy, hcp_no_confidentiality
+from posthouse.mimesec.header_policy import Hcp, Header, HeaderPolicy, hcp_no_confidentiality
 from posthouse.mimesec.header_protection import (
     AddressKey,
     Payload,
     address_key,
     address_keys,
     protected_payload,
+    read_protected,
 )
+from posthouse.mimesec.layers import layer_at
 from posthouse.mimesec.ports import ProtectionError, Recipient, Sealer, Signer
+from posthouse.mimesec.sealed import open_payload
 
 COPIES_MAX: Final = 200
 """Of one message, for hidden recipients."""
@@ -64,7 +68,8 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True):
     """Sign with the text inside the signature: nothing on the way can break it, and readers without
     S/MIME see no text. Of what is encrypted nobody else sees anything anyway."""
     header_policy: HeaderPolicy | None = HeaderPolicy.BASELINE
-    """What an encrypted message hides of its header section; None protects no field."""
+    """What an encrypted message hides of its header section; None protects no field. Of what is
+    signed already no field is hidden that is not protected inside the signature, too."""
     response_hcp: Hcp = hcp_no_confidentiality
     """Of an answer to an encrypted message: `header_policy.reference_hcp`."""
     has_legacy_display: bool = True
@@ -219,14 +224,41 @@ def _is_bcc(whole: bytes) -> bool:
 def _payload(fields: Sequence[bytes], entity: bytes, protection: Protection) -> Payload:
     if protection.header_policy is None:
         return Payload(entity=entity, outer=tuple(fields))
+    hcp, response_hcp = protection.header_policy.hcp, protection.response_hcp
+    if protection.sealer is not None and layer_at(mime.scan(entity)) is not None:
+        # It is encrypted around a layer: its readers take the fields from the payload inside of
+        # that, where nothing can be written any more, and never look at the layer's own fields.
+        inside = _protected_inside(fields, entity)
+        hcp, response_hcp = _hiding_only(inside, hcp), _hiding_only(inside, response_hcp)
     return protected_payload(
         fields,
         entity,
         is_encrypted=protection.sealer is not None,
-        hcp=protection.header_policy.hcp,
-        response_hcp=protection.response_hcp,
+        hcp=hcp,
+        response_hcp=response_hcp,
         has_legacy_display=protection.has_legacy_display,
     )
+
+
+def _protected_inside(fields: Sequence[bytes], entity: bytes) -> frozenset[tuple[str, bytes]]:
+    """The fields (`Header.key`) that what is signed already protects itself."""
+    payload = open_payload(entity)
+    if payload is None:
+        return frozenset()
+    outside = read_section(b"".join((*fields, b"\r\n")))
+    found = read_protected(payload, outside, is_encrypted=True)
+    return frozenset() if found is None else frozenset(one.key for one in found.protected)
+
+
+def _hiding_only(inside: frozenset[tuple[str, bytes]], hcp: Hcp) -> Hcp:
+    """That policy for those fields; all others are shown, as they would be lost."""
+
+    def limited(name: str, value: bytes) -> bytes | None:
+        # Keys of others are for programs, and those look at the outermost part (Autocrypt §2.2).
+        is_found = name.lower() == "autocrypt-gossip" or Header(name, value).key in inside
+        return hcp(name, value) if is_found else value
+
+    return limited
 
 
 def _is_signed_first(protection: Protection, recipients: Sequence[Recipient]) -> bool:

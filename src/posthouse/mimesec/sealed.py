@@ -1,5 +1,5 @@
-"""Whether a message is an encrypted one, by what is in it and not by what it calls itself. Nothing
-is opened.
+"""Whether a message is an encrypted one, by what is in it and not by what it calls itself, and what
+everybody can read of one that is only signed. Nothing is opened.
 
 A signed message in the form of application/pkcs7-mime can be read by everybody, and so can a
 multipart/encrypted with text in it.
@@ -13,12 +13,13 @@ from posthouse.message import mime
 from posthouse.message.fields import read_section
 from posthouse.message.mime import Part
 from posthouse.mimesec.findings import Scheme
-from posthouse.mimesec.layers import LayerKind, layer_at
+from posthouse.mimesec.layers import LAYERS_MAX, FoundLayer, LayerKind, layer_at
 from posthouse.mimesec.pgp import armour, packets
 from posthouse.mimesec.pgp.armour import BadArmour
 from posthouse.mimesec.pgp.packets import BadPackets, Tag
 from posthouse.mimesec.smime import structures
 from posthouse.mimesec.smime.der import BadStructure
+from posthouse.mimesec.smime.structures import SignedData
 
 _FORMS: Final = frozenset({
     (b"multipart", b"encrypted"),
@@ -45,6 +46,32 @@ def is_sealed(octets: bytes) -> bool:
     if found is None or found.kind is not LayerKind.SEALED:
         return False
     return _is_cms(found.octets) if found.scheme is Scheme.SMIME else _is_openpgp(found.octets)
+
+
+def open_payload(entity: bytes) -> bytes | None:
+    """What is inside all the signatures around an entity, whatever they are worth; the entity where
+    there are none, and None where something of it is encrypted or cannot be read."""
+    for _ in range(LAYERS_MAX):
+        found = layer_at(mime.scan(entity))
+        if found is None:
+            return entity
+        inner = found.signed if found.kind is LayerKind.SIGNED else _opaque_content(found)
+        if inner is None:
+            return None
+        entity = inner
+    return None
+
+
+def _opaque_content(found: FoundLayer) -> bytes | None:
+    if found.scheme is not Scheme.SMIME:
+        return None
+    try:
+        structure = structures.read(found.octets)
+    except BadStructure:
+        return None
+    if not isinstance(structure, SignedData) or structure.content_type != structures.DATA:
+        return None
+    return structure.content
 
 
 def _is_cms(octets: bytes) -> bool:
