@@ -2,7 +2,8 @@
 (`MailPolicy.sign`, `MailPolicy.encrypt`).
 
 It is encrypted for all recipients or for none. Whoever is not named in To or Cc gets a copy of
-their own, as an encrypted message names its readers. What the sender's own program has encrypted
+their own, as an encrypted message names the keys of its readers; so does whoever is named by an
+alias only, which the keys of its members do not name. What the sender's own program has encrypted
 already is left alone, and so is its signature.
 """
 
@@ -30,6 +31,7 @@ from posthouse.accounts.policies import Policies
 from posthouse.accounts.sealing import NodeKey
 from posthouse.gateway.autocrypt_fields import gossip_fields, own_field
 from posthouse.gateway.options import Options
+from posthouse.gateway.signed_before import is_signed, may_be_signed
 from posthouse.kernel.envelope import Address
 from posthouse.kernel.errors import PosthouseError, UserError
 from posthouse.kernel.finding import Evidence, Finding
@@ -38,7 +40,6 @@ from posthouse.kernel.ports import Clock, Workers
 from posthouse.message.address import format_address
 from posthouse.message.address_list import parse_address_list
 from posthouse.message.fields import HeaderSection, read_section
-from posthouse.message.mime import Part
 from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.pgp import autocrypt
 from posthouse.mimesec.ports import NotInstalled, ProtectionError, Recipient, Signer
@@ -111,6 +112,8 @@ class _Sender(msgspec.Struct, frozen=True, kw_only=True):
     """With the private half."""
     own: tuple[MailKey, ...]
     """To encrypt to, so that the sender can read what they sent."""
+    known: tuple[MailKey, ...] = ()
+    """That their program's signature may be by."""
     trouble: str = ""
     """Why a private half cannot be used."""
 
@@ -174,8 +177,9 @@ class Outgoing:
         if policy.open is not Mode.NEVER:
             sender = msgspec.structs.replace(sender, own=_opened_here(sender.own))
         candidates = await self._candidates(policy, destinations)
+        looks_signed = may_be_signed(section)
         work = partial(
-            self._protect, octets, policy, sender, destinations, candidates, _is_signed(section)
+            self._protect, octets, policy, sender, destinations, candidates, looks_signed
         )
         made = await self._workers.run(work)
         if not self.options.sends_autocrypt or autocrypt.FIELD in section:
@@ -225,7 +229,7 @@ class Outgoing:
         sender: _Sender,
         destinations: Sequence[Destination],
         candidates: Mapping[End, Sequence[MailKey]],
-        is_signed: bool,
+        looks_signed: bool,
     ) -> Protected:
         try:
             parts, why_open = self._parts(policy, destinations, candidates, sender), ""
@@ -236,7 +240,9 @@ class Outgoing:
                     f"your mail has to be encrypted, and {cannot.why}",
                     is_for_now=cannot.is_for_now,
                 ) from None
-        if policy.sign is Mode.NEVER or is_signed:
+        if policy.sign is Mode.NEVER:
+            why_unsigned = ""
+        elif looks_signed and is_signed(octets, sender.known, self._clock.now()):
             why_unsigned = "the sender has signed it already"
         else:
             try:
@@ -437,9 +443,11 @@ def _copies(
     if part.scheme is Scheme.OPENPGP:
         shown = [(_folded(one.address), part.to[end]) for one in seen for end in one.ends]
         octets = gossip_fields(shown) + octets
-    # Whoever is hidden may not be named by what the others get, nor the others by theirs.
-    groups = ([tuple(seen)] if seen else []) + [
-        (one,) for one in part.destinations if _folded(one.address) not in visible
+    # Whoever is hidden may not be named by what the others get, nor the others by theirs; and who
+    # is behind an alias is for its members alone to know.
+    together = tuple(one for one in seen if _is_named_by_its_keys(one, part))
+    groups = ([together] if together else []) + [
+        (one,) for one in part.destinations if one not in together
     ]
     for group in groups:
         wish = Protection(
@@ -449,6 +457,12 @@ def _copies(
             sealer=key_material.sealer(part.scheme),
         )
         yield OutgoingCopy(octets=protect(octets, wish, at=now), destinations=group)
+
+
+def _is_named_by_its_keys(destination: Destination, part: _Part) -> bool:
+    """Whether the keys tell no more of whom it leads to than its address does."""
+    address = _folded(destination.address)
+    return all(address in map(fold_address, part.to[end].addresses) for end in destination.ends)
 
 
 def _finding(parts: Sequence[_Part]) -> Finding:
@@ -515,11 +529,6 @@ def _folded(address: Address) -> str:
     return fold_address(format_address(address))
 
 
-def _is_signed(section: HeaderSection) -> bool:
-    root = Part(section, len(section.octets))
-    return (root.maintype, root.subtype) == (b"multipart", b"signed")
-
-
 def _sender(tx: Transaction, *, account: AccountId, author: str, node_key: NodeKey) -> _Sender:
     """The keys that name the author's address, of the account and of its domain."""
     own = list(of_owner(tx, account=account))
@@ -528,10 +537,11 @@ def _sender(tx: Transaction, *, account: AccountId, author: str, node_key: NodeK
     signing: list[tuple[MailKey, bytes]] = []
     trouble = ""
     now_us = tx.now_us()
-    for key in [*own, *(of_owner(tx, domain=domain.id) if domain is not None else ())]:
+    known = [*own, *(of_owner(tx, domain=domain.id) if domain is not None else ())]
+    for key in known:
         if key.has_private and key.is_usable(now_us) and author in key.addresses:
             try:
                 signing.append((key, private_half(tx, key, node_key)))
             except UserError as error:
                 trouble = error.text
-    return _Sender(signing=tuple(signing), own=tuple(own), trouble=trouble)
+    return _Sender(signing=tuple(signing), own=tuple(own), known=tuple(known), trouble=trouble)
