@@ -90,3 +90,11 @@ def test_keys_that_travel_inside_are_of_addresses_that_all_see(
     assert told == ({CAT, TEAM} if are_shared else {CAT})
     for one in (BOB, EVE):
         assert one.encode() not in opened.octets
+
+
+def test_a_member_who_is_named_beside_the_alias_gets_it_once(house: House) -> None:
+    keyed(house, Scheme.SMIME)
+    house.write(lambda tx: admin.add_alias(tx, "all@example.test", TEAM))
+    house.send(ADA, [BOB, CAT, TEAM, "all@example.test"])
+    assert (readers(house.stored(CAT)), readers(house.stored(BOB))) == (2, 3)
+    assert len(house.server.inbox(BOB)) == 1

@@ -443,13 +443,7 @@ def _copies(
     if part.scheme is Scheme.OPENPGP:
         shown = [(_folded(one.address), part.to[end]) for one in seen for end in one.ends]
         octets = gossip_fields(shown) + octets
-    # Whoever is hidden may not be named by what the others get, nor the others by theirs; and who
-    # is behind an alias is for its members alone to know.
-    together = tuple(one for one in seen if _is_named_by_its_keys(one, part))
-    groups = ([together] if together else []) + [
-        (one,) for one in part.destinations if one not in together
-    ]
-    for group in groups:
+    for group in _groups(part, visible):
         wish = Protection(
             signer=part.signer,
             recipients=tuple(part.to[end] for one in group for end in one.ends),
@@ -457,6 +451,27 @@ def _copies(
             sealer=key_material.sealer(part.scheme),
         )
         yield OutgoingCopy(octets=protect(octets, wish, at=now), destinations=group)
+
+
+def _groups(part: _Part, visible: frozenset[str]) -> list[tuple[Destination, ...]]:
+    """Who gets one copy together. Whoever is hidden may not be named by what the others get, nor
+    the others by theirs; and who is behind an alias is for its members alone to know."""
+    hidden = [(one,) for one in part.destinations if _folded(one.address) not in visible]
+    seen = [one for one in part.destinations if _folded(one.address) in visible]
+    together = [one for one in seen if _is_named_by_its_keys(one, part)]
+    aliases = sorted((one for one in seen if one not in together), key=lambda one: -len(one.ends))
+    groups: list[list[Destination]] = []
+    alone: list[Destination] = []
+    for one in (*aliases, *together):
+        # A member who is named, too, would get it twice.
+        known = next((group for group in groups if set(one.ends) <= set(group[0].ends)), None)
+        if known is not None:
+            known.append(one)
+        elif one in together:
+            alone.append(one)
+        else:
+            groups.append([one])
+    return [tuple(group) for group in (alone, *groups) if group] + hidden
 
 
 def _is_named_by_its_keys(destination: Destination, part: _Part) -> bool:
