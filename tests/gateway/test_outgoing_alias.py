@@ -18,6 +18,7 @@ from posthouse.mimesec.pgp.keys import read_private
 from posthouse.mimesec.pgp.opener import PgpOpener
 from posthouse.mimesec.smime.opener import SmimeOpener
 from posthouse.net.world import SystemClock
+from posthouse.sending import Message
 from tests.gateway.house import ADA, BOB, CAT, EVE, SECRET, House
 
 NOW = SystemClock().now()
@@ -98,3 +99,14 @@ def test_a_member_who_is_named_beside_the_alias_gets_it_once(house: House) -> No
     house.send(ADA, [BOB, CAT, TEAM, "all@example.test"])
     assert (readers(house.stored(CAT)), readers(house.stored(BOB))) == (2, 3)
     assert len(house.server.inbox(BOB)) == 1
+
+
+@pytest.mark.parametrize("scheme", list(Scheme))
+def test_who_writes_as_an_alias_is_not_named_by_their_key(house: House, scheme: Scheme) -> None:
+    keyed(house, scheme)
+    letter = Message(sender=TEAM, to=[CAT], subject="Map", text=SECRET)
+    house.say(BOB, encrypt=Mode.ALWAYS)
+    house.send(BOB, [CAT], message=letter)
+    assert readers(house.stored(CAT)) == 1
+    house.send(BOB, [CAT])  # as himself he can read what he sent
+    assert readers(house.stored(CAT, count=2)) == 2

@@ -559,4 +559,10 @@ def _sender(tx: Transaction, *, account: AccountId, author: str, node_key: NodeK
                 signing.append((key, private_half(tx, key, node_key)))
             except UserError as error:
                 trouble = error.text
-    return _Sender(signing=tuple(signing), own=tuple(own), known=tuple(known), trouble=trouble)
+    return _Sender(
+        signing=tuple(signing),
+        # Who writes as an alias is not to be known by their own key.
+        own=tuple(key for key in own if author in key.addresses),
+        known=tuple(known),
+        trouble=trouble,
+    )
