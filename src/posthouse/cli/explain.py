@@ -154,12 +154,10 @@ def explain(message_id: str, as_json: bool, config_path: str | None) -> None:
 
 
 def _histories(store: SqliteStore, name: str) -> list[admin.History]:
-    """The message of that name, or those of that trace."""
-    found = store.read_now(lambda tx: admin.show(tx, name))
-    if found is not None:
-        return [found]
+    """The message of that name, with the copies of it that wait for one account each, or those of
+    that trace."""
     trace = store.read_now(lambda tx: rows.queue_ids_of_trace(tx, name, limit=OF_TRACE_MAX))
-    each = (store.read_now(lambda tx, q=q: admin.show(tx, q)) for q in trace)  # type: ignore[misc]
+    each = [store.read_now(lambda tx, q=q: admin.show(tx, q)) for q in (name, *trace)]  # type: ignore[misc]
     return [history for history in each if history is not None]
 
 

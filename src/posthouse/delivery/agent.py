@@ -1,5 +1,6 @@
 """Delivers queued recipients of our own domains: notices of ours, and mail that met a full mailbox
-or a temporary fault when it was accepted.
+or a temporary fault when it was accepted. What waits for an account as its own copy, encrypted to
+its owner, is stored as it is, whatever the account's policy has become (`_store_kept`).
 
 The delivery itself happens in the unit of work that records it (`Outcome.in_unit`), so a recipient
 is stored and out of the queue in one commit. `Dispatch` sends local domains here and all others to
@@ -30,7 +31,7 @@ from posthouse.queue import spool
 from posthouse.queue.item import Origin, State
 from posthouse.queue.work import DeliveryAgent, Ending, Outcome, Report, Trouble, Work
 from posthouse.store import accounts as rows
-from posthouse.store.queue_rows import RecipientRow
+from posthouse.store.queue_rows import MessageRow, RecipientRow
 from posthouse.store.reports import add_to_inbox
 from posthouse.store.transaction import (
     Change,
@@ -92,9 +93,10 @@ class LocalAgent:
 
     async def _deliver(self, work: Work, report: Callable[[Report], None]) -> None:
         content = work.octets[len(work.message.prefix) :]
+        is_kept = work.message.kept_for is not None
         try:
             prepared = await self._workers.run(lambda: prepare(content))
-            own = await self._own_copies(work, content)
+            own = {} if is_kept else await self._own_copies(work, content)
         except CannotSeal as error:
             report(Report(work=work, outcomes=_all(work, Ending.DEFERRED, "4.7.5", error.reason)))
             return
@@ -106,7 +108,9 @@ class LocalAgent:
             Outcome(
                 recipient=recipient.id,
                 ending=Ending.STORED,
-                in_unit=partial(self._store, work, recipient, prepared, own, f"f{token}.{n}"),
+                in_unit=partial(_store_kept, work, recipient, prepared)
+                if is_kept
+                else partial(self._store, work, recipient, prepared, own, f"f{token}.{n}"),
             )
             for n, recipient in enumerate(work.recipients)
         )
@@ -154,7 +158,6 @@ class LocalAgent:
     ) -> Outcome:
         message = work.message
         assert message.blob is not None
-        top = f"Return-Path: <{message.reverse_path or ''}>\r\n"
         stored: list[str] = []
         left: list[Address] = []
         trouble: Outcome | None = None
@@ -164,7 +167,7 @@ class LocalAgent:
             stored.append(f"report to {report}")
         for target in expansion.local:
             mailbox = for_junk(tx, target.account) if message.is_junk else INBOX
-            fields = f"{top}Delivered-To: {target.address}\r\n".encode()
+            fields = _top(message, target.address)
             copy = own.get(target.account)
             if isinstance(copy, Held):
                 trouble = trouble or _held(recipient, copy)
@@ -192,7 +195,7 @@ class LocalAgent:
             else:
                 if copy is None:
                     tx.keep_blob(message.blob)
-                stored.append(target.name if mailbox == INBOX else f"{target.name} in {mailbox}")
+                stored.append(_place(target.name, mailbox))
         # What failed for good ends here only where nobody else of this address is waiting.
         is_over = trouble is not None and trouble.ending is Ending.FAILED
         if (
@@ -206,7 +209,7 @@ class LocalAgent:
         if others:
             self._forward(work, recipient, others, name, tx)
             stored += [format_address(address) for address in others]
-        return _outcome(recipient, Ending.STORED, "2.1.5", f"stored for {', '.join(stored)}")
+        return _stored(recipient, stored)
 
     def _forward(
         self,
@@ -300,13 +303,57 @@ class Dispatch:
         return self._remote.trouble(destination)
 
     def start(self, work: Work, report: Callable[[Report], None]) -> None:
-        if self._is_local(work.domain, work.route):
+        # An account's own copy goes nowhere else, whatever became of its domain.
+        if work.message.kept_for is not None or self._is_local(work.domain, work.route):
             self._local.start(work, report)
         else:
             self._remote.start(work, report)
 
     async def close(self) -> None:
         await asyncio.gather(self._local.close(), self._remote.close())
+
+
+def _store_kept(
+    work: Work, recipient: RecipientRow, prepared: Prepared, tx: Transaction
+) -> Outcome:
+    """In the unit of work: put an account's own copy into its mailbox, or say that the account
+    does not take the message. It is that account's, wherever its address leads by now."""
+    message = work.message
+    assert message.blob is not None and message.kept_for is not None
+    if message.refusal:
+        return _held(recipient, Held(reason=message.refusal, is_for_now=False))
+    account = rows.account_by_name(tx, message.kept_for)
+    if account is None:
+        return _outcome(recipient, Ending.FAILED, "5.1.1", "no such user here")
+    mailbox = for_junk(tx, account.id) if message.is_junk else INBOX
+    try:
+        deliver(
+            tx,
+            account.id,
+            prepared,
+            message.blob,
+            prefix=_top(message, recipient.address) + message.prefix,
+            received_at_us=message.accepted_at,
+            mailbox=mailbox,
+        )
+    except MailboxError as error:
+        return _full(recipient, error)
+    tx.keep_blob(message.blob)
+    return _stored(recipient, [_place(account.name, mailbox)])
+
+
+def _top(message: MessageRow, address: str) -> bytes:
+    """The fields of final delivery (RFC 5321 §4.4)."""
+    path = message.reverse_path or ""
+    return f"Return-Path: <{path}>\r\nDelivered-To: {address}\r\n".encode()
+
+
+def _place(name: str, mailbox: str) -> str:
+    return name if mailbox == INBOX else f"{name} in {mailbox}"
+
+
+def _stored(recipient: RecipientRow, places: Sequence[str]) -> Outcome:
+    return _outcome(recipient, Ending.STORED, "2.1.5", f"stored for {', '.join(places)}")
 
 
 def _address(text: str) -> Address:

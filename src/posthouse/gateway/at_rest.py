@@ -55,6 +55,7 @@ class AtRest:
         *,
         own: Mapping[AccountId, bytes] = {},
         is_appended: bool = False,
+        keyless: dict[AccountId, str] | None = None,
     ) -> Mapping[AccountId, bytes]:
         """The octets to store for each account that keeps its mail encrypted.
 
@@ -62,6 +63,8 @@ class AtRest:
             octets: the message without our trace fields.
             own: what an account gets in its place.
             is_appended: its owner puts it there by IMAP.
+            keyless: gets whoever says "always" where it cannot be, with the reason, in the place of
+                an error.
 
         Raises:
             CannotSeal: an account says "always", and it cannot be.
@@ -86,9 +89,26 @@ class AtRest:
             try:
                 copies[account] = await self._workers.run(partial(self._seal, plain, keys))
             except ProtectionError as error:
-                if mode is Mode.ALWAYS:
+                if mode is not Mode.ALWAYS:
+                    continue
+                if keyless is None:
                     raise CannotSeal(account, error.text) from error
+                keyless[account] = error.text
         return copies
+
+    async def refused_open(
+        self, accounts: Sequence[AccountId], octets: bytes
+    ) -> frozenset[AccountId]:
+        """Which of the accounts a message may not wait for as it is: it is in the open, and they
+        keep nothing so. Raises Fault."""
+        if not self.is_active or await self._is_sealed(octets):
+            return frozenset()
+        policies = await self._policies.of(accounts)
+        return frozenset(
+            account
+            for account, policy in zip(accounts, policies, strict=True)
+            if policy.at_rest is Mode.ALWAYS
+        )
 
     async def _is_sealed(self, octets: bytes) -> bool:
         return may_be_sealed(octets) and await self._workers.run(partial(is_sealed, octets))

@@ -22,6 +22,8 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     """Without our trace fields."""
     fields: bytes = b""
     """Ours about it, to be put in front."""
+    is_sealed: bool = False
+    """Encrypted to the account's key, as its policy says: it waits so, too."""
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +33,9 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     """In words; nothing of the message is in it."""
     is_for_now: bool
     """The next try may do better."""
+    may_wait: bool = True
+    """Whether the message may wait as it came: False where that is in the open, and the account
+    keeps nothing so."""
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,12 +60,19 @@ class OwnCopies:
         return self._at_rest.is_active
 
     async def make(
-        self, accounts: Sequence[AccountId], octets: bytes, *, is_author_proven: bool = False
+        self,
+        accounts: Sequence[AccountId],
+        octets: bytes,
+        *,
+        is_author_proven: bool = False,
+        is_ours: bool = False,
     ) -> Made:
         """
         Args:
             octets: the message without our trace fields.
             is_author_proven: as `Incoming.open`.
+            is_ours: it waits in the queue already, so that an account without a key is held and
+                the others get it.
 
         Raises:
             CannotSeal: an account keeps mail encrypted and has no key for it now. It may not wait
@@ -70,29 +82,45 @@ class OwnCopies:
         if not self.is_active or not accounts:
             return Made()
         opened = await self._incoming.open(accounts, octets, is_author_proven=is_author_proven)
+        closed = [account for account, one in opened.items() if one.refusal]
+        barred = await self._at_rest.refused_open(closed, octets) if closed else frozenset()
         held = {
-            account: Held(reason=one.refusal, is_for_now=one.is_for_now)
+            account: Held(
+                reason=one.refusal,
+                is_for_now=one.is_for_now,
+                may_wait=not one.is_for_now or account not in barred,
+            )
             for account, one in opened.items()
             if one.refusal
         }
-        taken = {account: one for account, one in opened.items() if account not in held}
-        plain = {account: one.octets for account, one in taken.items() if one.is_changed}
+        plain = {
+            account: one.octets
+            for account, one in opened.items()
+            if one.is_changed and account not in held
+        }
         wanting = [account for account in accounts if account not in held]
-        sealed = await self._at_rest.copies(wanting, octets, own=plain)
+        keyless: dict[AccountId, str] | None = {} if is_ours else None
+        sealed = await self._at_rest.copies(wanting, octets, own=plain, keyless=keyless)
+        for account, reason in (keyless or {}).items():
+            held[account] = Held(reason=reason, is_for_now=True)
         copies = {
-            account: Copy(octets=sealed.get(account, one.octets), fields=one.fields)
-            for account, one in taken.items()
-            if one.fields or one.is_changed
+            account: Copy(
+                octets=sealed.get(account, one.octets),
+                fields=one.fields,
+                is_sealed=account in sealed,
+            )
+            for account, one in opened.items()
+            if account not in held and (one.fields or one.is_changed)
         }
         for account, own in sealed.items():
-            copies.setdefault(account, Copy(octets=own))
+            copies.setdefault(account, Copy(octets=own, is_sealed=True))
         findings = dict.fromkeys(each for one in opened.values() for each in one.findings)
         return Made(copies=copies, held=held, findings=tuple(findings))
 
     async def make_for(
         self, addresses: Sequence[Address], directory: DirectoryOptions, octets: bytes
     ) -> Made:
-        """As `make`, for the accounts that these addresses lead to."""
+        """As `make`, for the accounts that these addresses lead to, of a message in the queue."""
         if not self.is_active:
             return Made()
 
@@ -101,4 +129,4 @@ class OwnCopies:
             return [target.account for one in found for target in one.local]
 
         accounts = await self._store.read(lead)
-        return await self.make(list(dict.fromkeys(accounts)), octets)
+        return await self.make(list(dict.fromkeys(accounts)), octets, is_ours=True)

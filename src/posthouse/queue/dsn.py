@@ -195,8 +195,9 @@ class Notices:
 
 def _returned(message: MessageRow) -> Ret:
     """How much of it comes back: of what asked for REQUIRETLS the header section only (RFC 8689
-    §5). RFC 3461 §4.3: without RET it is ours to choose, and people want their text back."""
-    if message.tls_demand == TlsDemand.REQUIRED:
+    §5), and of an account's own copy there is no more to show. RFC 3461 §4.3: without RET it is
+    ours to choose, and people want their text back."""
+    if message.tls_demand == TlsDemand.REQUIRED or message.kept_for is not None:
         return Ret.HDRS
     return Ret.FULL if message.ret is None else Ret(message.ret)
 
@@ -260,6 +261,8 @@ def _reverse_path(message: MessageRow) -> Address | None:
 
 
 def _original(tx: Transaction, message: MessageRow) -> bytes | None:
+    if message.kept_for is not None:  # not for the sender's eyes: opened, or sealed to the owner
+        return message.quoted
     if message.blob is None:
         return None
     try:

@@ -42,6 +42,18 @@ class AcceptedRecipient(msgspec.Struct, frozen=True, kw_only=True):
     """Microseconds since 1970, when QUEUED; None is now."""
 
 
+class KeptFor(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a message whose octets are what one account keeps in the place of what came."""
+
+    account: str
+    """By its name."""
+    quoted: bytes
+    """What a notice about it may show: no octets that the sender did not send in the open."""
+    refusal: str = ""
+    """Why the account does not take the message, in words; "" when it does. The octets are
+    nothing but `quoted` then."""
+
+
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     """A message with its envelope, ready to be owned."""
 
@@ -69,6 +81,7 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     """Microseconds since 1970, for QUEUED recipients: `schedule.Options.expires_at`."""
     decision: bytes = b"{}"
     """The decision record, JSON; `explain` shows it."""
+    kept: KeptFor | None = None
 
 
 def accept(tx: Transaction, accepted: Accepted) -> MessageId:
@@ -81,7 +94,7 @@ def accept(tx: Transaction, accepted: Accepted) -> MessageId:
             pending += 1
     if (pending == 0) != (accepted.blob is None):
         raise LocalProtocolError("a blob is kept for QUEUED recipients, and only for them")
-    reverse_path = accepted.reverse_path
+    reverse_path, kept = accepted.reverse_path, accepted.kept
     message = rows.insert_message(
         tx,
         (
@@ -101,6 +114,9 @@ def accept(tx: Transaction, accepted: Accepted) -> MessageId:
             pending,
             accepted.decision,
             accepted.tls_demand,
+            None if kept is None else kept.account,
+            None if kept is None else kept.quoted,
+            None if kept is None else kept.refusal,
         ),
     )
     for recipient in recipients:

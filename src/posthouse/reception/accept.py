@@ -16,10 +16,11 @@ from posthouse.mailbox.append import Prepared, deliver
 from posthouse.mailbox.errors import OverQuota
 from posthouse.mailbox.names import INBOX, for_junk
 from posthouse.message.address import AddressError, parse_mailbox
+from posthouse.message.fields import read_section
 from posthouse.queue.dsn import Notices, tell_delivered
 from posthouse.queue.item import Origin, State
 from posthouse.queue.spool import Accepted as SpoolAccepted
-from posthouse.queue.spool import AcceptedRecipient, accept
+from posthouse.queue.spool import AcceptedRecipient, KeptFor, accept
 from posthouse.reception import trace
 from posthouse.reception.decision import (
     DecisionRecord,
@@ -28,6 +29,7 @@ from posthouse.reception.decision import (
     encode,
 )
 from posthouse.reception.recipients import Accepted, shown
+from posthouse.store import accounts
 from posthouse.store.reports import add_to_inbox
 from posthouse.store.transaction import Transaction
 
@@ -66,6 +68,8 @@ class OwnCopy(msgspec.Struct, frozen=True, kw_only=True):
     prepared: Prepared
     fields: bytes = b""
     """In front of those that everybody gets."""
+    is_sealed: bool = False
+    """Where the mailbox is full, this is what waits, and not the message as it came."""
 
 
 class Own(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +77,9 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
 
     copies: Mapping[AccountId, OwnCopy] = {}
     held: AbstractSet[AccountId] = frozenset()
+    """For now."""
+    refusals: Mapping[AccountId, str] = {}
+    """For good, with the reason."""
     findings: tuple[Finding, ...] = ()
 
 
@@ -100,14 +107,28 @@ class AllFull(Exception):
 class _SoFar:
     """What the deliveries of one unit of work came to."""
 
-    __slots__ = ("full", "never_fits", "received_at", "stored")
+    __slots__ = ("full", "never_fits", "received_at", "sealed", "stored")
 
     def __init__(self, received_at: int) -> None:
         self.received_at = received_at
         self.stored: dict[AccountId, str] = {}
         """With the mailbox."""
         self.full: list[AccountId] = []
+        """Over quota."""
+        self.sealed: dict[AccountId, BlobId] = {}
+        """Of those, who has a sealed copy, with the reference that was to be the mailbox's."""
         self.never_fits = True
+
+
+class _Apart(msgspec.Struct, frozen=True, kw_only=True):
+    """One account's own copy that goes to the queue as a message of its own."""
+
+    end: LocalEnd
+    octets: bytes
+    blob: BlobId
+    fields: bytes = b""
+    due_at: int | None = None
+    refusal: str = ""
 
 
 class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +155,10 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     """What is stored for an account where it is not the message itself. Where all local copies are
     such and nobody else gets the message, its own octets are never written."""
     held: AbstractSet[AccountId] = frozenset()
-    """Accounts that do not take it as it is: the queue tries, and tells the sender."""
+    """Accounts that do not take it as it is for now: it waits as it came, and the queue tries."""
+    refusals: Mapping[AccountId, str] = {}
+    """Accounts that do not take it, and why: the queue tells the sender, and has its header section
+    only."""
     each: tuple[Accepted, ...] = ()
     """LMTP: the recipients, each to be answered by itself, so that one whose mailbox is full is
     refused instead of queued (RFC 2033 §4.2)."""
@@ -143,64 +167,34 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
         kept = len(self.local) + bool(self.remote) + len(self.reports)
         if not kept:  # a 250 with nobody behind it would be a lost message (P1)
             raise LocalProtocolError("a message is accepted for nobody")
-        received_at = tx.now_us()
-        so_far = _SoFar(received_at)
-        so_far.full += [end.account for end in self.local if end.account in self.held]
-        for end in self.local:
-            if (copy := self.own.get(end.account)) is not None:
-                own = tx.put_blob(copy.octets, sha256=copy.prepared.sha256, references=1)
-                if not self._deliver(tx, end, copy, own, so_far):
-                    tx.release_blob(own, 1)
-        own_stored = len(so_far.stored)
-        elsewhere = self.own.keys() | self.held
-        shared = [end for end in self.local if end.account not in elsewhere]
-        # One for each delivery of the message itself, and one that is the queue's.
-        references = len(shared) + bool(self.remote or so_far.full)
-        blob = None
-        if references + len(self.reports):
-            sha256 = self.prepared.sha256 if self.prepared is not None else None
-            blob = tx.put_blob(
-                self.octets, sha256=sha256, references=references + len(self.reports)
-            )
-        if shared:
-            assert self.prepared is not None and blob is not None
-            common = OwnCopy(octets=self.octets, prepared=self.prepared)
-            for end in shared:
-                self._deliver(tx, end, common, blob, so_far)
+        so_far = _SoFar(tx.now_us())
+        self._deliver_own(tx, so_far)
+        blob, references = self._deliver_itself(tx, so_far)
         stored, full = so_far.stored, so_far.full
-        if full and len(full) == kept and not self.held:
+        if full and len(full) + len(self.refusals) == kept:
             raise AllFull(never_fits=so_far.never_fits)
-        over_quota = [account for account in full if account not in self.held]
-        refused = _refused(self.each, over_quota) if over_quota else frozenset[AccountId]()
-        later = received_at + DEFERRED_S * 10**6
+        refused = _refused(self.each, full) if full else frozenset[AccountId]()
         for report in self.reports:
             assert blob is not None
             add_to_inbox(tx, blob=blob, queue_id=self.queue_id, address=report.address)
-        queued = len(full) - len(refused) + len(self.remote)
-        is_queued = queued > 0
+        apart = self._apart(tx, so_far, refused)
+        queued = len(full) - len(refused) + len(self.held) + len(self.refusals) + len(self.remote)
+        is_queued = queued > len(apart)
         # The references that deliveries to full mailboxes would have had.
-        if blob is not None and (unused := references - (len(stored) - own_stored) - is_queued):
+        itself = sum(account not in self.own for account in stored)
+        if blob is not None and (unused := references - itself - is_queued):
             tx.release_blob(blob, unused)
-        envelope = self.envelope
+        for number, one in enumerate(apart, 1):
+            self._queue_apart(tx, one, number)
+        elsewhere = refused | {one.end.account for one in apart}
         message = accept(
             tx,
-            SpoolAccepted(
-                queue_id=self.queue_id,
-                reverse_path=envelope.reverse_path,
-                recipients=self._recipients(stored, refused, later),
+            self._entry(
+                self.queue_id,
+                self._recipients(so_far, elsewhere),
                 size=len(self.octets) + len(self.local_prefix),
                 blob=blob if is_queued else None,
                 prefix=self.local_prefix if is_queued else b"",
-                body=envelope.body,
-                is_smtputf8=envelope.is_smtputf8,
-                ret=envelope.ret,
-                envelope_id=envelope.envelope_id,
-                origin=self.origin,
-                account=self.account,
-                is_junk=self.is_junk,
-                tls_demand=envelope.tls_demand,
-                expires_at=self.expires_at,
-                decision=self.decision,
             ),
         )
         asked = [end.notify for end in self.local] + [end.notify for end in self.reports]
@@ -214,6 +208,126 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
             stored=len(stored) + len(self.reports),
             queued=queued,
             refused=refused,
+        )
+
+    def _deliver_own(self, tx: Transaction, so_far: _SoFar) -> None:
+        """To the accounts that get something else than the message itself."""
+        for end in self.local:
+            if (copy := self.own.get(end.account)) is None:
+                continue
+            blob = tx.put_blob(copy.octets, sha256=copy.prepared.sha256, references=1)
+            if self._deliver(tx, end, copy, blob, so_far):
+                continue
+            if copy.is_sealed:
+                so_far.sealed[end.account] = blob
+            else:
+                tx.release_blob(blob, 1)
+
+    def _deliver_itself(self, tx: Transaction, so_far: _SoFar) -> tuple[BlobId | None, int]:
+        """To all other accounts. Gives the blob, None where nobody is to have it, and how many of
+        its references are for mailboxes and the queue."""
+        elsewhere = self.own.keys() | self.held | self.refusals.keys()
+        shared = [end for end in self.local if end.account not in elsewhere]
+        is_waiting = len(so_far.full) > len(so_far.sealed)
+        # One for each delivery of the message itself, and one that is the queue's.
+        references = len(shared) + bool(self.remote or self.held or is_waiting)
+        if not references + len(self.reports):
+            return None, 0
+        sha256 = self.prepared.sha256 if self.prepared is not None else None
+        blob = tx.put_blob(self.octets, sha256=sha256, references=references + len(self.reports))
+        if shared:
+            assert self.prepared is not None
+            common = OwnCopy(octets=self.octets, prepared=self.prepared)
+            for end in shared:
+                self._deliver(tx, end, common, blob, so_far)
+        return blob, references
+
+    def _apart(
+        self, tx: Transaction, so_far: _SoFar, refused: AbstractSet[AccountId]
+    ) -> list[_Apart]:
+        """What goes to the queue for one account alone. Copies that nobody needs are let go."""
+        apart: list[_Apart] = []
+        for end in self.local:
+            blob = so_far.sealed.get(end.account)
+            if (refusal := self.refusals.get(end.account)) is not None:
+                header = self._header()
+                apart.append(
+                    _Apart(end=end, octets=header, blob=tx.put_blob(header), refusal=refusal)
+                )
+            elif blob is not None and end.account in refused:
+                tx.release_blob(blob)
+            elif blob is not None:
+                copy = self.own[end.account]
+                due_at = so_far.received_at + DEFERRED_S * 10**6
+                apart.append(
+                    _Apart(
+                        end=end, octets=copy.octets, blob=blob, fields=copy.fields, due_at=due_at
+                    )
+                )
+        return apart
+
+    def _queue_apart(self, tx: Transaction, one: _Apart, number: int) -> None:
+        account = accounts.account_by_id(tx, one.end.account)
+        prefix = one.fields + self.local_prefix
+        accept(
+            tx,
+            self._entry(
+                QueueId(f"{self.queue_id}.{number}"),
+                (
+                    _recipient(
+                        one.end,
+                        State.QUEUED,
+                        one.due_at,
+                        detail=f"the copy of its own, of {self.queue_id}",
+                    ),
+                ),
+                size=len(prefix) + len(one.octets),
+                blob=one.blob,
+                prefix=prefix,
+                kept=KeptFor(
+                    # Removed a moment ago: then no such user is found later, either.
+                    account="" if account is None else account.name,
+                    quoted=self.local_prefix + self._header(),
+                    refusal=one.refusal,
+                ),
+            ),
+        )
+
+    def _header(self) -> bytes:
+        """The header section as it came: that much is in the open wherever the message is."""
+        section = read_section(self.octets)
+        return self.octets[section.start : section.end] + b"\r\n"
+
+    def _entry(
+        self,
+        queue_id: QueueId,
+        recipients: tuple[AcceptedRecipient, ...],
+        *,
+        size: int,
+        blob: BlobId | None,
+        prefix: bytes,
+        kept: KeptFor | None = None,
+    ) -> SpoolAccepted:
+        """For the books of the queue."""
+        envelope = self.envelope
+        return SpoolAccepted(
+            queue_id=queue_id,
+            reverse_path=envelope.reverse_path,
+            recipients=recipients,
+            size=size,
+            blob=blob,
+            prefix=prefix,
+            body=envelope.body,
+            is_smtputf8=envelope.is_smtputf8,
+            ret=envelope.ret,
+            envelope_id=envelope.envelope_id,
+            origin=self.origin,
+            account=self.account,
+            is_junk=self.is_junk,
+            tls_demand=envelope.tls_demand,
+            expires_at=self.expires_at,
+            decision=self.decision,
+            kept=kept,
         )
 
     def _deliver(
@@ -241,15 +355,17 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
         return True
 
     def _recipients(
-        self, stored: Mapping[AccountId, str], refused: AbstractSet[AccountId], later: int
+        self, so_far: _SoFar, elsewhere: AbstractSet[AccountId]
     ) -> tuple[AcceptedRecipient, ...]:
+        """All but the accounts that are refused or have a message of their own."""
+        stored, later = so_far.stored, so_far.received_at + DEFERRED_S * 10**6
         return (
             *(
-                _recipient(end, State.STORED, None, mailbox=stored[end.account])
+                _stored_recipient(end, stored[end.account])
                 if end.account in stored
                 else _recipient(end, State.QUEUED, None if end.account in self.held else later)
                 for end in self.local
-                if end.account not in refused
+                if end.account not in elsewhere
             ),
             *(_remote_recipient(end) for end in self.remote),
             *(_report_recipient(end) for end in self.reports),
@@ -288,15 +404,19 @@ def _refused(each: Sequence[Accepted], full: Sequence[AccountId]) -> frozenset[A
     return frozenset(refused)
 
 
+def _stored_recipient(end: LocalEnd, mailbox: str) -> AcceptedRecipient:
+    return _recipient(end, State.STORED, None, detail="" if mailbox == INBOX else mailbox)
+
+
 def _recipient(
-    end: LocalEnd, state: State, due_at: int | None, *, mailbox: str = INBOX
+    end: LocalEnd, state: State, due_at: int | None, *, detail: str = ""
 ) -> AcceptedRecipient:
     return AcceptedRecipient(
         address=_address(end.address),
         state=state,
         notify=end.notify,
         original_recipient=end.original_recipient,
-        detail="" if mailbox == INBOX else mailbox,
+        detail=detail,
         due_at=due_at,
     )
 

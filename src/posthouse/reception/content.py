@@ -10,9 +10,7 @@ import msgspec
 
 from posthouse.accounts.login import Principal
 from posthouse.accounts.rights import may_send_as
-from posthouse.gateway.at_rest import CannotSeal
 from posthouse.gateway.outgoing import Destination, NotProtected, Protected
-from posthouse.gateway.own_copies import Held
 from posthouse.kernel.envelope import Envelope
 from posthouse.kernel.errors import Fault, StorageBusy
 from posthouse.kernel.finding import Finding
@@ -26,14 +24,13 @@ from posthouse.observe import events
 from posthouse.protocol.smtp.events import MessageReceived
 from posthouse.protocol.smtp.limits import Mode
 from posthouse.queue.item import Origin
+from posthouse.reception import own, submission, trace, verdict
 from posthouse.reception import recipients as rcpt
-from posthouse.reception import submission, trace, verdict
 from posthouse.reception.accept import (
     Acceptance,
     Acceptances,
     AllFull,
     Own,
-    OwnCopy,
     Taken,
     decision_record,
     ends,
@@ -59,13 +56,6 @@ RECIPIENTS_REMEMBERED: Final = 20
 """Of a message that is turned down."""
 FROM_NOT_YOURS: Final = Reply(550, "5.7.1", "An address in the From field is not yours")
 BEGINS_WITH_BLANK: Final = Reply(550, "5.6.0", "The message does not begin with a header field")
-NO_KEY_AT_REST: Final = Reply(
-    451, "4.7.5", "The recipient keeps mail encrypted, and there is no key for that now"
-)
-CANNOT_OPEN_NOW: Final = Reply(
-    451, "4.7.5", "The message could not be opened, please try again later"
-)
-NOTHING_OWN: Final = Own()
 NO_FROM: Final = Reply(550, "5.6.0", "The From field is missing or cannot be read")
 
 
@@ -190,7 +180,7 @@ def conclude(session: Session, mail: Mail, checked: Checked) -> Examined | None:
 
 def take(session: Session, section: HeaderSection, examined: Examined) -> None:
     """Commit, and answer when that is done, without a task where nothing has to wait."""
-    if has_own_copies(session):
+    if own.has_own_copies(session.service, session.accepted):
         session.wait(take_waiting(session, section, examined))
         return
     acceptance = acceptance_of(session, section, examined)
@@ -206,63 +196,23 @@ def take(session: Session, section: HeaderSection, examined: Examined) -> None:
 
 async def take_waiting(session: Session, section: HeaderSection, examined: Examined) -> None:
     """As `take`, in a task already."""
-    own = await own_copies(session, session.accepted, examined)
-    if own is not None:
-        await commit(session, [acceptance_of(session, section, examined, own=own)])
-
-
-def has_own_copies(session: Session) -> bool:
-    """Whether an account here may get something else than the message itself."""
-    copies = session.service.own_copies
-    return copies is not None and copies.is_active and any(one.local for one in session.accepted)
+    instead = await own_copies(session, session.accepted, examined)
+    if instead is not None:
+        await commit(session, [acceptance_of(session, section, examined, instead=instead)])
 
 
 async def own_copies(
     session: Session, accepted: Sequence[Accepted], examined: Examined
 ) -> Own | None:
     """What accounts get in the place of the message; None when it was turned down because of it."""
-    copies, workers = session.service.own_copies, session.service.workers
-    local, remote = ends(accepted)
-    if copies is None or not copies.is_active or not local:
-        return NOTHING_OWN
+    is_author = session.principal is not None
     try:
-        made = await copies.make(
-            [end.account for end in local],
-            examined.octets,
-            is_author_proven=session.principal is not None or _is_proven(examined),
-        )
-    except CannotSeal as error:
-        refuse(session, NO_KEY_AT_REST, why=error.reason, octets=len(examined.octets))
+        return await own.own_copies(session.service, accepted, examined, is_author=is_author)
+    except own.NotTaken as error:
+        findings = examined.findings + error.findings
+        octets = len(examined.octets)
+        refuse(session, error.reply, why=error.why, findings=findings, octets=octets)
         return None
-    if len(made.held) == len(local) and not remote and not report_ends(accepted):
-        held = next(iter(made.held.values()))
-        refuse(
-            session,
-            _held_reply(held),
-            why=held.reason,
-            findings=examined.findings + made.findings,
-            octets=len(examined.octets),
-        )
-        return None
-    own = {
-        account: OwnCopy(
-            octets=copy.octets,
-            prepared=await workers.run(partial(prepare, copy.octets)),
-            fields=copy.fields,
-        )
-        for account, copy in made.copies.items()
-    }
-    return Own(copies=own, held=frozenset(made.held), findings=made.findings)
-
-
-def _is_proven(examined: Examined) -> bool:
-    return any(one.name == "dmarc" and one.result == "pass" for one in examined.findings)
-
-
-def _held_reply(held: Held) -> Reply:
-    if held.is_for_now:
-        return CANNOT_OPEN_NOW
-    return Reply(550, "5.7.5", f"The recipient takes no mail that stays closed: {held.reason}")
 
 
 async def commit(session: Session, acceptances: Sequence[Acceptance]) -> None:
@@ -357,10 +307,12 @@ async def take_protected(session: Session, section: HeaderSection, protected: Pr
         octets = protected.fields + copy.octets
         fields = await session.service.signers.sign(octets, session.service.workers)
         examined = Examined(octets=octets, fields=fields, findings=protected.findings)
-        own = await own_copies(session, accepted, examined)
-        if own is None:
+        instead = await own_copies(session, accepted, examined)
+        if instead is None:
             return
-        acceptances.append(acceptance_of(session, section, examined, own=own, accepted=accepted))
+        acceptances.append(
+            acceptance_of(session, section, examined, instead=instead, accepted=accepted)
+        )
     await commit(session, acceptances)
 
 
@@ -400,13 +352,14 @@ def acceptance_of(
     section: HeaderSection,
     examined: Examined,
     *,
-    own: Own = NOTHING_OWN,
+    instead: Own = own.NOTHING_OWN,
     accepted: Sequence[Accepted] | None = None,
 ) -> Acceptance:
     """Gather what the unit of work needs.
 
     Args:
         section: of the message as it was received; `examined.octets` may have lost fields of it.
+        instead: what accounts get in its place.
         accepted: whom this is for; None for all.
     """
     service = session.service
@@ -455,14 +408,15 @@ def acceptance_of(
         decision=decision_record(
             session.facts(),
             accepted,
-            examined.findings + own.findings,
+            examined.findings + instead.findings,
             verdict=judgement.verdict.value,
             why=judgement.why,
         ),
         notices=service.notices,
         is_junk=judgement.verdict is Verdict.JUNK,
-        own=own.copies,
-        held=own.held,
+        own=instead.copies,
+        held=instead.held,
+        refusals=instead.refusals,
         each=tuple(session.accepted) if options.mode is Mode.LMTP else (),
     )
 

@@ -16,7 +16,7 @@ from posthouse.store.transaction import Row, Transaction, Value
 _MESSAGE: Final = (
     "m.id, m.queue_id, m.reverse_path, m.blob_id, m.prefix, m.size, m.body, m.is_smtputf8, m.ret,"
     " m.envelope_id, m.origin, m.account_id, m.is_junk, m.accepted_at, m.pending,"
-    " m.tls_demand"
+    " m.tls_demand, m.kept_for, m.quoted, m.refusal"
 )
 _RECIPIENT: Final = (
     "r.id, r.message_id, r.address, r.domain, r.route, r.original_recipient, r.notify, r.state,"
@@ -46,6 +46,9 @@ def message_of(row: Row) -> MessageRow:
         accepted_at=row[13],
         pending=row[14],
         tls_demand=row[15],
+        kept_for=row[16],
+        quoted=row[17] or b"",
+        refusal=row[18] or "",
     )
 
 
@@ -95,7 +98,8 @@ def insert_message(tx: Transaction, values: tuple[Value, ...]) -> MessageId:
         tx.insert(
             "INSERT INTO message (queue_id, reverse_path, blob_id, prefix, size, body,"
             " is_smtputf8, ret, envelope_id, origin, account_id, is_junk, accepted_at, pending,"
-            " decision, tls_demand) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " decision, tls_demand, kept_for, quoted, refusal)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             values,
         )
     )

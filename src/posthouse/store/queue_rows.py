@@ -50,6 +50,13 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     tls_demand: int = 0
     """`kernel.envelope.TlsDemand`."""
+    kept_for: str | None = None
+    """The account that these octets are the own copy of, by its name: stored for it as they are,
+    sent nowhere else, and never shown in a notice."""
+    quoted: bytes = b""
+    """Of an own copy, what a notice shows: the header section of the message as it came."""
+    refusal: str = ""
+    """Of an own copy, why the account does not take the message: it is only told to the sender."""
 
 
 class RecipientRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -315,14 +315,16 @@ class Api:
 
 def _histories(queue_id: str, account: AccountId, tx: Transaction) -> list[History]:
     """Of a submission, which may have become several messages: each hidden recipient of what is
-    encrypted has one of their own, with the same ENVID, by the same session."""
+    encrypted has one of their own, with the same ENVID, by the same session, and so has whose own
+    copy waits."""
     asked = queue.show(tx, queue_id)
     if asked is None or asked.message.account != account:
         return []
     envelope_id, trace = asked.message.envelope_id, queue_id.rpartition(".")[0]
-    if envelope_id is None or not trace:
-        return [asked]
-    ids = rows.queue_ids_of_trace(tx, trace, limit=RECIPIENTS_MAX)
+    is_alone = envelope_id is None or not trace
+    ids = rows.queue_ids_of_trace(tx, queue_id if is_alone else trace, limit=RECIPIENTS_MAX)
+    if is_alone:
+        ids.insert(0, queue_id)
     found = [history for one in ids if (history := queue.show(tx, one)) is not None]
     return [
         one
