@@ -15,6 +15,8 @@ from posthouse.accounts import admin as accounts
 from posthouse.accounts import key_material
 from posthouse.accounts.mail_keys import KeyMaterial
 from posthouse.accounts.mail_policy import Mode
+from posthouse.app.postmaster import Word, queue_word
+from posthouse.kernel.envelope import Address
 from posthouse.kernel.ports import IsolationFailed
 from posthouse.mailbox import names
 from posthouse.message import read
@@ -30,7 +32,7 @@ from posthouse.queue import ledger
 from posthouse.queue.item import State
 from posthouse.store import accounts as rows
 from posthouse.store.transaction import DirectoryChanged
-from tests.gateway.house import ADA, BOB, EVE, SECRET, House, openssl, pem_files
+from tests.gateway.house import ADA, BOB, CAT, EVE, SECRET, House, openssl, pem_files
 from tests.gateway.test_incoming import PLAIN, results, signed
 
 NOW = SystemClock().now()
@@ -60,6 +62,11 @@ class Waiting(House):
             tx.changed(DirectoryChanged())
 
         self.write(unit)
+
+    def say_to(self, address: Address) -> None:
+        """A word of the server."""
+        word = Word(subject="Word", text=SECRET)
+        assert self.write(lambda tx: queue_word(tx, self.node, address, word))
 
     def offer(self, octets: bytes, *to: str, sender: str = EVE) -> tuple[int, bytes]:
         """By port 25, without a SIZE: nobody knows before the end that it does not fit."""
@@ -281,3 +288,50 @@ def test_when_possible_it_waits_as_it_came(full: Waiting) -> None:
     full.node.gateway.incoming._isolated = Broken()
     assert full.offer(signed(eve), ADA, BOB)[0] == 250
     assert [one.recipient.address for one in full.waiting()] == [ADA]
+
+
+def test_what_the_server_writes_to_an_owner_waits_sealed(full: Waiting, tmp_path: Path) -> None:
+    key = full.give_key(ADA)
+    full.say_to(Address("ada", "example.test"))
+    assert len(full.tried()) == 1 and WORDS not in full.on_disk()
+    full.set_quota(ADA, None)
+    full.try_again()
+    kept = full.stored(ADA)
+    assert WORDS in opened(kept, key, tmp_path) and WORDS not in full.on_disk()
+
+
+def test_each_whom_its_address_leads_to_gets_it_as_they_keep_mail(full: Waiting) -> None:
+    for whom in (ADA, BOB, CAT):
+        full.write(lambda tx, whom=whom: accounts.add_alias(tx, "all@example.test", whom))
+    full.set_quota(ADA, None)
+    full.give_key(ADA)
+    full.say_to(Address("all", "example.test"))
+    assert [WORDS in full.stored(one) for one in (ADA, BOB, CAT)] == [False, False, True]
+    assert [len(full.server.inbox(one)) for one in (ADA, BOB, CAT)] == [1, 1, 1]
+
+
+def test_a_notice_waits_sealed_to_whom_it_tells(full: Waiting) -> None:
+    """It quotes what they sent."""
+    full.set_quota(CAT, 100)
+    assert full.offer(PLAIN, CAT, BOB, sender=BOB)[0] == 250
+    full.remove(CAT)
+    full.try_again()
+    arrived = full.server.wait_for(BOB, count=2, timeout_s=20)
+    (notice,) = [one.octets for one in arrived if one.sender == ""]
+    assert WORDS not in notice
+    made = full.read(lambda tx: tx.all("SELECT kept_for FROM message WHERE origin = 'dsn'"))
+    assert made == [(BOB,)]
+
+
+def test_who_has_no_key_any_more_does_not_hold_up_the_others(full: Waiting) -> None:
+    """Of a message that came to the queue before anybody said how to keep it."""
+    full.say(ADA, at_rest=Mode.NEVER)
+    full.set_quota(CAT, 100)
+    assert full.offer(PLAIN, ADA, CAT, BOB)[0] == 250
+    full.say(ADA, at_rest=Mode.ALWAYS)
+    for whom in (ADA, CAT):
+        full.set_quota(whom, None)
+    full.try_again()
+    assert WORDS in full.stored(CAT)
+    (entry,) = full.tried()
+    assert entry.recipient.address == ADA and "no key" in (entry.recipient.last_reply or "")

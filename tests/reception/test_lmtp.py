@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
+from posthouse.accounts import key_material, mail_keys, mail_policy
+from posthouse.accounts.mail_keys import Source
+from posthouse.accounts.mail_policy import Mode as Policy
 from posthouse.config import schema
 from posthouse.config.schema import Config, Service
 from posthouse.sim.lab import Lab
@@ -94,3 +99,22 @@ async def test_an_alias_that_is_stored_in_part_is_taken_and_the_rest_waits(lab: 
     await lab.settled(within_s=3_600)
     assert [len(await lab.inbox(who)) for who in (ADA, SMALL, TINY)] == [1, 1, 0]
     await books_are_clean(lab, delivered=2)
+
+
+@simulated(change=with_lmtp)
+async def test_a_sealed_copy_of_whom_is_refused_is_not_kept(lab: Lab) -> None:
+    node = lab.node("north")
+    await node.add_account(SMALL, quota_octets=ROOM)
+    made = key_material.make([SMALL], at=lab.ground.clock.now(), days=30)
+    node_key = node.node.node_key
+
+    def keep_encrypted(tx: Any) -> None:
+        mail_keys.add_own(tx, SMALL, made, node_key, source=Source.IMPORTED)
+        mail_policy.set_policy(tx, SMALL, at_rest=Policy.ALWAYS)
+
+    await node.store.submit(keep_encrypted)
+    assert await delivered(lab, ADA, SMALL, ALAN) == [OK, FULL, OK]
+    assert await node.queued() == 0
+    await books_are_clean(lab, delivered=2)
+    refs = await node.store.read(lambda tx: tx.all("SELECT refs FROM blob WHERE refs > 0"))
+    assert refs == [(2,)]

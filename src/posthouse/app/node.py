@@ -32,6 +32,7 @@ from posthouse.app.world import Room, World
 from posthouse.config import build, build_acme, build_keys, build_mimesec, limits
 from posthouse.config.schema import Config, Service
 from posthouse.delivery.agent import Dispatch, LocalAgent
+from posthouse.delivery.notices import to_owners
 from posthouse.gateway.at_rest import AtRest
 from posthouse.guard.admission import Admission
 from posthouse.guard.auth_failures import AuthFailures
@@ -50,7 +51,7 @@ from posthouse.observe.lag import INTERVAL_S, watch_loop
 from posthouse.observe.limits import LimitWatch
 from posthouse.observe.log import Log
 from posthouse.observe.metrics import Metrics
-from posthouse.queue.dsn import Notices, to_queue
+from posthouse.queue.dsn import Notices
 from posthouse.queue.outcomes import Recorder
 from posthouse.queue.runner import Runner
 from posthouse.reception.door import Door
@@ -273,7 +274,7 @@ class Node:
         self._exit.push_async_callback(self.refusals.flush)
         self.notices = Notices(
             build.dsn_options(config),
-            accept=to_queue(schedule),
+            accept=to_owners(schedule, self.directory_options, self.at_rest),
             chance=world.chance,
             sign=self.authentication.signer.sign_now,
         )
@@ -523,7 +524,8 @@ class Node:
         self.relay.set_options(relay)
         self.sts_policies.set_options(build.mta_sts_options(config))
         self.runner.set_options(runner)
-        self.notices.set_options(dsn, accept=to_queue(runner.schedule))
+        accept = to_owners(runner.schedule, self.directory_options, self.at_rest)
+        self.notices.set_options(dsn, accept=accept)
         self.admission.set_options(build.admission_options(config))
         self.authentication.set_options(config)
         self.reports.set_options(config)

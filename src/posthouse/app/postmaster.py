@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from posthouse.config import build
+from posthouse.delivery.notices import to_owners
 from posthouse.kernel.envelope import Address, BodyType
 from posthouse.kernel.errors import Fault
 from posthouse.kernel.ids import QueueId
 from posthouse.message import build as message
 from posthouse.observe import events
-from posthouse.queue.dsn import Notice, to_queue
+from posthouse.queue.dsn import Notice
 from posthouse.store import accounts as rows
 from posthouse.store.transaction import Transaction
 
@@ -50,7 +51,7 @@ def queue_word(tx: Transaction, node: Node, recipient: Address, word: Word) -> b
     """Queue a message from the server; False where the queue does not take it. Its reverse-path is
     null: nobody is told when it fails."""
     queue_id = QueueId("n" + base64.b32encode(node.world.chance.token(10)).decode().lower())
-    accept = to_queue(build.schedule_options(node.config))
+    accept = to_owners(build.schedule_options(node.config), node.directory_options, node.at_rest)
     notice = Notice(
         queue_id=queue_id,
         recipient=recipient,

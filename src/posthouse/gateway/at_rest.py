@@ -6,6 +6,7 @@ the sender encrypt. What came encrypted already is stored as it is.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -96,6 +97,14 @@ class AtRest:
                 keyless[account] = error.text
         return copies
 
+    def sealed_now(self, tx: Transaction, account: AccountId, octets: bytes) -> bytes | None:
+        """Inside of a unit of work, for what is small and ours: the octets to keep for an account.
+        None where it keeps them in the open, or has no key."""
+        for _, _, keys in _wanted(tx, accounts=[account], is_appended=False):
+            with contextlib.suppress(ProtectionError):
+                return self._seal(octets, keys)
+        return None
+
     async def refused_open(
         self, accounts: Sequence[AccountId], octets: bytes
     ) -> frozenset[AccountId]:
@@ -114,7 +123,6 @@ class AtRest:
         return may_be_sealed(octets) and await self._workers.run(partial(is_sealed, octets))
 
     def _seal(self, octets: bytes, keys: Sequence[MailKey]) -> bytes:
-        """On a worker."""
         now = self._clock.now()
         reason = "the account has no key to encrypt to"
         for key in keys:

@@ -64,7 +64,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 class Accept(Protocol):
     """Takes a notice into a local mailbox or the queue, in the running unit of work.
 
-    `app` plugs in the acceptance that knows local recipients; `to_queue` is the plain one.
+    `app` plugs in the acceptance that knows whose mail is kept encrypted (`delivery.notices`);
+    `to_queue` is the plain one.
     """
 
     def __call__(self, tx: Transaction, notice: Notice) -> MessageId | None:
@@ -225,30 +226,52 @@ def to_queue(schedule_options: schedule.Options) -> Accept:
     """Acceptance for servers without mailboxes of their own: every notice is queued."""
 
     def accept(tx: Transaction, notice: Notice) -> MessageId:
-        return spool.accept(
-            tx,
-            spool.Accepted(
-                queue_id=notice.queue_id,
-                reverse_path=None,
-                recipients=(
-                    spool.AcceptedRecipient(
-                        address=notice.recipient,
-                        state=State.QUEUED,
-                        notify=Notify.NEVER,
-                        detail=f"about {notice.about}",
-                    ),
-                ),
-                size=len(notice.octets),
-                blob=tx.put_blob(notice.octets),
-                body=notice.body,
-                is_smtputf8=notice.is_smtputf8,
-                origin=Origin.DSN,
-                tls_demand=notice.tls_demand,
-                expires_at=schedule_options.expires_at(tx.now_us(), Origin.DSN),
-            ),
-        )
+        return queue_notice(tx, notice, schedule_options, recipients=(notice.recipient,))
 
     return accept
+
+
+def queue_notice(
+    tx: Transaction,
+    notice: Notice,
+    schedule_options: schedule.Options,
+    *,
+    recipients: Sequence[Address],
+    queue_id: QueueId | None = None,
+    octets: bytes | None = None,
+    kept: spool.KeptFor | None = None,
+) -> MessageId:
+    """A notice becomes the queue's.
+
+    Args:
+        queue_id: where it becomes several; else its own.
+        octets: in the place of its own, for the account that `kept` names.
+    """
+    octets = notice.octets if octets is None else octets
+    return spool.accept(
+        tx,
+        spool.Accepted(
+            queue_id=queue_id or notice.queue_id,
+            reverse_path=None,
+            recipients=tuple(
+                spool.AcceptedRecipient(
+                    address=address,
+                    state=State.QUEUED,
+                    notify=Notify.NEVER,
+                    detail=f"about {notice.about}",
+                )
+                for address in recipients
+            ),
+            size=len(octets),
+            blob=tx.put_blob(octets),
+            body=notice.body,
+            is_smtputf8=notice.is_smtputf8,
+            origin=Origin.DSN,
+            tls_demand=notice.tls_demand,
+            expires_at=schedule_options.expires_at(tx.now_us(), Origin.DSN),
+            kept=kept,
+        ),
+    )
 
 
 def _reverse_path(message: MessageRow) -> Address | None:
