@@ -13,6 +13,7 @@ from posthouse.kernel.envelope import Address
 from posthouse.kernel.ids import AccountId
 from posthouse.mailbox import fetch, names
 from posthouse.queue.item import State
+from posthouse.queue.spool import KeptFor
 from posthouse.queue.work import Ending
 from posthouse.sim.world import World, run_virtual
 from posthouse.store import accounts as account_rows
@@ -318,6 +319,42 @@ def test_a_route_takes_a_local_recipient_to_another_host(tmp_path):
         )
         await house.run_for(5)
         assert house.states(message) == [State.RELAYED]
+        assert house.inbox(ALICE) == []
+
+    with_house(tmp_path, test)
+
+
+def test_a_copy_made_for_one_account_goes_to_no_other_host(tmp_path):
+    async def test(house):
+        from posthouse.queue import admin as queue_admin
+
+        kept = KeptFor(account=ALICE, quoted=b"Subject: x\r\n\r\n")
+        message = house.accept("al@here.example", reverse_path=STRANGER, kept=kept)
+        everything = queue_admin.Selection(queue_id="q1")
+        house.store.write_now(
+            lambda tx: queue_admin.reroute(tx, everything, "mx.there.example:25", by="root")
+        )
+        await house.run_for(5)
+        assert house.states(message) == [State.STORED]
+        assert house.inbox(ALICE) == [
+            b"Return-Path: <you@elsewhere.example>\r\nDelivered-To: al@here.example\r\n"
+            b"Received: by us\r\n" + CONTENT
+        ]
+        assert house.remote.works == []
+
+    with_house(tmp_path, test)
+
+
+def test_what_an_account_does_not_take_comes_back_with_what_may_be_shown(tmp_path):  # P2 P5
+    async def test(house):
+        quoted = b"Subject: as it came\r\n\r\n"
+        kept = KeptFor(account=ALICE, quoted=quoted, refusal="it stays closed")
+        message = house.accept(ALICE, reverse_path=STRANGER, kept=kept)
+        await house.run_for(5)
+        assert house.states(message) == [State.RETURNED]
+        (notice,) = [work.octets for work in house.remote.works]
+        assert b"Status: 5.7.5" in notice and b"Subject: as it came" in notice
+        assert CONTENT.rpartition(b"\r\n\r\n")[2] not in notice
         assert house.inbox(ALICE) == []
 
     with_house(tmp_path, test)

@@ -16,6 +16,7 @@ from posthouse.accounts import key_material
 from posthouse.accounts.mail_keys import KeyMaterial
 from posthouse.accounts.mail_policy import Mode
 from posthouse.app.postmaster import Word, queue_word
+from posthouse.cli import explain
 from posthouse.kernel.envelope import Address
 from posthouse.kernel.ports import IsolationFailed
 from posthouse.mailbox import names
@@ -32,7 +33,8 @@ from posthouse.queue import ledger
 from posthouse.queue.item import State
 from posthouse.store import accounts as rows
 from posthouse.store.transaction import DirectoryChanged
-from tests.gateway.house import ADA, BOB, CAT, EVE, SECRET, House, openssl, pem_files
+from posthouse.web import api
+from tests.gateway.house import ADA, BOB, CAT, EVE, SECRET, House, openssl, pem_files, queue_id_of
 from tests.gateway.test_incoming import PLAIN, results, signed
 
 NOW = SystemClock().now()
@@ -162,6 +164,22 @@ def test_what_does_not_fit_waits_sealed_and_is_stored_so(
     late, early = (one.partition(b"\r\nFrom:")[0] for one in (kept, direct))
     assert late == early.replace(BOB.encode(), ADA.encode())
     assert full.waiting() == []
+
+
+def test_the_sender_and_who_runs_the_server_are_told_of_the_copy_too(full: Waiting) -> None:
+    full.give_key(ADA)
+    full.set_quota(ADA, 1500)  # room for the letter, and not for the sealed one
+    name = queue_id_of(full.send(BOB, [ADA, CAT]))
+    account = full.read(lambda tx: rows.account_by_name(tx, BOB)).id
+    told = full.read(lambda tx: api._histories(name, account, tx))
+    assert {one.address for history in told for one in history.recipients} == {ADA, CAT}
+    assert full.read(lambda tx: api._histories(name, account + 1, tx)) == []
+
+    class Reading:
+        read_now = staticmethod(full.read)
+
+    explained = explain._histories(Reading(), name)  # type: ignore[arg-type]
+    assert [one.message.queue_id for one in explained] == [name, f"{name}.1"]
 
 
 def test_it_still_does_not_fit(full: Waiting) -> None:

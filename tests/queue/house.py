@@ -132,6 +132,7 @@ class House:
         original_recipient: str | None = None,
         is_junk: bool = False,
         tls_demand: TlsDemand = TlsDemand.NONE,
+        kept: spool.KeptFor | None = None,
     ) -> MessageId:
         self.count += 1
         queue_id = QueueId(f"q{self.count}")
@@ -160,6 +161,7 @@ class House:
                     is_junk=is_junk,
                     tls_demand=tls_demand,
                     expires_at=self.options.schedule.expires_at(tx.now_us(), origin),
+                    kept=kept,
                 ),
             )
 
