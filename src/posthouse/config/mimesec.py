@@ -33,8 +33,9 @@ class Mimesec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     is_learning: Annotated[
         bool,
         choice(
-            "Keep certificates that come with validly signed mail, and Autocrypt keys of authors"
-            " that DMARC vouches for, where the account's policy opens mail."
+            "Keep certificates that come with validly signed mail, and keys of Autocrypt fields"
+            " that the author's domain signed (DKIM) or brought itself (SPF), where the account's"
+            " policy opens mail."
         ),
     ] = True
     sends_autocrypt: Annotated[

@@ -106,7 +106,12 @@ class Incoming:
         self._without_forged = without_forged
 
     async def open(
-        self, accounts: Sequence[AccountId], octets: bytes, *, is_author_proven: bool
+        self,
+        accounts: Sequence[AccountId],
+        octets: bytes,
+        *,
+        is_author_proven: bool,
+        is_autocrypt_proven: bool = False,
     ) -> Mapping[AccountId, OpenedCopy]:
         """What each of the accounts gets that wants protected mail opened; nothing where the
         message is not protected.
@@ -114,13 +119,14 @@ class Incoming:
         Args:
             octets: the message without our trace fields.
             is_author_proven: DMARC passed, or the author logged in: From is nobody else's.
+            is_autocrypt_proven: the Autocrypt field is the author's, too.
 
         Raises:
             Fault: the store cannot be read.
         """
         if not self._policies.is_any or not accounts:
             return {}
-        is_teaching = is_author_proven and self.options.is_learning and _has_key(octets)
+        is_teaching = is_autocrypt_proven and self.options.is_learning and _has_key(octets)
         is_looked_at = is_protected(octets)
         if not is_looked_at and not is_teaching:
             return {}

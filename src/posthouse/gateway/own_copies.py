@@ -65,12 +65,14 @@ class OwnCopies:
         octets: bytes,
         *,
         is_author_proven: bool = False,
+        is_autocrypt_proven: bool = False,
         is_ours: bool = False,
     ) -> Made:
         """
         Args:
             octets: the message without our trace fields.
             is_author_proven: as `Incoming.open`.
+            is_autocrypt_proven: likewise.
             is_ours: it waits in the queue already, so that an account without a key is held and
                 the others get it.
 
@@ -81,7 +83,12 @@ class OwnCopies:
         """
         if not self.is_active or not accounts:
             return Made()
-        opened = await self._incoming.open(accounts, octets, is_author_proven=is_author_proven)
+        opened = await self._incoming.open(
+            accounts,
+            octets,
+            is_author_proven=is_author_proven,
+            is_autocrypt_proven=is_autocrypt_proven,
+        )
         closed = [account for account, one in opened.items() if one.refusal]
         barred = await self._at_rest.refused_open(closed, octets) if closed else frozenset()
         held = {

@@ -12,7 +12,7 @@ time on domains of his own, and so keep the policy of the forged one from being 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -317,6 +317,36 @@ def judged(checked: Checked, rules: Rules, *, address: str) -> Judged:
         override = judgement.override.value
         found += (Finding(name="override", result=override, reason=judgement.override_why),)
     return Judged(judgement=judgement, findings=found)
+
+
+def is_field_proven(checked: Checked, section: HeaderSection, name: bytes) -> bool:
+    """Whether all fields of a name are the author's own, and none was put in front of a signed
+    message by somebody who sends it again: the author's domain brought it itself (SPF), or its
+    signature covers them, From and Date.
+
+    Args:
+        section: of the message.
+        name: in lower case.
+    """
+    names = (name, b"from", b"date")
+    return bool(checked.dmarc) and all(
+        one.result is Result.PASS
+        and (one.is_spf_aligned or _covers(one.aligned_signature, checked.dkim, section, names))
+        for one in checked.dmarc
+    )
+
+
+def _covers(
+    domain: str, dkim: Sequence[DkimOutcome], section: HeaderSection, names: Sequence[bytes]
+) -> bool:
+    """Whether one signature of the domain covers every field of these names. It takes them from
+    the last one up, as often as h= has the name (RFC 6376 §5.4.2)."""
+    return any(
+        one.result is Result.PASS
+        and one.domain == domain
+        and all(one.names.count(each) >= max(section.count(each), 1) for each in names)
+        for one in dkim
+    )
 
 
 def findings(checked: Checked, *, address: str = "") -> tuple[Finding, ...]:

@@ -57,6 +57,8 @@ class DkimOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """i=, or `@d=` when it is absent."""
     signature: str = ""
     """The first 8 characters of b= (RFC 6008), to tell two signatures of one domain apart."""
+    names: tuple[bytes, ...] = ()
+    """h=, in lower case, each as often as it is named there."""
     key_bits: int = 0
     is_partial: bool = False
     """l= leaves octets of the body unsigned; with `Options.accepts_partial` unset the result is

@@ -17,8 +17,10 @@ from posthouse.mailauth import authres, check, policy
 from posthouse.mailauth.check import Checked, Checks, Mail, Prepared
 from posthouse.mailauth.findings import for_readers
 from posthouse.mailauth.policy import Judgement, Rules
+from posthouse.mailauth.results import Result
 from posthouse.mailauth.spf.received_spf import received_spf
 from posthouse.message.fields import HeaderSection, read_section, without
+from posthouse.mimesec.pgp import autocrypt
 from posthouse.observe.metrics import Metrics
 
 VERDICT_FIELD: Final = b"x-posthouse-verdict"
@@ -50,6 +52,18 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
     """One of them."""
     checked: Checked | None = None
     """None for mail that is not checked."""
+
+    @property
+    def is_author_proven(self) -> bool:
+        return self.checked is not None and self.checked.counted.result is Result.PASS
+
+    @property
+    def is_autocrypt_proven(self) -> bool:
+        """Whether the author wrote the Autocrypt field: DMARC also passes for a signed message that
+        somebody sends again with a field of theirs in front."""
+        return self.checked is not None and check.is_field_proven(
+            self.checked, read_section(self.octets), autocrypt.FIELD
+        )
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

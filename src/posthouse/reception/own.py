@@ -60,10 +60,13 @@ async def own_copies(
     local, remote = ends(accepted)
     if copies is None or not copies.is_active or not local:
         return NOTHING_OWN
-    is_proven = is_author or _is_proven(examined)
-    accounts = [end.account for end in local]
     try:
-        made = await copies.make(accounts, examined.octets, is_author_proven=is_proven)
+        made = await copies.make(
+            [end.account for end in local],
+            examined.octets,
+            is_author_proven=is_author or examined.is_author_proven,
+            is_autocrypt_proven=is_author or examined.is_autocrypt_proven,
+        )
     except CannotSeal as error:
         raise NotTaken(NO_KEY_AT_REST, error.reason) from error
     held = list(made.held.values())
@@ -87,10 +90,6 @@ async def own_copies(
         refusals={account: one.reason for account, one in made.held.items() if not one.is_for_now},
         findings=made.findings,
     )
-
-
-def _is_proven(examined: Examined) -> bool:
-    return any(one.name == "dmarc" and one.result == "pass" for one in examined.findings)
 
 
 def _reply(held: Held) -> Reply:

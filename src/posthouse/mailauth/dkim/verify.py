@@ -440,6 +440,7 @@ def _outcome(
         algorithm=signature.algorithm,
         identity=signature.identity,
         signature=signature.start_of_b,
+        names=signature.names,
         key_bits=key.bits if key is not None else 0,
         is_partial=ready.is_partial,
         is_testing=key.is_testing if key is not None else is_testing,

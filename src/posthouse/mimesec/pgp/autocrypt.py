@@ -1,8 +1,8 @@
 """Autocrypt (Level 1, https://autocrypt.org/level1.html): the author's key in a header field of
 mail, and the keys of the other recipients inside what is encrypted.
 
-Nothing proves such a key but that the mail came from where it says. Whoever learns from it has to
-know that (DMARC), and prefers a key that somebody vouches for.
+Nothing proves such a key but that the field came from where the mail says. Whoever learns from it
+has to know that (a DKIM signature on the field, SPF), and prefers a key that somebody vouches for.
 """
 
 from __future__ import annotations
