@@ -119,6 +119,19 @@ def test_without_header_protection_the_fields_are_those_outside() -> None:
     assert found.octets == HEAD + b"MIME-Version: 1.0\r\n" + TEXT
 
 
+@pytest.mark.parametrize(
+    "claim", [b"", b'; hp="cipher"', b'; protected-headers="v1"'], ids=["none", "RFC 9788", "draft"]
+)
+def test_keys_of_others_outside_the_encryption_are_not_shown(claim: bytes) -> None:
+    """Else they would pass for those that its author put inside."""
+    outside = b"Autocrypt-Gossip: addr=bob@b.example; keydata=\r\n"
+    payload = b"Subject: Tea\r\nContent-Type: text/plain%b\r\n\r\nAt five?\r\n" % claim
+    found = opened(outside + HEAD + FakeSealer().seal(payload, [BOB], at=NOW, signer=None))
+    assert found.summary is Summary.ENCRYPTED and b"At five?" in found.octets
+    assert outside not in found.octets
+    assert outside in opened(outside + MESSAGE).octets
+
+
 def test_a_message_that_stays_closed_is_as_it_came_and_says_why() -> None:
     message = protected(sealer=FakeSealer(), recipients=(BOB,))
     found = opened(message, "carol@c.example")

@@ -124,7 +124,7 @@ def revoked_signers(opened: Opened) -> tuple[KeyMaterial, ...]:
 
 
 def learn_autocrypt(octets: bytes, *, at: datetime) -> Learnt:
-    """The author's key in a header field of a message that is known to be the author's.
+    """The author's key in a header field that is known to be the author's.
 
     Args:
         at: now: a message is never from later than that, whatever its date says.
@@ -149,7 +149,8 @@ def learn_gossip(opened: Opened) -> Learnt:
     whole = opened.whole
     if whole is None or not whole.encryptions or opened.summary is Summary.BROKEN:
         return Learnt(())
-    fields = autocrypt.read_gossip(read_section(opened.octets))
+    # Of `opened.octets` others wrote some of the fields: those that stand outside.
+    fields = autocrypt.read_gossip(read_section(whole.entity))
     return Learnt(tuple((material, Source.GOSSIP) for material in _of_autocrypt(fields)))
 
 

@@ -57,6 +57,8 @@ _SHOWN: Final = frozenset(name for name in USER_FACING if not name.startswith("r
     *("bcc", "message-id", "in-reply-to", "references", "comments", "keywords"),
     *("mail-followup-to", "mail-reply-to", "autocrypt", "hp-outer"),
 }
+# Whoever wrote such a field outside, it is only for what was encrypted.
+GOSSIP: Final = b"autocrypt-gossip"
 AddressKey = tuple[str, str]
 
 
@@ -361,7 +363,7 @@ def rendered_fields(
     outer_from: list[bytes] = []
     for field in outside.fields:
         name = field.name
-        if _is_structural(name):
+        if _is_structural(name) or name == GOSSIP:
             continue
         whole = field_octets(outside, field)
         if name == b"from":

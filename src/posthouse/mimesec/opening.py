@@ -29,6 +29,7 @@ from posthouse.mimesec import given, inline
 from posthouse.mimesec.entity import field_octets, join_message
 from posthouse.mimesec.findings import Encryption, Scheme, Signature, SignatureResult
 from posthouse.mimesec.header_protection import (
+    GOSSIP,
     AddressKey,
     FromMismatch,
     HeaderScheme,
@@ -167,7 +168,7 @@ def open_message(
     mismatch = None if header is None else from_mismatch(root.section, header)
     has_outer_from = mismatch is not None and not judged.is_signed
     if header is None:
-        fields = tuple(_outer_fields(root.section))
+        fields = tuple(_outer_fields(root.section, is_encrypted=bool(peeled.encryptions)))
     else:
         fields = rendered_fields(root.section, header, has_outer_from=has_outer_from)
     authors = authors if has_outer_from else judged.authors
@@ -197,9 +198,11 @@ def _of_parts(sections: Sequence[Section]) -> Summary:
     return Summary.PARTLY if is_partly else Summary.NOT_PROTECTED
 
 
-def _outer_fields(section: HeaderSection) -> Iterator[bytes]:
+def _outer_fields(section: HeaderSection, *, is_encrypted: bool) -> Iterator[bytes]:
     for field in section.fields:
-        if not field.name.startswith(b"content-") and field.name != b"mime-version":
+        if field.name.startswith(b"content-") or field.name == b"mime-version":
+            continue
+        if not (is_encrypted and field.name == GOSSIP):
             yield field_octets(section, field)
 
 
