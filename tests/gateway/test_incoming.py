@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import timedelta
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from posthouse.accounts import key_material
 from posthouse.accounts.mail_keys import KeyMaterial, Source
 from posthouse.accounts.mail_policy import Mode
+from posthouse.gateway.incoming import is_protected
 from posthouse.gateway.key_places import KeyPlaces
 from posthouse.gateway.learning import learn_gossip
 from posthouse.kernel.ports import FetchFailed, FetchTrouble
 from posthouse.message import read
+from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.opening import Summary, open_message
 from posthouse.mimesec.pgp import PgpSigner, autocrypt, make_key, wkd
 from posthouse.mimesec.pgp.autocrypt import Autocrypt
+from posthouse.mimesec.pgp.keys import PublicKey
+from posthouse.mimesec.pgp.recipient import PgpRecipient
+from posthouse.mimesec.pgp.sealer import PgpSealer
 from posthouse.mimesec.ports import Signer
 from posthouse.mimesec.protection import Protection, protect
 from posthouse.mimesec.smime.capabilities import COMMON, OWN, Capabilities, Cipher
@@ -35,6 +43,12 @@ NOW = SystemClock().now()
 PLAIN = f"From: Eve <{EVE}>\r\nTo: {ADA}\r\nSubject: Map\r\n\r\n{SECRET}\r\n".encode()
 FROM_BOB = PLAIN.replace(f"From: Eve <{EVE}>".encode(), f"From: {BOB}".encode())
 HOST = "localhost"
+PIECES = (
+    b"Content-Type: multipart/mixed; boundary=x\r\n",
+    b"Content-Type: text/plain\r\n",
+    b"Content-Transfer-Encoding: base64\r\n",
+    b"Content-Transfer-Encoding: quoted-printable\r\n",
+)
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +182,101 @@ def test_what_stays_closed_is_refused_where_the_policy_says_so(
     assert caught.value.reply is not None
     assert (caught.value.reply.code, caught.value.reply.status) == (550, "5.7.5")
     assert house.server.inbox(ADA) == []
+
+
+HEAD = f"From: {EVE}\r\nTo: {ADA}\r\nSubject: Map\r\nMIME-Version: 1.0\r\n".encode()
+
+
+def block(to: PublicKey, text: str = SECRET) -> bytes:
+    """OpenPGP without MIME."""
+    sealed = PgpSealer().seal(text.encode(), [PgpRecipient(to)], at=NOW, signer=None)
+    begin, end = sealed.index(b"-----BEGIN PGP M"), sealed.index(b"-----END PGP MESSAGE-----")
+    return sealed[begin:end] + b"-----END PGP MESSAGE-----\r\n"
+
+
+def encoded(text: bytes, encoding: str) -> bytes:
+    body = {
+        "base64": base64.encodebytes(text),
+        "quoted-printable": text.replace(b"=", b"=3D").replace(b"-----B", b"=2D----B"),
+    }[encoding]
+    return b"Content-Transfer-Encoding: %b\r\n\r\n%b" % (encoding.encode(), body)
+
+
+def beside(part: bytes) -> bytes:
+    text = b"Content-Type: text/plain\r\n\r\nlook\r\n"
+    pieces = b"".join(b"--x\r\n%b\r\n" % one for one in (text, part))
+    return HEAD + b"Content-Type: multipart/mixed; boundary=x\r\n\r\n%b--x--\r\n" % pieces
+
+
+@pytest.mark.parametrize("encoding", ["base64", "quoted-printable"])
+def test_encrypted_text_is_found_in_every_encoding(house: House, encoding: str) -> None:
+    material = key_material.make([ADA], at=NOW, days=30, scheme=Scheme.OPENPGP)
+    house.give_key(ADA, material)
+    house.say(ADA, open=Mode.ALWAYS)
+    house.arrive(HEAD + encoded(block(PublicKey(material.public)), encoding), [ADA])
+    assert SECRET in read(house.stored(ADA)).text
+    stranger, _ = make_key([BOB], at=NOW, days=9)
+    for octets in (
+        HEAD + encoded(block(stranger.public), encoding),
+        beside(encoded(block(stranger.public, SECRET * 9_000), encoding)),  # for a worker
+    ):
+        with pytest.raises(MessageError) as caught:
+            house.arrive(octets, [ADA])
+        assert caught.value.reply is not None and caught.value.reply.status == "5.7.5"
+
+
+def test_what_may_be_protected_is_found_whatever_hides_it() -> None:
+    for plain in (
+        PLAIN,
+        HEAD + encoded(b"hello", "base64"),
+        HEAD + encoded(b"-----BEGIN OTHER-----", "quoted-printable"),
+    ):
+        assert not is_protected(plain)
+    for octets in (
+        HEAD + b"Content-Type: multipart /\r\n encrypted; boundary=x\r\n\r\n",
+        HEAD + b"Content-Type: application/(a)pkcs7-mime\r\n" + encoded(b"x", "base64"),
+        HEAD
+        + b"Content-Type: application/octet-stream; name*=utf-8''a%2Ep7m\r\n"
+        + encoded(b"x", "base64"),
+    ):
+        assert is_protected(octets)
+
+
+@given(st.lists(st.sampled_from((*PIECES, b"\r\n", b"--x", b"=2D", b"LS0t"))).map(b"".join))
+def test_looking_for_protection_never_raises(octets: bytes) -> None:
+    is_protected(octets)
+
+
+@pytest.mark.parametrize("kind", ["part", "text", "forwarded"])
+def test_what_is_encrypted_beside_other_things_is_not_open(house: House, kind: str) -> None:
+    """Its key is here; put into the message it could be sent elsewhere (EFAIL)."""
+    material = key_material.make([ADA], at=NOW, days=30, scheme=Scheme.OPENPGP)
+    house.give_key(ADA, material)
+    public = PublicKey(material.public)
+    entity = PgpSealer().seal(
+        b"Content-Type: text/plain\r\n\r\n" + SECRET.encode(),
+        [PgpRecipient(public)],
+        at=NOW,
+        signer=None,
+    )
+    octets, words = {
+        "part": (beside(entity), "an encrypted part beside others"),
+        "text": (HEAD + b"\r\nlook:\r\n" + block(public), "encrypted text beside other text"),
+        "forwarded": (
+            beside(b"Content-Type: message/rfc822\r\n\r\n" + HEAD + entity),
+            "forwards an encrypted message",
+        ),
+    }[kind]
+    house.say(ADA, open=Mode.ALWAYS)
+    with pytest.raises(MessageError) as caught:
+        house.arrive(octets, [ADA])
+    reply = caught.value.reply
+    assert reply is not None and (reply.code, reply.status) == (550, "5.7.5")
+    assert words in reply.text and "is not opened here" in reply.text
+    assert house.server.inbox(ADA) == []
+    house.say(ADA, open=Mode.WHEN_POSSIBLE)
+    house.arrive(octets, [ADA])
+    assert b"-----BEGIN PGP MESSAGE" in house.stored(ADA)
 
 
 def test_the_others_get_it_and_the_sender_hears_of_the_one_who_does_not(

@@ -37,22 +37,35 @@ from posthouse.kernel.finding import Finding
 from posthouse.kernel.ids import AccountId
 from posthouse.kernel.ports import Clock, Isolated, IsolationFailed, Workers
 from posthouse.mailauth import authres
+from posthouse.message import mime
 from posthouse.message.address_list import parse_address_list
 from posthouse.message.fields import read_section
+from posthouse.message.mime import Part
 from posthouse.mimesec import explain
 from posthouse.mimesec.child import OpenRequest, open_isolated
 from posthouse.mimesec.findings import SignatureResult
-from posthouse.mimesec.opening import Opened, Summary
+from posthouse.mimesec.layers import layer_at
+from posthouse.mimesec.opening import Opened, SectionKind, Summary
 from posthouse.mimesec.pgp import autocrypt
 from posthouse.store.transaction import Store, Transaction
 
 AUTHORS_MAX: Final = 5
 """Authors whose keys are looked up."""
-# What every protected message has in it somewhere, in one pass.
-_PROTECTED: Final = re.compile(
-    rb"application/(?:x-)?pkcs7-|multipart/(?:signed|encrypted)|\.p7[mz]|-----BEGIN PGP ",
-    re.IGNORECASE,
+INLINE_OCTETS: Final = 64 * 1024
+"""What is larger is looked through by a worker."""
+_OPENPGP: Final = b"-----BEGIN PGP "
+# What every protected message has in it somewhere, but where an encoding hides it; in lower case,
+# as that is several times as fast as one pattern that ignores case.
+_PROTECTED: Final = (_OPENPGP.lower(), b"pkcs7-", b".p7m", b".p7z")
+_MULTIPART: Final = re.compile(rb"multipart\s*+/\s*+(?:signed|encrypted)")
+_ENCODED: Final = re.compile(
+    rb"content-transfer-encoding[ \t]*+:\s*+(?:base64|quoted-printable|(?:x-)?uu)"
 )
+_BESIDE: Final = {
+    SectionKind.PART: "it has an encrypted part beside others",
+    SectionKind.TEXT: "it has encrypted text beside other text",
+    SectionKind.FORWARDED: "it forwards an encrypted message",
+}
 
 
 class OpenedCopy(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +82,8 @@ class OpenedCopy(msgspec.Struct, frozen=True, kw_only=True):
     """Why the account does not take it, in words; "" when it does."""
     is_for_now: bool = False
     """Of the refusal: the next try may do better."""
+    closed_part: str = ""
+    """Why not all of it is open although the message is, in words: `Mode.ALWAYS` refuses it."""
 
 
 class Incoming:
@@ -127,7 +142,7 @@ class Incoming:
         if not self._policies.is_any or not accounts:
             return {}
         is_teaching = is_autocrypt_proven and self.options.is_learning and _has_key(octets)
-        is_looked_at = is_protected(octets)
+        is_looked_at = await self._is_protected(octets)
         if not is_looked_at and not is_teaching:
             return {}
         policies = dict(zip(accounts, await self._policies.of(accounts), strict=True))
@@ -151,6 +166,11 @@ class Incoming:
                 known[keys.own_ids] = copy
             copies[account] = _as_wanted(copy, policies[account])
         return copies
+
+    async def _is_protected(self, octets: bytes) -> bool:
+        if len(octets) <= INLINE_OCTETS:
+            return is_protected(octets)
+        return await self._workers.run(partial(is_protected, octets))
 
     async def _opened(
         self,
@@ -209,6 +229,7 @@ class Incoming:
             refusal=(whole.reason if whole is not None else "")
             if opened.summary is Summary.BROKEN
             else "",
+            closed_part=_closed_part(opened),
         )
 
     async def _learn(self, opened: Opened, is_author_proven: bool) -> None:
@@ -299,13 +320,37 @@ def is_decrypted(opened: Opened) -> bool:
 
 
 def is_protected(octets: bytes) -> bool:
-    """Whether anything in a message may be signed or encrypted. Linear."""
-    return _PROTECTED.search(octets) is not None
+    """Whether anything in a message may be signed or encrypted. Linear: encoded parts are looked
+    into only where there are any, each once."""
+    lower = octets.lower()
+    if any(one in lower for one in _PROTECTED) or _MULTIPART.search(lower) is not None:
+        return True
+    if _ENCODED.search(lower) is None:
+        return False
+    return any(_is_protected_part(part) for part in mime.scan(octets).walk())
+
+
+def _is_protected_part(part: Part) -> bool:
+    if part.maintype == b"text" and part.subtype == b"plain":
+        return _OPENPGP in mime.content(part, octets_max=max(part.size_octets, 1))
+    return layer_at(part) is not None  # by a file name that is encoded
+
+
+def _closed_part(opened: Opened) -> str:
+    """What is encrypted beside other things stays apart from them, also where its key is here: in
+    one message with them it could be sent elsewhere by what others wrote (EFAIL)."""
+    for one in opened.sections:
+        if one.kind in _BESIDE and (one.encryptions or one.summary is Summary.BROKEN):
+            return (
+                f"{_BESIDE[one.kind]}, which is not opened here, as what stands around it could"
+                " give its text away"
+            )
+    return ""
 
 
 def _as_wanted(copy: OpenedCopy, policy: MailPolicy) -> OpenedCopy:
     if policy.open is Mode.ALWAYS:
-        return copy
+        return msgspec.structs.replace(copy, refusal=copy.refusal or copy.closed_part)
     return msgspec.structs.replace(copy, refusal="", is_for_now=False)
 
 
