@@ -168,6 +168,34 @@ def test_the_first_of_two_fields_counts() -> None:  # H32
     assert b'"text" "plain"' in render(octets).bodystructure
     boundaries = b"Content-Type: multipart/mixed; boundary=a; boundary=b\r\n\r\n--b\r\n\r\nx"
     assert scan(boundaries).children == []
+    assert scan(boundaries).is_ambiguous
+
+
+@pytest.mark.parametrize("name", [b"boundary", b"protocol", b"smime-type", b"charset"])
+def test_a_parameter_in_one_piece_and_in_several_leaves_open_what_a_part_is(name: bytes) -> None:
+    """H29, H32: readers that join the pieces first see other parts."""
+    body = b"\r\n\r\n--a\r\n\r\nx\r\n--a--\r\n"
+    field = b"Content-Type: multipart/mixed; %b; %b=a" % (b"%b*0=b" % name, name)
+    more = b"" if name == b"boundary" else b"; boundary=a"
+    root = scan(field + more + body)
+    assert [text(one, octets_max=9) for one in root.children] == ["x"]  # it is shown all the same
+    assert root.is_ambiguous is (name != b"charset")
+    assert not scan(field.replace(b"*0=b; ", b"=a; ") + more + body).is_ambiguous
+
+
+NAMES = st.sampled_from([b"boundary", b"boundary*", b"boundary*0", b"boundary*0*", b"boundary*01"])
+
+
+@given(st.lists(st.tuples(NAMES, st.sampled_from([b"a", b'"a"', b"b", b"", b"''a"])), max_size=6))
+def test_whatever_the_boundary_is_said_to_be_it_is_read(given: list[tuple[bytes, bytes]]) -> None:
+    said = b"".join(b"; %b=%b" % one for one in given)
+    octets = b"Content-Type: multipart/mixed%b\r\n\r\n--a\r\n\r\nx\r\n--b--\r\n" % said
+    root = scan(octets)
+    plain = {value.strip(b'"') for name, value in given if name == b"boundary"}
+    if len(plain) > 1 or (plain and len({name for name, _ in given}) > 1):
+        assert root.is_ambiguous
+    for part in root.walk():
+        text(part, octets_max=9)
 
 
 HOSTILE = {

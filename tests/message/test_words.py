@@ -15,7 +15,12 @@ from hypothesis import strategies as st
 from posthouse.message import words
 from posthouse.message.dates import format_date, parse_date
 from posthouse.message.fields import read_section
-from posthouse.message.parameters import PARAMETERS_MAX, parse_disposition, parse_type
+from posthouse.message.parameters import (
+    PARAMETERS_MAX,
+    VALUE_OCTETS_MAX,
+    parse_disposition,
+    parse_type,
+)
 
 DECODED = [
     (b"plain", "plain"),
@@ -202,6 +207,36 @@ def test_types_and_parameters_are_read(
     assert {name: found[2].text(name.encode()) for name in names} == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "is_doubtful"),
+    [
+        (b"a/b; x=A", False),
+        (b"a/b; x=A; x=A; y=B", False),
+        (b"a/b; x=A; X=B", True),
+        (b"a/b; y=A; y=B; x=A", False),
+        (b"a/b; x*0=A; x*1=B; x*2*=C", False),
+        (b"a/b; x*=utf-8''A", False),
+        (b"a/b; x*0=B; x=A", True),
+        (b"a/b; x=A; x*=utf-8''B", True),
+        (b"a/b; x*=utf-8''A; x*0=B", True),
+        (b"a/b; x*0=A; x*2=C", True),
+        (b"a/b; x*1=A", True),
+        (b"a/b; x*0=A; x*0=B", True),
+        (b"a/b; x*0=%41; x*0*=%41", True),
+        (b"a/b; x*0=A; x*00=B", True),
+        (b"a/b; x=A" + b"; y=B" * PARAMETERS_MAX + b"; x=B", True),
+        (b"a/b; x=A; y=" + b"B" * VALUE_OCTETS_MAX + b"; x=B", True),
+    ],
+)
+def test_a_parameter_that_others_may_read_otherwise_is_doubtful(
+    value: bytes, is_doubtful: bool
+) -> None:  # RFC 2231 §3, H29
+    found = parse_type(value)
+    assert found is not None and found[2].is_doubtful(b"x") is is_doubtful
+    disposition = parse_disposition(value.partition(b"/")[2])
+    assert disposition is not None and disposition[1].is_doubtful(b"x") is is_doubtful
+
+
 @pytest.mark.parametrize("value", [b"", b"text", b"text/", b"/plain", b";", b"=", b"\xff/\xff"])
 def test_a_malformed_type_is_none(value: bytes) -> None:  # RFC 2045 §5.2
     assert parse_type(value) is None
@@ -227,6 +262,7 @@ def test_any_value_is_read_without_an_exception(pieces: list[bytes]) -> None:
     assert found is not None
     for name, _ in found[2].items:
         found[2].text(name)
+        found[2].is_doubtful(name)
 
 
 # What that library makes of a header that is no type "/" subtype: RFC 2045 §5.2 makes it text/plain

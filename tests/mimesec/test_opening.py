@@ -339,6 +339,25 @@ def test_a_third_part_in_a_multipart_signed_makes_it_none() -> None:
     assert opened(HEAD + first).summary is Summary.NOT_PROTECTED
 
 
+# H29, H65
+@pytest.mark.parametrize("name", [b"boundary", b"protocol"])
+def test_a_parameter_that_can_be_read_in_two_ways_makes_no_layer(name: bytes) -> None:
+    said = SIGNED.replace(b"multipart/signed;", b"multipart/signed; %b*0=other;" % name)
+    assert opened(HEAD + said).summary is Summary.NOT_PROTECTED
+    inside = opened(mixed(b"Content-Type: text/plain\r\n\r\nlook\r\n", said))
+    assert inside.sections == ()
+
+
+# H29, H65
+def test_nothing_is_said_of_parts_that_others_may_divide_in_another_way() -> None:
+    letter = mixed(SIGNED, SEALED)
+    assert len(opened(letter).sections) == 2
+    doubtful = letter.replace(b"boundary=", b"boundary*0=other; boundary=", 1)
+    assert opened(doubtful) == Opened(octets=doubtful, summary=Summary.NOT_PROTECTED)
+    around = mixed(b"Content-Type: message/rfc822\r\n\r\n" + doubtful, edge=b"around")
+    assert opened(around).sections == ()
+
+
 # H65
 def test_two_content_types_make_no_layer() -> None:
     message = b"Content-Type: text/html\r\n" + HEAD + SIGNED

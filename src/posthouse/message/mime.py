@@ -41,6 +41,8 @@ _UU_BEGIN: Final = re.compile(rb"(?:\A|\n)begin [0-7]{3,4} [^\n]*\n")
 _FIRST_LINE: Final = re.compile(rb"[!-9;-~]++[ \t]*+:|\r?\n|\Z")
 _PLAIN_PARAMETERS: Final = Parameters(((b"charset", b"us-ascii"),))  # RFC 2045 §5.2
 _NO_PARAMETERS: Final = Parameters()
+# Parameters of a type that decide what is seen of it, or what its layer is.
+_DECIDING: Final = (b"boundary", b"protocol", b"smime-type")
 
 
 class Part:
@@ -122,9 +124,14 @@ class Part:
 
     @property
     def is_ambiguous(self) -> bool:
-        """Two fields say what it is, and other readers may take the second (H32)."""
+        """Two fields say what it is, or one says two things, and other readers may take the second
+        (H32)."""
         section = self.section
-        return section.count(b"content-type") > 1 or section.count(b"content-transfer-encoding") > 1
+        return (
+            section.count(b"content-type") > 1
+            or section.count(b"content-transfer-encoding") > 1
+            or any(map(self.parameters.is_doubtful, _DECIDING))
+        )
 
     def own_parts(self) -> Iterator[Part]:
         """As `walk`, without what embedded messages hold: a bounce that somebody forwards makes no

@@ -46,6 +46,14 @@ class Parameters(msgspec.Struct, frozen=True):
     """
 
     items: tuple[tuple[bytes, bytes], ...] = ()
+    doubtful: frozenset[bytes] = frozenset()
+    """Names, without "*", that other readers may read another value for: given twice, in one piece
+    and in several, or with a piece missing."""
+    is_cut: bool = False
+    """There are more than are read."""
+
+    def is_doubtful(self, name: bytes) -> bool:
+        return self.is_cut or name in self.doubtful
 
     def raw(self, name: bytes) -> bytes | None:
         """The value of a plain parameter as it stands, unquoted."""
@@ -78,14 +86,14 @@ def parse_type(value: bytes) -> tuple[bytes, bytes, Parameters] | None:
 
 
 def _read_type(value: bytes) -> tuple[bytes, bytes, Parameters] | None:
-    value = value[:VALUE_OCTETS_MAX]
+    is_cut, value = len(value) > VALUE_OCTETS_MAX, value[:VALUE_OCTETS_MAX]
     match = _TYPE.match(value)
     if match is None and b"(" in value:
         value = _COMMENT.sub(b" ", value)
         match = _TYPE.match(value)
     if match is None:
         return None
-    return match[1].lower(), match[2].lower(), _parse(value, match.end())
+    return match[1].lower(), match[2].lower(), _parse(value, match.end(), is_cut=is_cut)
 
 
 # Most mail has one of a few types; what is shared is never changed.
@@ -94,17 +102,17 @@ _known_type = lru_cache(maxsize=256)(_read_type)
 
 def parse_disposition(value: bytes) -> tuple[bytes, Parameters] | None:
     """The type (lower case) and parameters of an unfolded Content-Disposition."""
-    value = value[:VALUE_OCTETS_MAX]
+    is_cut, value = len(value) > VALUE_OCTETS_MAX, value[:VALUE_OCTETS_MAX]
     match = _WORD.match(value)
     if match is None:
         return None
-    return match[1].lower(), _parse(value, match.end())
+    return match[1].lower(), _parse(value, match.end(), is_cut=is_cut)
 
 
 _NONE: Final = Parameters()
 
 
-def _parse(value: bytes, at: int) -> Parameters:
+def _parse(value: bytes, at: int, *, is_cut: bool) -> Parameters:
     found: list[tuple[bytes, bytes]] = []
     has_pieces = False
     while at < len(value) and len(found) < PARAMETERS_MAX:
@@ -120,13 +128,34 @@ def _parse(value: bytes, at: int) -> Parameters:
             plain = _QUOTED_PAIR.sub(rb"\1", quoted) if b"\\" in quoted else quoted
         has_pieces = has_pieces or b"*" in name
         found.append((name.lower(), plain))
+    is_cut = is_cut or at < len(value)
     if not found:
-        return _NONE
+        return Parameters(is_cut=True) if is_cut else _NONE
     if has_pieces:
-        return Parameters(tuple(_joined(found).items()))
-    if len(found) > 1:
-        return Parameters(tuple(dict(reversed(found)).items())[::-1])
-    return Parameters((found[0],))
+        return Parameters(tuple(_joined(found).items()), _doubtful(found), is_cut)
+    if len(found) == 1:
+        return Parameters((found[0],), is_cut=is_cut)
+    items = tuple(dict(reversed(found)).items())[::-1]
+    doubtful = _doubtful(found) if len(items) < len(found) else frozenset()
+    return Parameters(items, doubtful, is_cut)
+
+
+def _doubtful(found: list[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    forms: dict[bytes, dict[bytes, set[tuple[bytes, bytes]]]] = {}
+    for name, value in found:
+        base, _, form = name.partition(b"*")
+        # Two pieces of one number are two, also where only one of them is encoded.
+        form = form.removesuffix(b"*") if form else name.removeprefix(base)
+        forms.setdefault(base, {}).setdefault(form, set()).add((name, value))
+    return frozenset(base for base, given in forms.items() if not _is_clear(given))
+
+
+def _is_clear(given: dict[bytes, set[tuple[bytes, bytes]]]) -> bool:
+    """One value, in one piece or in all of them from the first to the last."""
+    if any(len(values) > 1 for values in given.values()):
+        return False
+    in_one = not given.keys().isdisjoint((b"", b"*"))
+    return len(given) == 1 if in_one else given.keys() == set(map(b"%d".__mod__, range(len(given))))
 
 
 def _separator(value: bytes, at: int) -> int:

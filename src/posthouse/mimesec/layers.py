@@ -1,9 +1,9 @@
 """Cryptographic layers: found, and taken off one by one (RFC 9787 §4.1, RFC 1847, RFC 3156,
 RFC 8551 §3).
 
-A layer is recognised by its MIME form only, and in one way: where two Content-Type fields or a
-third part would let another reader see something else, there is no layer. Whatever is in a message,
-the number of layers and of calls to openers is bounded.
+A layer is recognised by its MIME form only, and in one way: where two Content-Type fields, a
+boundary that is said twice or a third part would let another reader see something else, there is no
+layer. Whatever is in a message, the number of layers and of calls to openers is bounded.
 """
 
 from __future__ import annotations

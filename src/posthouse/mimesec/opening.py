@@ -403,7 +403,10 @@ def _sections(
 
 
 def _below(part: Part, path: str, authors: _Authors) -> Iterator[tuple[Part, str, _Authors]]:
-    """The parts of a multipart, the last first; a message of one part is its own part 1."""
+    """The parts of a multipart, the last first; a message of one part is its own part 1. None of
+    what others may divide in another way: nothing can be said of what they see."""
+    if part.is_ambiguous:
+        return
     dotted = f"{path}." if path else ""
     if not part.children:
         yield part, f"{dotted}1", authors
