@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from posthouse.mimesec import Pin, Protection, ProtectionError, given, open_message
+from posthouse.mimesec import Pin, Protection, ProtectionError, given, open_message, protect
 from posthouse.mimesec.pgp import (
     PgpOpener,
     PgpRecipient,
@@ -18,8 +18,11 @@ from posthouse.mimesec.pgp import (
     make_key,
     read_private,
     read_public,
+    revoked_by,
+    with_end,
 )
 from posthouse.mimesec.smime import (
+    Capabilities,
     SmimeOpener,
     SmimeRecipient,
     SmimeSealer,
@@ -27,6 +30,7 @@ from posthouse.mimesec.smime import (
     Trust,
     from_pem,
     from_pkcs12,
+    make_authority,
     make_identity,
     read_certificates,
 )
@@ -152,6 +156,129 @@ WRONG: list[tuple[Callable[[], Any], str, str]] = [
         "at has to be a datetime with a time zone",
         "datetime.now(UTC)",
     ),
+    (
+        lambda: SmimeSealer(cipher="AES"),  # type: ignore[arg-type]
+        "the cipher of a SmimeSealer has to be a Cipher, not str",
+        "it can be Cipher.AES_256_GCM, Cipher.AES_128_GCM",
+    ),
+    (
+        lambda: SmimeSealer(cipher="AES-128-CBC"),  # type: ignore[arg-type]
+        "has to be a Cipher, not str",
+        "give Cipher.AES_128_CBC",
+    ),
+    (
+        lambda: SmimeSealer(key_transport="oaep"),  # type: ignore[arg-type]
+        "the key_transport of a SmimeSealer has to be a KeyTransport",
+        "give KeyTransport.OAEP",
+    ),
+    (
+        lambda: Protection(header_policy="shy"),  # type: ignore[arg-type]
+        "header_policy has to be a HeaderPolicy, not str",
+        "give HeaderPolicy.SHY",
+    ),
+    (
+        lambda: Protection(response_hcp="shy"),  # type: ignore[arg-type]
+        "response_hcp has to be something that can be called",
+        "reference_hcp",
+    ),
+    (
+        lambda: Protection(sign=SmimeSigner(ADA)),  # type: ignore[call-arg]
+        "Protection takes no sign",
+        "give `signer`",
+    ),
+    (
+        lambda: Protection(encrypt_to=[ONE]),  # type: ignore[call-arg]
+        "Protection takes no encrypt_to",
+        "`recipients`, with a `sealer`",
+    ),
+    (lambda: Protection(sealr=None), "Protection takes no sealr", "did you mean sealer?"),  # type: ignore[call-arg]
+    (lambda: Protection(ONE), "Protection takes its arguments by name", "signer=…"),  # type: ignore[misc]
+    (
+        lambda: SmimeRecipient(ADA.certificate, capabilities="GCM"),  # type: ignore[arg-type]
+        "the capabilities of a SmimeRecipient has to be a Capabilities, not str",
+        "COMMON",
+    ),
+    (
+        lambda: SmimeRecipient(ADA.certificate, capabilities=Capabilities(("AES-256-GCM",))),  # type: ignore[arg-type]
+        "ciphers[0] of the capabilities of a SmimeRecipient has to be a Cipher, not str",
+        "give Cipher.AES_256_GCM",
+    ),
+    (
+        lambda: SmimeRecipient(ADA.certificate, capabilities=Capabilities("GCM")),  # type: ignore[arg-type]
+        "the ciphers of the capabilities of a SmimeRecipient have to be several, not str",
+        "Capabilities((",
+    ),
+    (
+        lambda: SmimeRecipient(ADA.certificate, trust=[ADA.certificate]),  # type: ignore[arg-type]
+        "the trust of a SmimeRecipient has to be a Trust, not list",
+        "[0]",
+    ),
+    (
+        lambda: SmimeRecipient(ADA.certificate, offered=ADA.certificate),  # type: ignore[arg-type]
+        "offered has to be several Certificate",
+        "brackets",
+    ),
+    (
+        lambda: SmimeSigner(ADA, reads="GCM"),  # type: ignore[arg-type]
+        "the reads of a SmimeSigner has to be a Capabilities, not str",
+        "COMMON",
+    ),
+    (
+        lambda: SmimeSigner(ADA, encryption=ADA),  # type: ignore[arg-type]
+        "the encryption of a SmimeSigner has to be a Certificate, not Identity",
+        "identity.certificate",
+    ),
+    (
+        lambda: make_key("a@example.org", at=NOW, days=2, form="v6"),  # type: ignore[arg-type]
+        "form has to be a KeyForm, not str",
+        "give KeyForm.VERSION6",
+    ),
+    (
+        lambda: make_key("a@example.org", at=datetime(2026, 1, 1), days=2),
+        "at has to be a datetime with a time zone, not one without",
+        "give a datetime with a time zone",
+    ),
+    (
+        lambda: make_key("a@example.org", at=NOW, days="2"),  # type: ignore[arg-type]
+        "days has to be a whole number, not str",
+        "1 to 3650",
+    ),
+    (lambda: make_key(7, at=NOW, days=2), "addresses has to be several addresses", "brackets"),  # type: ignore[arg-type]
+    (lambda: make_key([7], at=NOW, days=2), "addresses[0] has to be text (str), not int", '"'),  # type: ignore[list-item]
+    (lambda: make_key(b"a@b.example", at=NOW, days=2), "addresses has to be text", "decode"),  # type: ignore[arg-type]
+    (lambda: make_key("ada", at=NOW, days=2), "'ada' is no address", "bob@example.net"),
+    (
+        lambda: make_key("a@example.org", at=NOW, days=2, name=b"Ada"),  # type: ignore[arg-type]
+        "name has to be text (str), not bytes",
+        "decode",
+    ),
+    (lambda: make_identity("ada", at=NOW), "'ada' is no address", "whole address"),
+    (
+        lambda: make_identity("a@example.org", at=datetime(2026, 1, 1)),
+        "at has to be a datetime with a time zone",
+        "give a datetime with a time zone",
+    ),
+    (
+        lambda: make_identity("a@example.org", at=NOW, kind="Ed25519"),  # type: ignore[arg-type]
+        "kind has to be a KeyKind, not str",
+        "give KeyKind.ED25519",
+    ),
+    (
+        lambda: make_identity("a@example.org", at=NOW, issuer=ADA.certificate),  # type: ignore[arg-type]
+        "issuer has to be an Identity, not Certificate",
+        "make_authority(…)",
+    ),
+    (
+        lambda: make_authority("Tea", at=datetime(2026, 1, 1)),
+        "at has to be a datetime with a time zone",
+        "give a datetime with a time zone",
+    ),
+    (
+        lambda: with_end(KEY, at=datetime(2026, 1, 1)),
+        "at has to be a datetime with a time zone",
+        "give a datetime with a time zone",
+    ),
+    (lambda: revoked_by(KEY, b""), "public has to be a PublicKey, not PrivateKey", "key.public"),  # type: ignore[arg-type]
     (lambda: KEY.armored("word", salt="x" * 24), "wants octets (bytes), not str", "os.urandom(24)"),  # type: ignore[arg-type]
     (lambda: KEY.armored("word"), "has 24 octets, not 0", "os.urandom(24)"),
     (lambda: KEY.armored("word", salt=bytes(8)), "has 24 octets, not 8", "os.urandom(24)"),
@@ -164,6 +291,27 @@ def test_what_is_in_the_wrong_place_is_told(call: Callable[[], Any], text: str, 
         call()
     assert text in caught.value.text and hint in caught.value.hint
     assert caught.value.hint and "secret" not in f"{caught.value.text}{caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    "protection",
+    [
+        Protection(signer=SmimeSigner(ADA)),
+        Protection(sealer=SmimeSealer(), recipients=(ONE,)),
+        Protection(signer=PgpSigner(KEY)),
+        Protection(sealer=PgpSealer(), recipients=(PgpRecipient(KEY.public),)),
+    ],
+)
+def test_a_moment_without_a_time_zone_is_told_whatever_it_is_for(protection: Protection) -> None:
+    letter = b"From: ada@example.org\r\nTo: ada@example.org\r\n\r\nAt five?\r\n"
+    with pytest.raises(ProtectionError, match="a datetime with a time zone, not one without"):
+        protect(letter, protection, at=datetime(2026, 1, 1))
+
+
+def test_one_address_is_one_and_not_its_letters() -> None:
+    assert make_identity("ada@example.org", at=NOW).addresses == ("ada@example.org",)
+    key, _ = make_key("ada@example.org", at=NOW, days=2)
+    assert key.public.addresses == ("ada@example.org",)
 
 
 def test_what_does_the_work_is_taken_whoever_made_it() -> None:

@@ -23,6 +23,29 @@ def test_mypy_in_strict_mode(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_mypy_finds_the_arguments_that_there_are_not(tmp_path: Path) -> None:
+    wrong = (
+        'Message(body="x")',
+        'Message("ada@example.org")',
+        'Attachment(name="x")',
+        "Protection(sign=None)",
+        "Transport(timeout=3)",
+        "MailServer.ephemeral(acounts={})",
+    )
+    head = (
+        "from posthouse.mimesec import Protection",
+        "from posthouse.sending import Attachment, Message, Transport",
+        "from posthouse.testing import MailServer",
+        'Message(sender="ada@example.org", text="x")',
+    )
+    program = tmp_path / "wrong.py"
+    program.write_text("\n".join((*head, *wrong)) + "\n")
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    lines = {int(one.split(":")[1]) for one in done.stdout.splitlines() if ": error: " in one}
+    assert lines == {len(head) + 1 + at for at in range(len(wrong))}, done.stdout
+
+
 @pytest.mark.interop
 def test_pyright_in_strict_mode(tmp_path: Path) -> None:
     modules = node_modules()

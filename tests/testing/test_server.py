@@ -7,11 +7,12 @@ import imaplib
 import smtplib
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from posthouse.sending import AsyncTransport, EnvelopeError, Message, Transport
-from posthouse.testing import MailServer, NothingCame
+from posthouse.testing import MailServer, MailServerError, NothingCame
 
 PASSWORD = "sesame-street-7"
 
@@ -140,3 +141,91 @@ async def test_letters_for_somebody_new_may_come_all_at_once() -> None:
             assert len(server.inbox(to)) == 6
         for way in ways:
             await way.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "text", "hint"),
+    [
+        ({"acounts": {}}, "MailServer.ephemeral takes no acounts", "did you mean accounts?"),
+        ({"users": {}}, "takes no users", "give accounts={"),
+        ({"domain": "example.test"}, "takes no domain", "for every domain"),
+        ({"port": 2525}, "takes no port", "those that are free"),
+        ({"accounts": ["ada@example.test"]}, "a dict of address to password, and this is list", ""),
+        ({"accounts": "ada@example.test"}, "and this is str", 'write accounts={"ada@'),
+        ({"accounts": {"ada": "x"}}, "accounts: 'ada' is no address: the domain", "whole"),
+        ({"accounts": {"ada@-x-": "x"}}, "the domain is malformed", "whole"),
+        ({"accounts": {7: "x"}}, "an address has to be text, and this is int", "whole"),
+        ({"accounts": {"ada@example.test": 7}}, "of 'ada@example.test' has to be text", "any"),
+        ({"accounts": {"ada@example.test": ""}}, "has to be text, and is empty", "any"),
+        (
+            {"accounts": {"ada@example.test": "x", "ADA@Example.test": "y"}},
+            "accounts: 'ADA@Example.test' is there already, as 'ada@example.test'",
+            "leave one",
+        ),
+        ({"takes_anything": "no"}, "takes_anything has to be True or False", ""),
+    ],
+)
+def test_what_it_cannot_be_made_of_is_told(given: dict[str, Any], text: str, hint: str) -> None:
+    with pytest.raises(MailServerError) as caught:
+        MailServer.ephemeral(**given)
+    assert text in caught.value.text and hint in caught.value.hint
+    assert caught.value.hint in str(caught.value)
+
+
+def test_an_account_that_the_server_does_not_take_is_told_when_it_starts() -> None:
+    server = MailServer.ephemeral({"ada@[127.0.0.1]": PASSWORD})
+    with pytest.raises(MailServerError, match=r"accounts: .* has no domain name"), server:
+        pass
+
+
+def test_it_says_that_it_does_not_run() -> None:
+    server = MailServer.ephemeral({"ada@example.test": PASSWORD})
+
+    def asked_of(words: str) -> None:
+        for ask in (
+            lambda: server.url,
+            lambda: server.plain_url,
+            lambda: server.login_url("ada@example.test"),
+            lambda: server.api_url("ada@example.test"),
+            lambda: server.ca,
+            server.client_context,
+            lambda: server.address("imap"),
+            lambda: server.inbox("ada@example.test"),
+            lambda: server.wait_for("ada@example.test"),
+            server.addresses,
+            server.clear,
+        ):
+            with pytest.raises(MailServerError, match=words) as caught:
+                ask()
+            assert "within the block" in caught.value.hint
+
+    asked_of("the server does not run yet")
+    with server:
+        with pytest.raises(MailServerError, match="runs already"), server:
+            pass
+        with Transport(server.url, ca=server.ca) as way:
+            way.send(letter())
+        server.clear()
+    asked_of("the server has ended")
+    with server:  # it may run once more, with nothing in it
+        assert server.addresses() == ["ada@example.test"]
+        with Transport(server.url, ca=server.ca) as way:
+            way.send(letter())
+        assert len(server.inbox("bob@example.test")) == 1
+    server.__exit__(None, None, None)  # twice is once
+
+
+def test_what_is_asked_for_has_to_be_something() -> None:
+    with MailServer.ephemeral() as server:
+        with pytest.raises(MailServerError, match="'ada' is no address: the domain is missing"):
+            server.inbox("ada")
+        with pytest.raises(MailServerError, match="has to be text, and this is NoneType"):
+            server.inbox(None)  # type: ignore[arg-type]
+        with pytest.raises(MailServerError, match="count is 0") as caught:
+            server.wait_for("bob@example.test", count=0)
+        assert "inbox('bob@example.test') == []" in caught.value.hint
+        with pytest.raises(MailServerError, match="timeout_s has to be a number of seconds"):
+            server.wait_for("bob@example.test", timeout_s="1")  # type: ignore[arg-type]
+        with pytest.raises(MailServerError, match="wait_for takes no timeout") as caught:
+            server.wait_for("bob@example.test", timeout=1.0)  # type: ignore[arg-type]
+        assert caught.value.hint == "give `timeout_s`"

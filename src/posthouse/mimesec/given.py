@@ -4,10 +4,12 @@ belongs, a path where the octets of the file do."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from enum import Enum
 from typing import Final, TypeVar
 
+from posthouse.kernel import keywords
 from posthouse.kernel.secret import Secret
 from posthouse.message import words
 from posthouse.message.address import LOCAL_PART_REMOTE_OCTETS_MAX, AddressError, parse_mailbox
@@ -39,6 +41,20 @@ _HINTS: Final = {
 }
 """By the type of what was given."""
 _FINGERPRINT: Final = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
+_TIME: Final = "give a datetime with a time zone, such as datetime.now(UTC)"
+_KEYS: Final = "`recipients`, with a `sealer`"
+_MEANT: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("sign", "sign_with", "signed_by", "signers", "identity"), "signer"),
+    **dict.fromkeys(("encrypt", "encrypt_to", "to", "keys", "certificates"), _KEYS),
+    **dict.fromkeys(
+        ("cipher", "encrypter", "encryption"), "`sealer`, such as SmimeSealer(cipher=…)"
+    ),
+    **dict.fromkeys(("bcc", "hidden_recipients"), "hidden"),
+    **dict.fromkeys(("sender", "self", "own_key"), "own"),
+    **dict.fromkeys(("opaque", "detached"), "is_opaque"),
+    **dict.fromkeys(("policy", "headers", "protect_headers"), "header_policy"),
+}
+"""What else the arguments of a `Protection` may be called."""
 T = TypeVar("T")
 
 # All of these raise ProtectionError where something else was given than what they are named for.
@@ -66,9 +82,59 @@ def check_openers(given: object, place: str) -> None:
         _check_port(one, _OPENER, f"{place}[{number}]", "a SmimeOpener or PgpOpener")
 
 
-def check_kind(given: object, kind: type, place: str) -> None:
+def check_kind(given: object, kind: type, place: str, *, hint: str = "") -> None:
     if not isinstance(given, kind):
-        raise _misplaced(given, place, _with_article(kind.__name__))
+        raise _misplaced(given, place, _with_article(kind.__name__), hint=hint)
+
+
+def check_choice(given: object, choices: Iterable[Enum], place: str) -> None:
+    """One of an enumeration; where the text of one was given, the hint says which it is."""
+    found = tuple(choices)
+    kind = type(found[0])
+    if isinstance(given, kind):
+        return
+    names = [f"{kind.__name__}.{one.name}" for one in found]
+    hint = f"it can be {', '.join(names)}"
+    if isinstance(given, str):
+        for one, name in zip(found, names, strict=True):
+            if _letters(given) in (_letters(one.name), _letters(str(one.value))):
+                hint = f"give {name}"
+    raise _misplaced(given, place, _with_article(kind.__name__), hint=hint)
+
+
+def check_call(given: object, place: str, *, hint: str) -> None:
+    if not callable(given):
+        raise ProtectionError(
+            f"{place} has to be something that can be called, not {type(given).__name__}", hint=hint
+        )
+
+
+def check_text(given: object, place: str) -> None:
+    if not isinstance(given, str):
+        raise ProtectionError(
+            f"{place} has to be text (str), not {type(given).__name__}",
+            hint="decode it, as in name.decode()" if isinstance(given, bytes) else 'write "…"',
+        )
+
+
+def check_days(given: object, most: int, place: str) -> None:
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise ProtectionError(
+            f"{place} has to be a whole number, not {type(given).__name__}",
+            hint=f"give 1 to {most} days",
+        )
+
+
+def texts(given: object, place: str) -> tuple[str, ...]:
+    """One text or several; they are not looked at."""
+    if isinstance(given, bytes):
+        check_text(given, place)
+    found = (given,) if isinstance(given, str) else _row(given, place, "addresses", is_any=True)
+    kept = []
+    for number, one in enumerate(found):
+        check_text(one, f"{place}[{number}]")
+        kept.append(str(one))
+    return tuple(kept)
 
 
 def all_of(given: Iterable[T], kind: type[T], place: str, *, wanted: str = "") -> tuple[T, ...]:
@@ -122,7 +188,7 @@ def check_time(given: object, place: str) -> None:
         what = "one without" if isinstance(given, datetime) else type(given).__name__
         raise ProtectionError(
             f"{place} has to be a datetime with a time zone, not {what}",
-            hint="give datetime.now(UTC)",
+            hint=_TIME,
         )
 
 
@@ -160,14 +226,33 @@ def _check_port(given: object, names: tuple[str, ...], place: str, wanted: str) 
         raise _misplaced(given, place, wanted)
 
 
-def _misplaced(given: object, place: str, wanted: str) -> ProtectionError:
+def _misplaced(given: object, place: str, wanted: str, *, hint: str = "") -> ProtectionError:
+    """
+    Args:
+        hint: "" says what is likely for what was given.
+    """
     if isinstance(given, type):
         what, hint = f"the class {given.__name__}", f"make one of it: {given.__name__}(…)"
     else:
         what = type(given).__name__
-        hint = _HINTS.get(what, f"give {wanted}")
+        hint = hint or _HINTS.get(what, f"give {wanted}")
     return ProtectionError(f"{place} has to be {wanted}, not {what}", hint=hint)
 
 
 def _with_article(name: str) -> str:
     return f"{'an' if name[0] in 'AEIO' else 'a'} {name}"
+
+
+def _letters(text: str) -> str:
+    """Without what sets them apart: "AES-256-GCM" and AES_256_GCM are the same."""
+    return re.sub(r"[\W_]", "", text).lower()
+
+
+class Told(keywords.Told):
+    """What a program says of a protection: see `posthouse.kernel.keywords`."""
+
+    def meant(cls) -> Mapping[str, str]:
+        return _MEANT
+
+    def refused(cls, found: keywords.Mistake) -> ProtectionError:
+        return ProtectionError(found.text, hint=found.hint)

@@ -35,6 +35,7 @@ from posthouse.mimesec.sealed import open_payload
 
 COPIES_MAX: Final = 200
 """Of one message, for hidden recipients."""
+_HCP: Final = "give what reference_hcp(…) made, or leave it out"
 _VISIBLE: Final = frozenset({b"from", b"sender", b"reply-to", b"to", b"cc"})
 
 
@@ -45,12 +46,12 @@ class OpaqueSigner(Protocol):
     def sign_opaque(self, entity: bytes, *, at: datetime) -> bytes: ...
 
 
-class Protection(msgspec.Struct, frozen=True, kw_only=True):
+class Protection(msgspec.Struct, frozen=True, kw_only=True, metaclass=given.Told):
     """How a message is to be protected. With a signer it is signed, with a sealer and recipients it
     is encrypted.
 
     Raises:
-        ProtectionError: something in it is no signer, recipient or sealer.
+        ProtectionError: something in it is no signer, recipient, sealer or policy.
     """
 
     signer: Signer | None = None
@@ -86,6 +87,9 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True):
             given.check_recipient(self.own, "own")
         given.check_recipients(self.recipients, "recipients")
         given.check_recipients(self.hidden, "hidden")
+        if self.header_policy is not None:
+            given.check_choice(self.header_policy, HeaderPolicy, "header_policy")
+        given.check_call(self.response_hcp, "response_hcp", hint=_HCP)
 
     @property
     def is_encrypting(self) -> bool:

@@ -1,5 +1,5 @@
-"""What a caller says of a message. Nothing is checked here: `compose` does that, in one place, and
-names the field that is wrong (H66)."""
+"""What a caller says of a message. Of this only the names of arguments are checked here: `compose`
+does the rest, in one place, and names the field that is wrong (H66)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import msgspec
 
 from posthouse.kernel.envelope import Notify, Ret, TlsDemand
+from posthouse.sending.keywords import Told
 from posthouse.sending.options import Dkim
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 
-class Mailbox(msgspec.Struct, frozen=True):
+class Mailbox(msgspec.Struct, frozen=True, metaclass=Told):
     """An address and the name people see. `Message` takes "Ada <ada@example.org>" for one too."""
 
     address: str
@@ -51,7 +52,7 @@ class Priority(Enum):
     LOW = "low"
 
 
-class Attachment(msgspec.Struct, frozen=True, kw_only=True):
+class Attachment(msgspec.Struct, frozen=True, kw_only=True, metaclass=Told):
     """A part beside the text. Give one of `content`, `path` and `url`."""
 
     content: Content | None = None
@@ -75,7 +76,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     itself is believed, once it is known that it can be sent."""
 
 
-class Alternative(msgspec.Struct, frozen=True, kw_only=True):
+class Alternative(msgspec.Struct, frozen=True, kw_only=True, metaclass=Told):
     """Another form of the text, best last: text/x-web-markdown, text/watch-html, …"""
 
     content: Content
@@ -83,7 +84,7 @@ class Alternative(msgspec.Struct, frozen=True, kw_only=True):
     encoding: str | None = None
 
 
-class CalendarEvent(msgspec.Struct, frozen=True, kw_only=True):
+class CalendarEvent(msgspec.Struct, frozen=True, kw_only=True, metaclass=Told):
     """An iCalendar object that readers show as an invitation (RFC 6047)."""
 
     content: Content
@@ -93,7 +94,7 @@ class CalendarEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Attached under this name besides, for readers that do not know calendars; None for not."""
 
 
-class ListFields(msgspec.Struct, frozen=True, kw_only=True):
+class ListFields(msgspec.Struct, frozen=True, kw_only=True, metaclass=Told):
     """What makes mail to many polite (RFC 2369, RFC 2919); URLs or addresses, in the order of
     preference, with a comment where it helps: "https://example.org/faq (Questions)"."""
 
@@ -110,7 +111,7 @@ class ListFields(msgspec.Struct, frozen=True, kw_only=True):
     archive: str | Sequence[str] = ()
 
 
-class SendEnvelope(msgspec.Struct, frozen=True, kw_only=True):
+class SendEnvelope(msgspec.Struct, frozen=True, kw_only=True, metaclass=Told):
     """What SMTP is told instead of what the message's fields say."""
 
     sender: str | None = None
@@ -125,7 +126,7 @@ class SendEnvelope(msgspec.Struct, frozen=True, kw_only=True):
     """REQUIRED is REQUIRETLS, OPTIONAL is TLS-Required: No (RFC 8689)."""
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
+class Message(msgspec.Struct, frozen=True, kw_only=True, metaclass=Told):
     """A message to be sent. Give `raw`, or what it is to be made of."""
 
     sender: str | Mailbox = ""

@@ -11,6 +11,7 @@ from typing import TypedDict
 import msgspec
 
 from posthouse.kernel.secret import HIDDEN, Secret
+from posthouse.sending.keywords import Told
 from posthouse.sending.notice_box import NoticeBox
 
 __all__ = ["Dkim", "Keywords", "Kind", "Login", "Options", "Proxy", "TlsUse", "Token", "Watch"]
@@ -69,7 +70,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     authorization_id: str = ""
 
 
-class Dkim(msgspec.Struct, frozen=True, kw_only=True):
+class Dkim(msgspec.Struct, frozen=True, kw_only=True, metaclass=Told):
     """A key to sign with. Several make several signatures, RSA and Ed25519 say (RFC 8463)."""
 
     domain: str

@@ -9,14 +9,16 @@ from __future__ import annotations
 import ipaddress
 import re
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from posthouse.kernel.keywords import nearest, unknown
 from posthouse.kernel.secret import Secret
 from posthouse.sending import services
 from posthouse.sending.errors import MessageError, OptionError
+from posthouse.sending.keywords import TRANSPORT
 from posthouse.sending.local_names import is_this_machine
 from posthouse.sending.login import BY_TOKEN, FOR_ANOTHER, KNOWN
 from posthouse.sending.notice_box import read_notice_box
@@ -84,17 +86,10 @@ def _check_scheme(url: str, told: Mapping[str, Any]) -> None:
 
 
 def _must_be_known(name: str) -> None:
-    if name in Keywords.__annotations__:
-        return
-    near = _nearest(name, Keywords.__annotations__)
-    raise OptionError(name, "is not known", hint=f"did you mean {near}?" if near else "")
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    """The known one most like it, for a hint; "" where none is."""
-    from difflib import get_close_matches
-
-    return next(iter(get_close_matches(name, list(known), n=1)), "")
+    if name not in Keywords.__annotations__:
+        known = ("service", *Keywords.__annotations__)
+        found = unknown("Transport", name, known, TRANSPORT)
+        raise OptionError(name, "is not known", hint=found.hint)
 
 
 def _by_service(name: str) -> dict[str, Any]:
@@ -127,7 +122,7 @@ def _by_url(url: str) -> tuple[Kind, dict[str, Any]]:
             hint = f"write smtps://{url}, or smtp+starttls://{url}; {hint}"
         elif "://" not in url:
             hint = f"write smtps:// in front of it, or smtp+starttls://; {hint}"
-        elif near := _nearest(scheme, _SCHEMES):
+        elif near := nearest(scheme, _SCHEMES):
             hint = f"did you mean {near}:? {hint}"
         raise OptionError("", "the URL begins with no scheme that is known", hint=hint)
     kind, tls = _SCHEMES[scheme]

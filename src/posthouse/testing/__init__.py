@@ -15,9 +15,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from posthouse.testing.server import Arrived, MailServer, NothingCame
+    from posthouse.testing.server import Arrived, MailServer, MailServerError, NothingCame
 
-__all__ = ["Arrived", "MailServer", "NothingCame"]
+__all__ = ["Arrived", "MailServer", "MailServerError", "NothingCame"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,11 +13,11 @@ import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Never, TypeVar
 
 import msgspec
 import uvloop
@@ -30,7 +30,9 @@ from posthouse.app.node import Node
 from posthouse.app.world import World
 from posthouse.config import schema
 from posthouse.config.schema import Config, Service
+from posthouse.kernel import keywords
 from posthouse.kernel.envelope import Address
+from posthouse.kernel.errors import PosthouseError, UserError
 from posthouse.kernel.ports import (
     DnsAnswer,
     DnsStatus,
@@ -41,7 +43,8 @@ from posthouse.kernel.ports import (
 )
 from posthouse.mailbox import fetch, names
 from posthouse.message import ReceivedMessage, read
-from posthouse.message.address import fold_local_part, format_address, parse_mailbox
+from posthouse.message.address import AddressError, fold_local_part, format_address, parse_mailbox
+from posthouse.message.words import shown
 from posthouse.net.isolated import ProcessIsolation
 from posthouse.net.workers import ThreadWorkers
 from posthouse.net.world import SystemChance, SystemClock, SystemNetwork
@@ -56,7 +59,7 @@ from posthouse.tls.self_signed import CHAIN_NAME
 
 T = TypeVar("T")
 
-__all__ = ["Arrived", "MailServer", "NothingCame"]
+__all__ = ["Arrived", "MailServer", "MailServerError", "NothingCame"]
 
 HOST: Final = "127.0.0.1"
 NAME: Final = "localhost"
@@ -80,6 +83,18 @@ _SERVICES: Final = (
 )
 
 
+class MailServerError(PosthouseError, ValueError):
+    """The server was told or asked something that cannot be; `hint` says what to do."""
+
+    def __init__(self, text: str, *, hint: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.text}\nhint: {self.hint}" if self.hint else self.text
+
+
 class NothingCame(AssertionError):
     """What a test waited for did not arrive in time."""
 
@@ -100,12 +115,21 @@ class MailServer:
     """`with MailServer.ephemeral() as server` or `async with …`: the same server, on a thread of
     its own either way, so that neither a loop nor its absence is in the way."""
 
-    def __init__(self, accounts: Mapping[str, str], *, takes_anything: bool) -> None:
-        self._accounts = dict(accounts)
+    def __init__(
+        self, accounts: Mapping[str, str] | None = None, *, takes_anything: bool = True
+    ) -> None:
+        """As `ephemeral`."""
+        self._accounts = _checked(accounts or {})
+        given: object = takes_anything  # what a caller without a type checker gave
+        if not isinstance(given, bool):
+            kind = type(given).__name__
+            raise MailServerError(f"takes_anything has to be True or False, and this is {kind}")
         self._takes_anything = takes_anything
         self._folder: Path
         self._loop: asyncio.AbstractEventLoop
         self._thread: threading.Thread | None = None
+        """None before the server runs and when it has ended."""
+        self._is_ended = False
         self._node: Node
         self._stop: asyncio.Event
         self._seen: dict[str, int] = {}
@@ -114,7 +138,11 @@ class MailServer:
 
     @classmethod
     def ephemeral(
-        cls, accounts: Mapping[str, str] | None = None, *, takes_anything: bool = True
+        cls,
+        accounts: Mapping[str, str] | None = None,
+        *,
+        takes_anything: bool = True,
+        **unknown: Never,
     ) -> MailServer:
         """A server that is gone with its folder at the end of the block.
 
@@ -122,8 +150,12 @@ class MailServer:
             accounts: who may log in, address to password.
             takes_anything: make a mailbox for every address that mail comes for. False refuses
                 addresses that no account has, as a server in earnest does.
+
+        Raises:
+            MailServerError: there are no such arguments, or an account cannot be.
         """
-        return cls(accounts or {}, takes_anything=takes_anything)
+        _refuse("MailServer.ephemeral", unknown, _ARGUMENTS)
+        return cls(accounts, takes_anything=takes_anything)
 
     # --- where it is ---
 
@@ -132,7 +164,9 @@ class MailServer:
         "http"."""
         known = [one.value for one in Service]
         if service not in known:
-            raise ValueError(f"there is no service {service!r}; there is {', '.join(known)}")
+            words = f"there is no service {service!r}; there is {', '.join(known)}"
+            raise MailServerError(words)
+        self._must_run()
         return self._node.address(Service(service))
 
     @property
@@ -162,12 +196,14 @@ class MailServer:
     def _password(self, address: str) -> str:
         if address not in self._accounts:
             known = ", ".join(self._accounts) or "none: give MailServer.ephemeral a dict of them"
-            raise ValueError(f"{address!r} is not one of the accounts with a password: {known}")
+            words = f"{address!r} is not one of the accounts with a password: {known}"
+            raise MailServerError(words)
         return self._accounts[address]
 
     @property
     def ca(self) -> str:
         """Path of the server's certificate (PEM), for `localhost`."""
+        self._must_run()
         return str(self._folder / "tls" / CHAIN_NAME)
 
     def client_context(self) -> ssl.SSLContext:
@@ -188,9 +224,18 @@ class MailServer:
         return self._ask(lambda tx: sorted(row.name for row in rows.accounts(tx)))
 
     def wait_for(
-        self, address: str, *, count: int = 1, timeout_s: float = WITHIN_S
+        self, address: str, *, count: int = 1, timeout_s: float = WITHIN_S, **unknown: Never
     ) -> list[Arrived]:
         """`inbox`, once there are `count` messages in it. Raises NothingCame."""
+        _refuse("wait_for", unknown, _WAITING)
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise MailServerError(
+                f"count is {count!r}, and has to be a whole number from 1",
+                hint=f"that nothing came is seen by inbox({address!r}) == []",
+            )
+        if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float):
+            kind = type(timeout_s).__name__
+            raise MailServerError(f"timeout_s has to be a number of seconds, and this is {kind}")
         until = time.monotonic() + timeout_s
         while len(found := self.inbox(address)) < count:
             if time.monotonic() > until:
@@ -203,9 +248,10 @@ class MailServer:
         return found
 
     async def arrival(
-        self, address: str, *, count: int = 1, timeout_s: float = WITHIN_S
+        self, address: str, *, count: int = 1, timeout_s: float = WITHIN_S, **unknown: Never
     ) -> list[Arrived]:
         """As `wait_for`, for a test with a loop."""
+        _refuse("arrival", unknown, _WAITING)
         return await asyncio.to_thread(self.wait_for, address, count=count, timeout_s=timeout_s)
 
     def clear(self) -> None:
@@ -215,6 +261,11 @@ class MailServer:
     # --- living ---
 
     def __enter__(self) -> MailServer:
+        if self._thread is not None:
+            raise MailServerError(
+                "the server runs already", hint="use it within the block that started it"
+            )
+        self._is_ended, self._seen = False, {}
         parent = _MEMORY if _MEMORY.is_dir() else None
         self._folder = Path(tempfile.mkdtemp(prefix="posthouse-test-", dir=parent))
         started: Future[None] = Future()
@@ -235,8 +286,9 @@ class MailServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._close()
+        if self._thread is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._close()
 
     async def __aenter__(self) -> MailServer:
         return await asyncio.to_thread(self.__enter__)
@@ -250,8 +302,9 @@ class MailServer:
         await asyncio.to_thread(self.__exit__, kind, error, trace)
 
     def _close(self) -> None:
-        if self._thread is not None:
-            self._thread.join(STOP_S)
+        thread, self._thread, self._is_ended = self._thread, None, True
+        if thread is not None:
+            thread.join(STOP_S)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self, started: Future[None]) -> None:
@@ -267,8 +320,11 @@ class MailServer:
             node_class = _CatchingNode if self._takes_anything else Node
             async with node_class(_config(self._folder), world, log=log) as node:
                 self._node = node
-                for address, password in self._accounts.items():
-                    await node.store.submit(_account(address, password, world))
+                try:
+                    for address, password in self._accounts.items():
+                        await node.store.submit(_account(address, password, world))
+                except UserError as error:
+                    raise MailServerError(f"accounts: {error.text}", hint=error.hint) from None
                 started.set_result(None)
                 await self._stop.wait()
                 await node.stop(drain_s=0.0)
@@ -284,8 +340,16 @@ class MailServer:
         if len(self.log_lines) < LOG_LINES_MAX:
             self.log_lines.append(line)
 
+    def _must_run(self) -> None:
+        if self._thread is not None:
+            return
+        what = "has ended" if self._is_ended else "does not run yet"
+        hint = "ask it within the block: with MailServer.ephemeral() as server: …"
+        raise MailServerError(f"the server {what}", hint=hint)
+
     def _ask(self, question: Callable[[Transaction], T]) -> T:
         """Read from the store, whichever thread asks."""
+        self._must_run()
 
         async def ask() -> T:
             return await self._node.store.read(question)
@@ -294,6 +358,55 @@ class MailServer:
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_S)
+
+
+_ARGUMENTS: Final = ("accounts", "takes_anything")
+_WAITING: Final = ("address", "count", "timeout_s")
+_DICT: Final = 'accounts={"ada@example.test": "password"}'
+_FREE: Final = "nothing: ports are those that are free, and server.address(…) says which"
+_MEANT: Final = {
+    **dict.fromkeys(("account", "user", "users", "username", "password", "login"), _DICT),
+    **dict.fromkeys(("mailbox", "mailboxes", "addresses", "credentials", "auth"), _DICT),
+    **dict.fromkeys(
+        ("domain", "domains", "hostname", "host"), "nothing: it takes mail for every domain"
+    ),
+    **dict.fromkeys(("port", "ports", "smtp_port", "imap_port"), _FREE),
+    **dict.fromkeys(("catch_all", "catchall", "accept_all", "strict"), "takes_anything"),
+    **dict.fromkeys(("timeout", "within", "wait", "seconds"), "timeout_s"),
+}
+"""What else the arguments may be called."""
+
+
+def _refuse(call: str, unknown: Mapping[str, object], known: Sequence[str]) -> None:
+    """Raises MailServerError about a keyword that nobody takes."""
+    for name in unknown:
+        found = keywords.unknown(call, name, known, _MEANT)
+        raise MailServerError(found.text, hint=found.hint)
+
+
+def _checked(accounts: object) -> dict[str, str]:
+    """Raises MailServerError where one cannot be."""
+    if not isinstance(accounts, Mapping):
+        kind = type(accounts).__name__
+        raise MailServerError(
+            f"accounts has to be a dict of address to password, and this is {kind}",
+            hint=f"write {_DICT}",
+        )
+    known: dict[str, str] = {}
+    for address, password in accounts.items():
+        other = known.setdefault(_folded(address, "accounts: "), address)
+        if other is not address:
+            raise MailServerError(
+                f"accounts: {address!r} is there already, as {other!r}",
+                hint="leave one of them out",
+            )
+        if not isinstance(password, str) or not password:
+            what = "empty" if isinstance(password, str) else type(password).__name__
+            raise MailServerError(
+                f"accounts: the password of {address!r} has to be text, and is {what}",
+                hint="give any: it guards nothing",
+            )
+    return dict(accounts)
 
 
 _LOG: Final = LogOptions(format=LogFormat.JSON, level=LogLevel.INFO)
@@ -398,9 +511,26 @@ def _account(
     return make
 
 
-def _folded(address: str) -> str:
-    parsed = parse_mailbox(address)
+def _folded(address: object, place: str = "") -> str:
+    """Raises MailServerError about what is no address.
+
+    Args:
+        place: in front of the error's text.
+    """
+    if not isinstance(address, str):
+        kind = type(address).__name__
+        raise MailServerError(
+            f"{place}an address has to be text, and this is {kind}", hint=_AN_ADDRESS
+        )
+    try:
+        parsed = parse_mailbox(address)
+    except AddressError as error:
+        words = f"{place}{shown(address)!r} is no address: {error}"
+        raise MailServerError(words, hint=_AN_ADDRESS) from None
     return f"{fold_local_part(parsed.local_part)}@{parsed.domain}"
+
+
+_AN_ADDRESS: Final = "write it whole, without a name: bob@example.test"
 
 
 def _messages(tx: Transaction, folded: str, since: int) -> list[tuple[int, bytes]]:

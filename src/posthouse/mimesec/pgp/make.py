@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from posthouse.kernel.envelope import Address
 from posthouse.message.address import AddressError, format_address, parse_mailbox
+from posthouse.mimesec import given
 from posthouse.mimesec.pgp import armour, locking, selfmade, sequoia
 from posthouse.mimesec.pgp.armour import BadArmour, Kind
 from posthouse.mimesec.pgp.keys import PrivateKey, PublicKey
@@ -29,7 +30,7 @@ class KeyForm(Enum):
 
 
 def make_key(
-    addresses: Sequence[str],
+    addresses: str | Sequence[str],
     *,
     at: datetime,
     days: int | None,
@@ -40,6 +41,7 @@ def make_key(
     up to seconds.
 
     Args:
+        addresses: one, or several.
         at: when it is made; of version 6 always now.
         days: how long it is good; None for ever.
         name: of the person, for all addresses.
@@ -47,6 +49,12 @@ def make_key(
     Raises:
         ProtectionError: an address or the name cannot be in a user id.
     """
+    addresses = given.texts(addresses, "addresses")
+    given.check_time(at, "at")
+    given.check_text(name, "name")
+    given.check_choice(form, KeyForm, "form")
+    if days is not None:
+        given.check_days(days, DAYS_MAX, "days")
     if days is not None and not 1 <= days <= DAYS_MAX:
         raise ProtectionError(f"a key is good for 1 to {DAYS_MAX} days, not {days}")
     if not addresses:
@@ -79,6 +87,8 @@ def _version6(ids: Sequence[str], days: int | None) -> tuple[PrivateKey, bytes]:
 
 def with_end(private: PrivateKey, *, at: datetime) -> PrivateKey:
     """The same key with another end. Raises ProtectionError for a moment that is over."""
+    given.check_kind(private, PrivateKey, "private")
+    given.check_time(at, "at")
     if at <= private.public.created_at:
         raise ProtectionError("a key cannot end before it was made")
     try:
@@ -92,6 +102,7 @@ def with_end(private: PrivateKey, *, at: datetime) -> PrivateKey:
 
 def make_revocation(private: PrivateKey) -> bytes:
     """As `make_key` gives it, of a key that came without one."""
+    given.check_kind(private, PrivateKey, "private")
     try:
         made = sequoia.tried(private.public.cert.revoke, sequoia.tried(private.tsk.certifier))
     except sequoia.Failed:
@@ -105,6 +116,8 @@ def revoked_by(public: PublicKey, revocation: bytes) -> PublicKey:
     Raises:
         ProtectionError: it is no revocation, or that of another key.
     """
+    given.check_kind(public, PublicKey, "public")
+    given.check_octets(revocation, "revocation")
     hint = "give the revocation certificate of this very key"
     try:
         if len(revocation) > _REVOCATION_OCTETS_MAX:
@@ -139,7 +152,10 @@ def _user_id(text: str, name: str) -> str:
     try:
         address: Address = parse_mailbox(text)
     except AddressError as error:
-        raise ProtectionError(f"{text!r} is no address: {error}") from None
+        raise ProtectionError(
+            f"{text!r} is no address: {error}",
+            hint="write it without a name, as in bob@example.net",
+        ) from None
     if any(c in name for c in "<>()@") or not name.isprintable():
         raise ProtectionError(
             f"the name {name!r} cannot be in a key", hint='leave out "<", ">", "(", ")" and "@"'

@@ -41,4 +41,5 @@ class PgpRecipient:
         return self.public.fingerprint
 
     def why_unusable(self, at: datetime) -> str:
+        given.check_time(at, "at")
         return self.public.why_unusable(at)

@@ -54,6 +54,7 @@ class PgpSigner:
 
     def check(self, at: datetime) -> None:
         """Raises ProtectionError as `sign`, as far as the key's dates tell."""
+        given.check_time(at, "at")
         public = self.private.public
         if public.is_revoked:
             raise ProtectionError(

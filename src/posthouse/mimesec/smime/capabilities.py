@@ -8,6 +8,8 @@ from typing import Final
 
 import msgspec
 
+from posthouse.mimesec import given
+from posthouse.mimesec.ports import ProtectionError
 from posthouse.mimesec.smime import algorithms, der
 
 CAPABILITIES_MAX: Final = 50
@@ -89,6 +91,21 @@ OWN: Final = Capabilities(
 """What we read."""
 COMMON: Final = Capabilities((Cipher.AES_256_CBC, Cipher.AES_192_CBC, Cipher.AES_128_CBC))
 """What every program of today reads."""
+
+
+def check(offered: object, place: str) -> None:
+    """Raises ProtectionError where something else was given."""
+    given.check_kind(offered, Capabilities, place, hint=_HINT)
+    ciphers = getattr(offered, "ciphers", ())
+    if not isinstance(ciphers, tuple | list):
+        raise ProtectionError(
+            f"the ciphers of {place} have to be several, not {type(ciphers).__name__}", hint=_HINT
+        )
+    for number, one in enumerate(ciphers):
+        given.check_choice(one, Cipher, f"ciphers[{number}] of {place}")
+
+
+_HINT: Final = "give COMMON, OWN, or Capabilities((Cipher.AES_256_GCM, …))"
 
 
 def read_capabilities(octets: bytes) -> Capabilities:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from posthouse.message.address import AddressError
+from posthouse.mimesec import given
 from posthouse.mimesec.ports import ProtectionError
 from posthouse.mimesec.smime import algorithms
 from posthouse.mimesec.smime.addresses import alternative_name
@@ -45,6 +46,7 @@ class KeyKind(Enum):
 
 def new_key(kind: KeyKind) -> PrivateKey:
     """RSA takes up to seconds: on a worker."""
+    given.check_choice(kind, KeyKind, "kind")
     match kind:
         case KeyKind.P256:
             return ec.generate_private_key(ec.SECP256R1())
@@ -65,7 +67,7 @@ def new_key(kind: KeyKind) -> PrivateKey:
 
 
 def make_identity(
-    addresses: Sequence[str],
+    addresses: str | Sequence[str],
     *,
     at: datetime,
     name: str = "",
@@ -78,6 +80,7 @@ def make_identity(
     """A new key with a certificate for mail addresses.
 
     Args:
+        addresses: one, or several.
         at: it is valid from an hour before.
         name: of the subject; the first address when there is none.
         issuer: an authority; None makes it self-signed.
@@ -87,6 +90,8 @@ def make_identity(
     Raises:
         ProtectionError: an address is none, or a key that only encrypts has nobody to issue it.
     """
+    addresses = given.texts(addresses, "addresses")
+    _check(name, at, days, issuer)
     key = new_key(kind)
     if algorithms.is_exchange_only(key) and issuer is None:
         raise ProtectionError(
@@ -128,6 +133,7 @@ def make_authority(
     Raises:
         ProtectionError: it has no name, or its key cannot sign.
     """
+    _check(name, at, days, issuer)
     key = new_key(kind)
     if algorithms.is_exchange_only(key):
         raise ProtectionError(
@@ -146,6 +152,14 @@ def make_authority(
     certificate = _signed(builder, issuer.key if issuer else key)
     chain = (issuer.certificate, *issuer.chain) if issuer else ()
     return Identity(key, certificate, chain)
+
+
+def _check(name: str, at: datetime, days: int, issuer: Identity | None) -> None:
+    given.check_text(name, "name")
+    given.check_time(at, "at")
+    given.check_days(days, DAYS_MAX, "days")
+    if issuer is not None:
+        given.check_kind(issuer, Identity, "issuer", hint="make one: make_authority(…)")
 
 
 def _subject(name: str) -> x509.Name:

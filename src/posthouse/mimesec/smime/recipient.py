@@ -7,7 +7,7 @@ from datetime import datetime
 
 from posthouse.mimesec import given
 from posthouse.mimesec.findings import Scheme, SignatureResult
-from posthouse.mimesec.smime.capabilities import Capabilities
+from posthouse.mimesec.smime.capabilities import Capabilities, check
 from posthouse.mimesec.smime.certificates import Certificate
 from posthouse.mimesec.smime.chain import Trust, check_path
 
@@ -36,6 +36,11 @@ class SmimeRecipient:
             ProtectionError: what was given is no certificate, or one of the addresses is none.
         """
         given.check_kind(certificate, Certificate, "the certificate of a SmimeRecipient")
+        if capabilities is not None:
+            check(capabilities, "the capabilities of a SmimeRecipient")
+        if trust is not None:
+            given.check_kind(trust, Trust, "the trust of a SmimeRecipient")
+        offered = given.all_of(offered, Certificate, "offered")
         self._for_addresses = given.addresses(for_addresses, "for_addresses")
         self.certificate = certificate
         self.capabilities = capabilities
@@ -58,6 +63,7 @@ class SmimeRecipient:
         return self.certificate.fingerprint
 
     def why_unusable(self, at: datetime) -> str:
+        given.check_time(at, "at")
         why = self.certificate.why_not_valid(at) or self.certificate.why_not_encryption()
         if why:
             return f"the certificate {why}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from posthouse.mimesec import given
 from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.ports import ProtectionError, Recipient, Signer
 from posthouse.mimesec.smime import capabilities, enveloped, wrapping
@@ -35,8 +36,11 @@ class SmimeSealer:
             is_hkdf: derive keys for X25519 by HKDF (RFC 8418 §2.2).
 
         Raises:
-            ProtectionError: the cipher is read, but not written.
+            ProtectionError: the cipher is none, or is read, but not written.
         """
+        if cipher is not None:
+            given.check_choice(cipher, CHOICE, "the cipher of a SmimeSealer")
+        given.check_choice(key_transport, KeyTransport, "the key_transport of a SmimeSealer")
         if cipher is not None and cipher not in CHOICE:
             raise ProtectionError(
                 f"{cipher.label} is read, but not written",

@@ -7,7 +7,7 @@ from datetime import datetime
 from posthouse.mimesec import given
 from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.ports import ProtectionError
-from posthouse.mimesec.smime import algorithms, signed, wrapping
+from posthouse.mimesec.smime import algorithms, capabilities, signed, wrapping
 from posthouse.mimesec.smime.algorithms import UnsupportedForm
 from posthouse.mimesec.smime.capabilities import OWN, Capabilities
 from posthouse.mimesec.smime.certificates import Certificate
@@ -40,6 +40,10 @@ class SmimeSigner:
             ProtectionError: the key or its certificate is not for signatures, or is no Identity.
         """
         given.check_kind(identity, Identity, "the identity of a SmimeSigner")
+        if encryption is not None:
+            hint = "give that certificate: identity.certificate"
+            given.check_kind(encryption, Certificate, "the encryption of a SmimeSigner", hint=hint)
+        capabilities.check(reads, "the reads of a SmimeSigner")
         self.identity = identity
         certificate = identity.certificate
         why = certificate.why_not_signing()
@@ -97,6 +101,7 @@ class SmimeSigner:
         return wrapping.pkcs7_mime(structure, "signed-data")
 
     def _check(self, at: datetime) -> None:
+        given.check_time(at, "at")
         certificate = self.identity.certificate
         if why := certificate.why_not_valid(at):
             raise ProtectionError(
