@@ -6,6 +6,7 @@ import ast
 import asyncio
 import io
 import json
+import logging
 import os
 import re
 import ssl
@@ -673,6 +674,16 @@ async def test_the_usual_mistakes_with_tls_are_named(certificates: Certificates,
         assert code == ExitCode.FAILED and "--tls none sends in plain text" in err.splitlines()[-1]
         code, _, err = await to(server, cli, "--tls", "opportunistic")
         assert code == ExitCode.OK, err
+
+
+async def test_the_log_speaks_of_options_while_the_command_runs(
+    certificates: Certificates, cli: Cli, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with BadServer(context=certificates.good) as server:
+        code, _, err = await to(server, cli, "--insecure")
+    assert code == ExitCode.OK, err
+    assert "is not checked (--insecure)" in caplog.text and "verify=" not in caplog.text
+    assert logging.getLogger("posthouse.sending").filters == []
 
 
 async def test_silence_is_waited_for_no_longer_than_asked(cli: Cli) -> None:

@@ -298,6 +298,15 @@ def test_an_encoding_that_is_asked_for_is_taken(encoding: str) -> None:
         ({"priority": "high"}, "priority"),
         ({"message_id": "<a@b> <c@d>"}, "message_id"),
         ({"in_reply_to": "<a"}, "in_reply_to"),
+        ({"in_reply_to": "abc d"}, "in_reply_to"),
+        ({"in_reply_to": "<abc d>"}, "in_reply_to"),
+        ({"in_reply_to": "<a@x <b@x>"}, "in_reply_to"),
+        ({"in_reply_to": "a>b@x"}, "in_reply_to"),
+        ({"in_reply_to": "<>"}, "in_reply_to"),
+        ({"in_reply_to": "Your letter <a@x>"}, "in_reply_to"),
+        ({"in_reply_to": "<a@x>\r\nBcc: b@x"}, "in_reply_to"),
+        ({"references": ["<a@x>", "b c"]}, "references[1]"),
+        ({"message_id": "a b"}, "message_id"),
         ({"headers": {"X": 5}}, 'headers["X"]'),
         ({"headers": [("X",)]}, "headers"),
         ({"headers": {"Content-Type": "text/html"}}, 'headers["Content-Type"]'),
@@ -394,6 +403,34 @@ def test_a_new_message_id_is_at_the_authors_domain() -> None:
 
 def test_a_reply_is_put_into_its_thread() -> None:
     assert field(letter_of(simple(in_reply_to="x@y")), "references") == "<x@y>"
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ("abc", "<abc>"),
+        ("<abc>", "<abc>"),
+        ("<a,b;c@[x]>", "<a,b;c@[x]>"),
+        ("<a@x><b>", "<a@x> <b>"),
+        (" a@x b@y ", "<a@x> <b@y>"),
+        ('<"a..b"@@x>', '<"a..b"@@x>'),
+    ],
+)
+def test_ids_of_real_mail_are_odd(given: str, written: str) -> None:
+    assert field(letter_of(simple(in_reply_to=given)), "in-reply-to") == written
+
+
+def test_a_picture_that_no_part_has_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    markup = '<p>cid:text <img src="cid:nowhere-1"> <img src="cid:here"></p>'
+    here = Attachment(content=b"x", content_type="image/png", cid="here")
+    for _ in range(2):
+        letter = letter_of(simple(html=markup, attachments=[here]))
+        assert b"nowhere-1" in letter.octets
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and record.name == "posthouse.sending"
+    assert "a picture by the cid 'nowhere-1', which no part" in record.getMessage()
+    letter_of(simple(html='<a href="cid:nowhere-2">x</a>'))
+    assert len(caplog.records) == 1
 
 
 def test_a_subject_without_blanks_fits_its_lines() -> None:

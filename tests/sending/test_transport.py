@@ -573,6 +573,31 @@ async def test_octets_that_are_no_smtp() -> None:
     assert isinstance(found, ProtocolError)
 
 
+@pytest.mark.parametrize(
+    ("greeting", "name"),
+    [
+        ("* OK [CAPABILITY IMAP4rev1] ready", "IMAP"),
+        ("* BYE too many connections", "IMAP"),
+        ("+OK POP3 ready <1@mail.example.org>", "POP3"),
+        ("-ERR not now", "POP3"),
+        ('"IMPLEMENTATION" "Sieve"', "ManageSieve"),
+        ("SSH-2.0-OpenSSH_9.2", "SSH"),
+    ],
+)
+@pytest.mark.parametrize("is_implicit", [False, True])
+async def test_another_protocols_port_is_named_and_no_better_later(
+    greeting: str, name: str, *, is_implicit: bool, certificates: Certificates
+) -> None:
+    context = certificates.good if is_implicit else None
+    replies = {"GREETING": greeting}
+    more = {"tls": "implicit", "ca": certificates.ca} if is_implicit else {}
+    async with BadServer(replies=replies, context=context, is_implicit=is_implicit) as server:
+        found = await error(server, **more)
+    assert isinstance(found, ProtocolError) and not found.is_transient
+    assert f"speaks {name}, " in found.text and greeting[:8] in found.text
+    assert "465 (smtps://) or 587 (smtp+starttls://)" in found.hint
+
+
 # --- verify and other ways to use it ---
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from posthouse.cli import send_many
 from posthouse.cli.config import config_option
+from posthouse.cli.log_words import log_in_options
 from posthouse.cli.output import (
     CommandError,
     ExitCode,
@@ -137,6 +138,7 @@ def send(
     No option takes a password, as others on a machine can see them: it is asked for, or read from
     stdin, a file or the environment.
     """
+    log_in_options()
     letter, login = taken(LetterWish, given), taken(LoginWish, given)
     notices, keys = taken(NoticeWish, given), taken(KeysWish, given)
     server = taken(ServerWish, given)

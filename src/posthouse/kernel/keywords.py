@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from posthouse.kernel.errors import PosthouseError
+from posthouse.kernel.errors import PosthouseError, UserError
 
 __all__ = ["Mistake", "Told", "nearest", "unknown"]
 
@@ -71,10 +71,10 @@ class Told(msgspec.StructMeta):
 
     def meant(cls) -> Mapping[str, str]:
         """As `unknown` has it."""
-        raise NotImplementedError
+        return {}
 
     def refused(cls, found: Mistake) -> PosthouseError:
-        raise NotImplementedError
+        return UserError(found.text, hint=found.hint)
 
 
 def _mistake(cls: Told, args: Sequence[Any], keywords: Mapping[str, Any]) -> Mistake | None:

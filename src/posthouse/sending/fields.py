@@ -6,6 +6,7 @@ Froms or a second Content-Type would be read one way here and another way there 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from posthouse.sending.naming import fault, keyed, named, several, shown, text_o
 
 __all__ = ["extra_fields", "message_ids", "part_fields", "priority_fields", "reference_fields"]
 
+_ID: Final = re.compile(r"<[^<>]*>|[^<>,\s]+|[<>]")
 _MADE: Final = "it is made of what the message holds"
 _OWNED: Final = {
     "from": "use `sender`",
@@ -75,11 +77,31 @@ def message_ids(field: str, value: str | Sequence[str]) -> list[str]:
     for at, text in enumerate(texts):
         inner = field if isinstance(value, str) else f"{field}[{at}]"
         text = named(inner, build.checked, "References", text_of(inner, text))
-        for one in text.replace("><", "> <").replace(",", " ").split():
-            message_id = one if one.startswith("<") else f"<{one}>"
-            named(inner, build.message_id_field, message_id)  # checks it
-            found[message_id] = None
+        found |= dict.fromkeys(_ids_in(inner, text))
     return list(found)
+
+
+def _ids_in(field: str, text: str) -> list[str]:
+    """Ids of real mail are odd, so each may be anything that fits between angle brackets. Without
+    these a blank may be within a text that is no id at all, or between two ids: those have an @."""
+    pieces = _ID.findall(text)
+    found = []
+    for one in pieces:
+        message_id = one if one.startswith("<") else f"<{one}>"
+        is_sure = one.startswith("<") or "@" in one or len(pieces) == 1
+        if not is_sure or _is_no_id(message_id):
+            words = f"{shown(text)} is no message id"
+            raise fault(field, words, hint="an id has no blanks in it: <id@example.org>")
+        found.append(message_id)
+    return found
+
+
+def _is_no_id(message_id: str) -> bool:
+    try:
+        build.message_id_field(message_id)
+    except BuildError:
+        return True
+    return False
 
 
 def reference_fields(message: Message) -> list[bytes]:

@@ -22,7 +22,7 @@ import msgspec
 from posthouse.sending import media_types
 from posthouse.sending.naming import fault, shown
 
-__all__ = ["Reference", "content_id", "local_file", "references", "replace"]
+__all__ = ["Reference", "content_id", "content_ids", "local_file", "references", "replace"]
 
 PICTURES_MAX: Final = 1_000
 """References to pictures in one message."""
@@ -114,6 +114,14 @@ def references(markup: str) -> Iterator[Reference]:
                 yield from _in_srcset(markup, start, end)
             else:
                 yield Reference(start, end, html.unescape(markup[start:end]).strip())
+
+
+def content_ids(markup: str) -> list[str]:
+    """Of the parts that it shows pictures of (RFC 2392), each once."""
+    if "cid:" not in markup.lower():
+        return []
+    urls = (one.url for one in references(markup))
+    return list(dict.fromkeys(unquote(one[4:]) for one in urls if one[:4].lower() == "cid:"))
 
 
 def _in_srcset(markup: str, start: int, end: int) -> Iterator[Reference]:

@@ -352,6 +352,8 @@ def session_failed(options: Options, event: SessionFailed) -> SendingError:
         )
     hint = ""
     if event.stage is Stage.GREETING:
+        if (other := _OTHERS.match(event.detail)) is not None:
+            return _other_protocol(options, event, other.lastgroup or "")
         hint = _greeting_hint(options)
     return ProtocolError(
         f"{options.place} ended the session ({event.stage.value}): {event.detail}",
@@ -359,6 +361,28 @@ def session_failed(options: Options, event: SessionFailed) -> SendingError:
         server=options.place,
         stage=event.stage,
         is_transient=event.is_transient,
+    )
+
+
+# How those begin that are taken for SMTP servers.
+_OTHERS: Final = re.compile(
+    r"unreadable reply: (?:"
+    r"(?P<IMAP>\* (?:OK|PREAUTH|BYE)\b)"
+    r"|(?P<POP3>\+OK\b|-ERR\b)"
+    r'|(?P<ManageSieve>"IMPLEMENTATION")'
+    r"|(?P<SSH>SSH-[0-9]))"
+)
+
+
+def _other_protocol(options: Options, event: SessionFailed, name: str) -> ProtocolError:
+    """The port is another's, today and tomorrow."""
+    what = "which mail is read by" if name in ("IMAP", "POP3") else "which takes no mail"
+    return ProtocolError(
+        f"{options.place} speaks {name}, {what}, and not SMTP: {event.detail}",
+        hint=f"mail is sent by SMTP, which is usually at port {SUBMISSIONS_PORT} (smtps://) or"
+        f" {SUBMISSION_PORT} (smtp+starttls://)",
+        server=options.place,
+        stage=event.stage,
     )
 
 

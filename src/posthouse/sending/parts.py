@@ -14,8 +14,10 @@ the HTML.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -33,6 +35,7 @@ from posthouse.sending.attachments import (
     read_encoding,
 )
 from posthouse.sending.content_type import MediaType, read_type, type_field, written
+from posthouse.sending.inline import content_ids
 from posthouse.sending.message import Alternative, CalendarEvent, Content, Message
 from posthouse.sending.naming import fault, named, one_of, several, shown, text_of
 
@@ -43,6 +46,7 @@ METHOD_DEFAULT: Final = "PUBLISH"
 CALENDAR_HEAD: Final = 4_096
 """Characters of a calendar object in which its METHOD is looked for."""
 
+_LOG: Final = logging.getLogger("posthouse.sending")
 _METHOD: Final = re.compile(r"[A-Za-z0-9-]{1,40}")
 _METHOD_LINE: Final = re.compile(r"^METHOD(?:;[^:\r\n]*+)?:[ \t]*+([^\r\n]*+)", re.M | re.I)
 
@@ -62,6 +66,7 @@ def body(message: Message, token: Callable[[int], bytes]) -> Entity:
     attached += [] if file is None else [file]
     boundaries = _Boundaries(token)
     if texts.html is not None:
+        _tell_of_missing(_text("html", message.html or ""), attached)
         related = [one.entity for one in attached if one.cid]
         attached = [one for one in attached if not one.cid]
         if related:
@@ -76,6 +81,24 @@ def body(message: Message, token: Callable[[int], bytes]) -> Entity:
         return build.text_entity("")
     parts = [*inner, *(one.entity for one in attached)]
     return boundaries.multipart("mixed", parts, is_needed=not inner)
+
+
+def _tell_of_missing(markup: str, attached: Sequence[Attached]) -> None:
+    """Pictures that nobody will see; that may be meant, so it is no error."""
+    known = {one.cid for one in attached}
+    for cid in content_ids(markup):
+        if cid not in known:
+            _warn(shown(cid))
+
+
+@lru_cache(maxsize=1_000)
+def _warn(cid: str) -> None:
+    """Once for each, as a thousand letters may have the same HTML."""
+    _LOG.warning(
+        "the HTML shows a picture by the cid %s, which no part of the message has: readers see none"
+        " in its place",
+        cid,
+    )
 
 
 def _may_be_root(attached: Attached) -> bool:
