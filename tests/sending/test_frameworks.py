@@ -74,6 +74,24 @@ def test_djangos_own_settings_say_where_to(mail_server: MailServer) -> None:
     assert len(mail_server.wait_for("b@example.test")) == 1
 
 
+def test_django_trusts_a_certificate_by_name(mail_server: MailServer) -> None:
+    body = 'print(send_mail("x", "y", "a@example.test", ["b@example.test"]))'
+    by_url = django(body, POSTHOUSE_TRANSPORT_URL=mail_server.url, POSTHOUSE_CA=mail_server.ca)
+    assert by_url.stdout == "1\n", by_url.stderr
+    host, port = mail_server.address("mx")
+    own = {"EMAIL_HOST": host, "EMAIL_PORT": port, "EMAIL_USE_TLS": True}
+    named = {"POSTHOUSE_CA": mail_server.ca, "POSTHOUSE_SERVER_NAME": "localhost"}
+    by_settings = django(body, **own, **named)
+    assert by_settings.stdout == "1\n", by_settings.stderr
+    body = f"""
+        way = get_connection(ca={mail_server.ca!r}, server_name="localhost")
+        print(way.send_messages([EmailMultiAlternatives("x", "y", "a@x.test", ["b@x.test"])]))
+        """
+    by_arguments = django(body, **own)
+    assert by_arguments.stdout == "1\n", by_arguments.stderr
+    assert len(mail_server.wait_for("b@example.test", count=2)) == 2
+
+
 def test_django_hears_what_went_wrong_unless_it_wants_silence() -> None:
     body = """
         try:

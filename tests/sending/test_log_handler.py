@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from posthouse.sending import OptionError, TlsUse, Transport
 from posthouse.sending.log_handler import MailHandler, SMTPHandler
 from posthouse.testing import MailServer
 
@@ -239,3 +240,52 @@ def test_a_login_goes_over_tls(
     assert (options.port, options.tls.value, options.command_timeout_s) == (port, tls, 7.0)
     assert (options.login is not None) == (credentials is not None)
     handler.close()
+
+
+# --- a server with a certificate of its own ---
+
+
+def test_it_trusts_a_certificate_by_name(mail_server: MailServer, logger: logging.Logger) -> None:
+    people = {"sender": "app@example.test", "recipients": "ops@example.test"}
+    logger.addHandler(MailHandler(mail_server.url, ca=mail_server.ca, **people))
+    logger.error("by its URL")
+    host, port = mail_server.address("mx")
+    where = {"ca": mail_server.ca, "server_name": "localhost"}
+    handler = SMTPHandler((host, port), "app@example.test", "ops@example.test", "x", **where)
+    assert handler._transport.options.tls is TlsUse.STARTTLS
+    logger.addHandler(handler)
+    logger.error("by its name")
+    texts(mail_server, "by its URL", "by its name")
+
+
+def test_a_transport_says_itself_whom_it_trusts() -> None:
+    with Transport("memory:") as way, pytest.raises(OptionError) as caught:
+        MailHandler(way, sender="a@example.test", recipients="b@example.test", ca="a.pem")
+    assert caught.value.option == "ca" and "Transport(…, ca=…)" in caught.value.hint
+
+
+def test_what_keeps_letters_back_is_told_in_a_few_lines(
+    mail_server: MailServer, logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger.addHandler(
+        MailHandler(mail_server.url, sender="app@example.test", recipients="ops@example.test")
+    )
+    logger.error("boom %d", 1)
+    for handler in logger.handlers:
+        handler.flush()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "--- Logging error ---" and lines[1].startswith("TlsError: localhost:")
+    assert lines[2].startswith("hint: ") and 'ca="certificate.pem"' in lines[2]
+    assert lines[3] == "Message: 'boom 1'" and lines[4].startswith(f"Logged from {__file__}, line")
+    assert len(lines) == 5
+
+
+def test_a_mistake_in_the_program_is_told_with_its_place(
+    mail_server: MailServer, logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger.addHandler(
+        MailHandler(mail_server.plain_url, sender="app@example.test", recipients="o@example.test")
+    )
+    logger.error("boom %d", "one")
+    said = capsys.readouterr().err
+    assert "Traceback" in said and "TypeError" in said and __file__ in said

@@ -1,14 +1,16 @@
 """Django's e-mail backend: EMAIL_BACKEND = "posthouse.sending.django.EmailBackend".
 
 The setting POSTHOUSE_TRANSPORT_URL is the transport; without it Django's own EMAIL_… settings say
-where to, as they do for its backend. One transport is kept for the process, so sessions outlive the
-requests that used them.
+where to, as they do for its backend. With either, POSTHOUSE_CA and POSTHOUSE_SERVER_NAME say which
+certificate the server has, as `ca` and `server_name` of a `Transport` do. One transport is kept for
+the process, so sessions outlive the requests that used them.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from django.conf import settings
@@ -43,6 +45,8 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django brings no 
         ssl_certfile: str | None = None,
         ssl_keyfile: str | None = None,
         url: str | None = None,
+        ca: str | Path | bytes | None = None,
+        server_name: str | None = None,
         **more: Any,
     ) -> None:
         super().__init__(fail_silently=fail_silently)
@@ -59,6 +63,11 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django brings no 
             tls="implicit" if is_ssl else "starttls" if is_tls else "off",
             timeout_s=timeout or settings.EMAIL_TIMEOUT,
         )
+        self._trust: Keywords = {}
+        if ca := ca or getattr(settings, "POSTHOUSE_CA", None):
+            self._trust["ca"] = ca
+        if server_name := server_name or getattr(settings, "POSTHOUSE_SERVER_NAME", None):
+            self._trust["server_name"] = server_name
         certificate = ssl_certfile or settings.EMAIL_SSL_CERTFILE
         certificate_key = ssl_keyfile or settings.EMAIL_SSL_KEYFILE
         if certificate:
@@ -96,12 +105,11 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django brings no 
 
     def _transport(self) -> Transport:
         """The process's own for these settings."""
-        key = self._url or repr(sorted(self._keywords.items()))
+        where: Keywords = self._trust if self._url else {**self._keywords, **self._trust}
+        key = repr((self._url, sorted(where.items())))
         with _LOCK:
             if key not in _TRANSPORTS:
-                _TRANSPORTS[key] = (
-                    Transport(self._url) if self._url else Transport(**self._keywords)
-                )
+                _TRANSPORTS[key] = Transport(self._url or None, **where)
             return _TRANSPORTS[key]
 
 

@@ -13,6 +13,7 @@ import atexit
 import contextlib
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from posthouse.sending.blocking import Transport
-from posthouse.sending.errors import ConnectError, SendingError
+from posthouse.sending.errors import ConnectError, OptionError, SendingError
 from posthouse.sending.message import Message
 from posthouse.sending.options import Keywords
 
@@ -54,18 +55,24 @@ class MailHandler(logging.Handler):
         subject: str | Callable[[logging.LogRecord], str] = "",
         level: int = logging.ERROR,
         per_minute: int = 6,
+        ca: str | Path | bytes | None = None,
+        server_name: str = "",
     ) -> None:
         """
         Args:
             transport: or its URL; one made here is closed with the handler.
             subject: "" takes the level and the first line of the record.
             per_minute: letters that are sent in any minute.
+            ca, server_name: as of a `Transport`, which has its own where one is given.
+
+        Raises:
+            OptionError: the transport was told something that cannot be.
         """
         super().__init__(level)
         if per_minute < 1:
             raise ValueError("per_minute has to be 1 or more")
         self._is_own_transport = isinstance(transport, str)
-        self._transport = Transport(transport) if isinstance(transport, str) else transport
+        self._transport = _transport(transport, _trust(ca, server_name))
         self._sender = sender
         self._recipients = [recipients] if isinstance(recipients, str) else list(recipients)
         self._subject = subject
@@ -121,6 +128,21 @@ class MailHandler(logging.Handler):
         self._begin_to_close(time.monotonic() + CLOSE_S)
         self._close()
         super().close()
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """What kept a letter from being sent is told in its own words, which say what to do; of
+        anything else `logging` shows where it was."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, SendingError | TimeoutError):
+            super().handleError(record)
+        elif logging.raiseExceptions and sys.stderr:
+            words = str(error) or "it was not sent in time"
+            with contextlib.suppress(OSError):
+                sys.stderr.write(
+                    f"--- Logging error ---\n{type(error).__name__}: {words}\n"
+                    f"Message: {record.getMessage()!r}\n"
+                    f"Logged from {record.pathname}, line {record.lineno}\n"
+                )
 
     # --- inside ---
 
@@ -253,6 +275,8 @@ class SMTPHandler(MailHandler):
         timeout: float = 5.0,
         *,
         per_minute: int = 6,
+        ca: str | Path | bytes | None = None,
+        server_name: str = "",
     ) -> None:
         """
         Args:
@@ -260,15 +284,19 @@ class SMTPHandler(MailHandler):
             credentials: user and password.
             secure: () asks for STARTTLS; (key,) or (key, certificate) are names of PEM files.
             timeout: seconds for each step.
+            ca: the certificates to trust instead of the system's: a file or folder, or the PEM.
+            server_name: in the certificate, where it is another than that of `mailhost`. Who says
+                what a certificate has to be gets TLS with one, as with `secure`.
         """
         self.subject = subject
         host, port = (mailhost, 0) if isinstance(mailhost, str) else (mailhost[0], mailhost[1])
         keywords: Keywords = {"host": host, "port": port or SMTP_PORT}
+        keywords |= _trust(ca, server_name)
         keywords["connect_timeout_s"] = keywords["greeting_timeout_s"] = timeout
         keywords["command_timeout_s"] = keywords["data_timeout_s"] = timeout
         if keywords["port"] == SUBMISSIONS_PORT:
             keywords["tls"] = "implicit"
-        elif secure is not None:
+        elif secure is not None or ca is not None or server_name:
             keywords["tls"] = "starttls"
         elif not credentials:
             keywords["tls"] = "opportunistic"
@@ -289,6 +317,24 @@ class SMTPHandler(MailHandler):
     def getSubject(self, record: logging.LogRecord) -> str:
         """For subclasses that have another for each record."""
         return self.subject
+
+
+def _trust(ca: str | Path | bytes | None, server_name: str) -> Keywords:
+    given: Keywords = {}
+    if ca is not None:
+        given["ca"] = ca
+    if server_name:
+        given["server_name"] = server_name
+    return given
+
+
+def _transport(given: Transport | str, more: Keywords) -> Transport:
+    if isinstance(given, str):
+        return Transport(given, **more)
+    for name in more:
+        words = "belongs to the Transport that was given"
+        raise OptionError(name, words, hint=f"write Transport(…, {name}=…)")
+    return given
 
 
 class _Item:
