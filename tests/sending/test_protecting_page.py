@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -54,7 +55,7 @@ def test_all_of_it_runs(
     monkeypatch.chdir(tmp_path)
     put_keys(tmp_path)
     blocks = BLOCK.findall(PAGE.read_text())
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     code = "\n".join(blocks)
     assert code.count(SYSTEM_ROOTS) == 2
     names: dict[str, Any] = {}
@@ -63,6 +64,8 @@ def test_all_of_it_runs(
     assert said.startswith("The offer We take it.")
     assert "The message was encrypted, and is signed by its author." in said
     assert said.endswith("signed and encrypted\n")  # in a process of its own
+    assert "signed by its author and encrypted\n" in said
+    assert names["WORDS"].keys() == set(names["Summary"])
     # What the page only makes can be sent, too, and is read by the same openers.
     message = names["Message"](
         sender="ada@example.org",
@@ -75,3 +78,9 @@ def test_all_of_it_runs(
         octets = transport.prepare(message).octets
     opened = names["open_message"](octets, names["openers"], at=datetime.now(UTC))
     assert opened.summary is names["Summary"].SIGNED_AND_ENCRYPTED
+    # What nobody signed looks the same inside, and only the summary tells.
+    protection = msgspec.structs.replace(names["protection"], signer=None)
+    with names["Transport"]("memory:") as transport:
+        octets = transport.prepare(msgspec.structs.replace(message, protection=protection)).octets
+    opened = names["open_message"](octets, names["openers"], at=datetime.now(UTC))
+    assert "not signed" in names["WORDS"][opened.summary]
