@@ -66,7 +66,9 @@ def test_all_of_it_runs(
     assert said.endswith("signed and encrypted\n")  # in a process of its own
     assert "signed by its author and encrypted\n" in said
     assert names["WORDS"].keys() == set(names["Summary"])
-    # What the page only makes can be sent, too, and is read by the same openers.
+    # What the page only makes can be sent, too, and is read by whom the page says reads it.
+    key = names["own_key"]
+    own = names["PgpOpener"](own=[key], known=[key.public], trusted=[key.public.fingerprint])
     message = names["Message"](
         sender="ada@example.org",
         to="bob@example.net",
@@ -76,11 +78,11 @@ def test_all_of_it_runs(
     )
     with names["Transport"]("memory:") as transport:
         octets = transport.prepare(message).octets
-    opened = names["open_message"](octets, names["openers"], at=datetime.now(UTC))
+    opened = names["open_message"](octets, [own], at=datetime.now(UTC))
     assert opened.summary is names["Summary"].SIGNED_AND_ENCRYPTED
     # What nobody signed looks the same inside, and only the summary tells.
     protection = msgspec.structs.replace(names["protection"], signer=None)
     with names["Transport"]("memory:") as transport:
         octets = transport.prepare(msgspec.structs.replace(message, protection=protection)).octets
-    opened = names["open_message"](octets, names["openers"], at=datetime.now(UTC))
+    opened = names["open_message"](octets, [own], at=datetime.now(UTC))
     assert "not signed" in names["WORDS"][opened.summary]
