@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,6 +103,14 @@ logging.error("first")
 """
     assert program(body, mail_server.plain_url).stderr == ""
     texts(mail_server, "good night")
+
+
+def test_what_is_logged_right_before_the_end_is_written_to_a_folder(tmp_path: Path) -> None:
+    body = "handler(url)\nfor n in range(4): logging.error('boom %d', n)\nsys.exit(3)"
+    done = program(body, f"folder:{tmp_path}")
+    assert (done.returncode, done.stderr) == (3, "")
+    found = "".join(one.read_text() for one in tmp_path.glob("*.eml"))
+    assert all(f"boom {n}" in found for n in range(4))
 
 
 @pytest.mark.parametrize("way", ["url", "Transport(url)"])

@@ -13,6 +13,7 @@ from textwrap import dedent
 
 import pytest
 
+from posthouse.sending.names import addresses_of
 from posthouse.sending.threads import in_thread
 
 PERSON: ContextVar[str] = ContextVar("person")
@@ -74,6 +75,19 @@ async def test_an_executor_that_is_shut_down_is_done_without() -> None:
     assert await in_thread(threading.get_ident) == threading.get_ident()
     with pytest.raises(ValueError, match="invalid literal"):
         await in_thread(int, "x")
+
+
+def test_a_host_is_looked_up_though_the_program_is_ending() -> None:
+    """asyncio's own loop takes a thread for it, uvloop none."""
+
+    async def look_up() -> list[str]:
+        executor = ThreadPoolExecutor(1)
+        asyncio.get_running_loop().set_default_executor(executor)
+        executor.shutdown()
+        return await addresses_of("localhost", 25)
+
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        assert "127.0.0.1" in runner.run(look_up())
 
 
 async def test_work_that_is_given_up_before_its_turn_is_not_done() -> None:

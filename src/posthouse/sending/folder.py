@@ -6,7 +6,6 @@ The envelope is first, so that who finds NAME.eml finds its NAME.json.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from posthouse.sending.errors import ConnectError
 from posthouse.sending.memory import receipt_for_all
 from posthouse.sending.options import Options
 from posthouse.sending.receipt import Receipt
+from posthouse.sending.threads import in_thread
 
 __all__ = ["FolderCarrier", "Kept"]
 
@@ -63,7 +63,7 @@ class FolderCarrier:
         )
 
     async def verify(self) -> Verified:
-        await asyncio.to_thread(self._prepare)
+        await in_thread(self._prepare)
         return Verified(server=str(self._folder))
 
     async def close(self) -> None:
@@ -71,7 +71,7 @@ class FolderCarrier:
 
     async def _guarded(self, letter: Letter) -> str:
         try:
-            return await asyncio.to_thread(self._write, letter)
+            return await in_thread(self._write, letter)
         except OSError as error:
             raise self._failed(error) from error
 

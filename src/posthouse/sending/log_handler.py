@@ -242,7 +242,7 @@ class MailHandler(logging.Handler):
         )
         try:
             self._transport._wait(self._sent(message))
-        except (SendingError, TimeoutError):
+        except Exception:  # of whatever kind: what waits behind it is sent all the same
             self.handleError(taken[0].record)
 
     async def _sent(self, message: Message) -> None:

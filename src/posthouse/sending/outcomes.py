@@ -21,6 +21,7 @@ from posthouse.protocol.imap.utf7 import encode
 from posthouse.sending.errors import ConnectError
 from posthouse.sending.notice_box import NoticeBox
 from posthouse.sending.receipt import Outcome, OutcomeState, Receipt, outcome_of
+from posthouse.sending.threads import in_thread
 
 __all__ = ["ask"]
 
@@ -53,7 +54,7 @@ async def ask(
     loop = asyncio.get_running_loop()
     until = loop.time() + timeout_s
     while True:
-        notices = await asyncio.to_thread(_look, box, context, receipt)
+        notices = await in_thread(_look, box, context, receipt)
         outcomes = _outcomes(receipt, notices)
         has_ended = all(one.state in _ENDS for one in outcomes)
         left = until - loop.time()

@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 
 from posthouse.kernel.ports import Listening, Network, TransportProtocol
 from posthouse.sending.errors import ConnectError, SendingError, SendTimeout
+from posthouse.sending.names import addresses_of
 from posthouse.sending.options import Proxy
 
 __all__ = ["ProxyFailed", "ProxyNetwork", "proxy_not_reached", "proxy_said_no"]
@@ -164,13 +165,11 @@ class ProxyNetwork:
 
     async def _addresses(self, timeout_s: float) -> list[str]:
         proxy = self._proxy
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout_s):
-                found = await loop.getaddrinfo(proxy.host, proxy.port, type=socket.SOCK_STREAM)
+                return (await addresses_of(proxy.host, proxy.port))[:ADDRESSES_MAX]
         except UnicodeError as error:
             raise OSError("its host is no host name") from error
-        return list(dict.fromkeys(str(item[4][0]) for item in found))[:ADDRESSES_MAX]
 
     async def listen(
         self, factory: Callable[[], TransportProtocol], address: str, port: int

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
-import socket
 from typing import Final
 
 from posthouse.sending import mistakes
 from posthouse.sending.errors import ConnectError, SendingError, SendTimeout
+from posthouse.sending.names import addresses_of
 from posthouse.sending.options import Options
 from posthouse.sending.proxying import ProxyFailed
 
@@ -26,16 +26,14 @@ async def addresses(options: Options) -> list[str]:
         return [options.socket_path]
     if options.proxy is not None or _is_address(host):
         return [host]
-    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(options.connect_timeout_s):
-            found = await loop.getaddrinfo(host, options.port, type=socket.SOCK_STREAM)
+            return (await addresses_of(host, options.port))[:ADDRESSES_MAX]
     except TimeoutError as error:
         raise mistakes.connect_failed(options, error) from None
     except (OSError, UnicodeError) as error:
         cause = error if isinstance(error, OSError) else OSError(str(error))
         raise mistakes.name_unknown(options, cause) from error
-    return list(dict.fromkeys(str(item[4][0]) for item in found))[:ADDRESSES_MAX]
 
 
 def not_reached(options: Options, error: OSError) -> SendingError:
