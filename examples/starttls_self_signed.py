@@ -1,9 +1,10 @@
 """Send a letter through a server whose certificate the system does not know.
 
-  python starttls_self_signed.py HOST[:PORT] USER CERTIFICATE TO
+  python starttls_self_signed.py HOST[:PORT] USER CERTIFICATE TO [NAME]
 
 CERTIFICATE is the server's own, as a file. A Posthouse keeps it in the folder tls of its data;
-`openssl s_client -starttls smtp -connect HOST:587 -showcerts` prints that of any server.
+`openssl s_client -starttls smtp -connect HOST:587 -showcerts` prints that of any server. NAME is
+the one that it is for, where that is not HOST.
 """
 
 import getpass
@@ -13,7 +14,7 @@ import sys
 from posthouse.sending import Message, SendingError, Transport
 
 
-def main(server: str, user: str, certificate: str, to: str) -> int:
+def main(server: str, user: str, certificate: str, to: str, name: str = "") -> int:
     host, _, port = server.partition(":")
     password = os.environ.get("MAIL_PASSWORD") or getpass.getpass(f"Password of {user}: ")
     with Transport(
@@ -21,6 +22,7 @@ def main(server: str, user: str, certificate: str, to: str) -> int:
         port=int(port or 587),
         tls="starttls",
         ca=certificate,
+        server_name=name or host,
         user=user,
         password=password,
     ) as transport:

@@ -47,6 +47,13 @@ def inbox(server: Server, account: str, password: str = PASSWORD) -> list[bytes]
         return messages
 
 
+def test_its_certificate_is_for_this_machine(server: Server) -> None:
+    context = ssl.create_default_context(cafile=str(server.config.parent / "tls/self-signed.pem"))
+    for host in ("127.0.0.1", "localhost"):
+        with imaplib.IMAP4_SSL(host, server.base + 993, ssl_context=context) as imap:
+            imap.login("you@example.org", PASSWORD)
+
+
 def test_it_listens_where_quickstart_said(server: Server) -> None:
     lines = server.said.splitlines()
     places = dict(
@@ -222,8 +229,13 @@ def test_a_self_signed_certificate_is_refused_with_the_ways_to_trust_it(
         ),
         "hint: a Posthouse node keeps its own as tls/self-signed.pem in its data folder",
     ]
-    _, _, err = cli(*send, "--ca", str(server.config.parent / "tls/self-signed.pem"))
-    assert "Hostname mismatch" in err  # trusted now, but it is not for localhost
+    trusting = (*send, "--ca", str(server.config.parent / "tls/self-signed.pem"))
+    assert "Authentication required" in cli(*trusting)[2]
+    _, _, err = cli(*trusting, "--server-name", "mx.example.net")
+    assert err.splitlines()[-1] == (
+        "hint: the certificate is for mail.example.org, localhost, 127.0.0.1, ::1, not for"
+        " mx.example.net: if this is that server, add --server-name mail.example.org"
+    )
 
 
 def test_strangers_cannot_send_through_us(server: Server, cli: Cli) -> None:

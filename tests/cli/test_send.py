@@ -648,7 +648,7 @@ async def test_names_versions_and_our_own_certificate(certificates: Certificates
         assert code == ExitCode.OK, err
         code, _, err = await to(server, cli, *ca, "--server-name", "mail.example.test")
         assert code == ExitCode.FAILED
-        assert "or name it with --server-name" in err.splitlines()[-1]
+    assert "add --server-name mail.elsewhere.test" in err.splitlines()[-1]
     async with BadServer(context=certificates.wants_client, is_implicit=True) as server:
         rest = (*ca, "--server-name", "localhost", "--tls", "implicit")
         code, _, err = await to(server, cli, *rest, "--certificate", certificates.client)

@@ -48,6 +48,19 @@ def test_reading_has_its_own_connection_limits() -> None:
     assert build.smtp_connections(DEFAULTS).per_address_max == 20
 
 
+def test_a_certificate_of_our_own_is_for_loopback_where_that_is_served() -> None:
+    here = ["localhost", "127.0.0.1", "::1"]
+
+    def names(address: str) -> list[str]:
+        head = 'node.hostname = "mx.example.org"\n[metrics]\nis_enabled = false\n'
+        listener = f'[[listener]]\nservice = "imaps"\naddresses = ["{address}"]\n'
+        return build.self_signed_names(load(head + listener))
+
+    assert names("192.0.2.1") == ["mx.example.org"]
+    assert names("0.0.0.0") == names("::") == names("127.0.0.1") == ["mx.example.org", *here]
+    assert names("127.0.0.2") == ["mx.example.org", *here, "127.0.0.2"]
+
+
 def test_name_servers_come_from_the_file_or_the_system() -> None:
     system = "nameserver 192.0.2.53\n"
     assert build.dns_options(DEFAULTS, resolv_conf=lambda: system).servers == (("192.0.2.53", 53),)

@@ -49,6 +49,16 @@ async def run(name: str, *arguments: Any, **environment: str) -> subprocess.Comp
     )
 
 
+async def test_starttls_with_a_certificate_of_another_name(certificates: Certificates) -> None:
+    async with BadServer(extensions=LOGIN, context=certificates.other_name) as server:
+        given = (f"localhost:{server.port}", "ada@example.org", certificates.ca, "bob@example.net")
+        done = await run("starttls_self_signed.py", *given, MAIL_PASSWORD="sesame")
+        assert done.returncode == 1 and 'server_name="mail.elsewhere.test"' in done.stderr
+        name = "mail.elsewhere.test"
+        done = await run("starttls_self_signed.py", *given, name, MAIL_PASSWORD="sesame")
+    assert done.returncode == 0, done.stderr
+
+
 async def test_starttls_with_a_self_signed_certificate(certificates: Certificates) -> None:
     async with BadServer(extensions=LOGIN, context=certificates.good) as server:
         done = await run(

@@ -153,11 +153,22 @@ async def test_a_certificate_nobody_vouches_for_is_refused_with_a_way_out(
 async def test_another_hosts_certificate_is_told_by_its_name(certificates: Certificates) -> None:
     async with BadServer(context=certificates.other_name) as server:
         found = await error(server, tls="starttls", ca=certificates.ca)
-        assert isinstance(found, TlsError) and "server_name" in found.hint
+        assert isinstance(found, TlsError)
+        assert "the certificate is for mail.elsewhere.test, not for" in found.hint
+        assert 'server_name="mail.elsewhere.test"' in found.hint
         receipt = await sent(
             server, tls="starttls", ca=certificates.ca, server_name="mail.elsewhere.test"
         )
     assert receipt.tls is not None and receipt.tls.is_verified
+
+
+async def test_the_name_that_will_be_missed_next_is_told_with_the_first_fault(
+    certificates: Certificates,
+) -> None:
+    async with BadServer(context=certificates.other_name) as server:
+        found = await error(server, tls="starttls")
+    assert isinstance(found, TlsError) and 'ca="certificate.pem"' in found.hint
+    assert 'server_name="mail.elsewhere.test"' in found.hint
 
 
 async def test_a_certificate_that_is_over_is_told_as_that(certificates: Certificates) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from posthouse.tls.names import is_for_any, matches, presented
+from posthouse.tls.names import is_for_any, matches, presented, told
 from tests.tls.authority import make
 
 
@@ -45,3 +46,11 @@ def test_one_of_the_names_is_enough() -> None:
     assert presented(made) == ("a.example", "b.example")
     assert is_for_any(made, ["z.example", "b.example"])
     assert not is_for_any(made, [])
+
+
+def test_names_are_told_to_people_without_what_a_stranger_hides_in_them() -> None:
+    names = ("Mail.example.org", "*.example.org", "a.example\nhint: rm", "x" * 300)
+    made = make("x", names=names).certificate.public_bytes(Encoding.DER)
+    assert told(made) == ("mail.example.org", "*.example.org")
+    assert told(b"") == told(made[:-9]) == ()
+    assert told(make("x", names=()).certificate.public_bytes(Encoding.DER)) == ()

@@ -105,6 +105,16 @@ async def test_certificate_files_that_change_under_a_running_node(tmp_path: Path
         await lab.inbox("ada@north.example", count=5)
 
 
+async def test_our_own_certificate_is_for_this_machine_too_where_it_serves_that() -> None:
+    async with Lab(domains=DOMAINS) as lab:
+        node = lab.node("north")
+        names = (await served(node)).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        found = set(names.value.get_values_for_type(x509.DNSName))
+        assert found == {HOST, "localhost"}
+        addresses = set(map(str, names.value.get_values_for_type(x509.IPAddress)))
+        assert addresses == {"127.0.0.1", "::1", node.address}
+
+
 # F35, F36: a config that names a bad certificate changes nothing at all
 async def test_a_reload_with_a_bad_certificate_applies_nothing(tmp_path: Path) -> None:
     chain, key = make_self_signed([HOST], datetime.now(UTC) - timedelta(days=9), valid_days=1)

@@ -88,7 +88,9 @@ class OwnCertificates:
             files = CertificateFiles(chain=Path(config.tls.certificate), key=Path(config.tls.key))
         else:
             files = ensure_self_signed(
-                Path(config.node.data_folder, "tls"), [config.node.hostname], world.clock.now()
+                Path(config.node.data_folder, "tls"),
+                build.self_signed_names(config),
+                world.clock.now(),
             )
         version = build.minimum_tls_version(config)
         certificates = Certificates([files], world.clock, minimum_version=version)
@@ -413,7 +415,7 @@ async def _open_alone(config: Config, world: World, answers: Answers) -> list[Li
     """The web listeners of the config; they end with the process at the latest, so nobody sweeps
     their deadlines."""
     files = ensure_self_signed(
-        Path(config.node.data_folder, "tls"), [config.node.hostname], world.clock.now()
+        Path(config.node.data_folder, "tls"), build.self_signed_names(config), world.clock.now()
     )
     certificates = Certificates([files], world.clock)
     certificates.challenge = answers.context

@@ -68,6 +68,7 @@ _HINTS: Final = (
     (re.compile(r'tls="(\w+)"(?: \([a-z+]+://\))?'), r"--tls \1"),
     (re.compile(r'ca="certificate\.pem"'), "--ca certificate.pem"),
     (re.compile(r"\bverify=False\b"), "--insecure"),
+    (re.compile(r'\bserver_name="([^"]*)"'), r"--server-name \1"),
     (re.compile(r"\bmechanism='([^']*)'"), r"--mechanism \1"),
     (re.compile(r"\btls_demand=REQUIRED\b"), "--tls-demand required"),
     (re.compile(r"\blog in with user and password\b"), "log in with --user"),

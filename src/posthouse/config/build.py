@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,7 @@ TLS_VERSIONS: Final = {
     TlsVersion.TLS_1_2: ssl.TLSVersion.TLSv1_2,
     TlsVersion.TLS_1_3: ssl.TLSVersion.TLSv1_3,
 }
+LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 SUBMISSION = frozenset({Service.SUBMISSION, Service.SUBMISSIONS})
 
 
@@ -180,6 +182,21 @@ def admission_options(config: Config) -> AdmissionOptions:
         recipients_per_day=config.submission.per_day,
         rows_max=config.guard.rows_max,
     )
+
+
+def self_signed_names(config: Config) -> list[str]:
+    """What a certificate of our own making is for: the host name, and this machine's own names and
+    addresses where a service listens on those, as who tries a server out connects to them."""
+    here = [
+        address
+        for listener in config.listeners()
+        for each in listener.addresses
+        if (address := ipaddress.ip_address(each)).is_loopback or address.is_unspecified
+    ]
+    if not here:
+        return [config.node.hostname]
+    own = (str(address) for address in here if address.is_loopback)
+    return list(dict.fromkeys((config.node.hostname, *LOOPBACK_NAMES, *own)))
 
 
 def minimum_tls_version(config: Config) -> ssl.TLSVersion:

@@ -46,6 +46,8 @@ class TlsFailure(PosthouseError):
         self.text = text
         self.verify_code = verify_code
         """OpenSSL's X509_V_ERR_…, where the peer's certificate does not verify."""
+        self.certificate = b""
+        """Which that is, as DER; b"" where it is not known."""
 
 
 class TlsInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +162,10 @@ class TlsAdapter:
             self._object.do_handshake()
         except ssl.SSLWantReadError:
             return
+        except ssl.SSLCertVerificationError as error:
+            failure = failure_of(error)
+            failure.certificate = next(iter(self.peer_chain()), b"")
+            raise failure from error
         except ssl.SSLError as error:
             raise failure_of(error) from error
         self.is_established = True

@@ -191,16 +191,23 @@ _NOT_FOUND: Final = frozenset({2, 20, 21})
 _EXPIRED: Final = 10
 _NOT_YET: Final = 9
 _WRONG_NAME: Final = frozenset({62, 64})
+NAMES_SHOWN: Final = 5
+"""Of those that a certificate is for."""
 
 
 def _certificate_hint(options: Options, failure: TlsFailure) -> str:
+    from posthouse.tls.names import told  # which loads cryptography
+
     code = failure.verify_code
     name = options.server_name or options.host
+    names = told(failure.certificate)
     if code in _WRONG_NAME:
-        return (
-            f"the certificate is not for {name}: give as host the name that it has, or name it with"
-            " server_name"
-        )
+        if not names:
+            return (
+                f"the certificate is not for {name}: give as host the name that it has, or name it"
+                " with server_name"
+            )
+        return f"the certificate is for {_listed(names)}, not for {name}{_named_by(names)}"
     if code == _EXPIRED:
         return "its administrator has to renew it; is the clock of this machine right?"
     if code == _NOT_YET:
@@ -211,8 +218,31 @@ def _certificate_hint(options: Options, failure: TlsFailure) -> str:
             'if you trust this server, name its certificate: ca="certificate.pem"'
             f" (openssl s_client {how}-connect {options.place} -showcerts prints it);"
             " verify=False takes any, for tests only"
+            f"{_other_names(names, name)}"
         )
     return "is our own certificate (option certificate) the one the server expects?"
+
+
+def _other_names(names: Sequence[str], name: str) -> str:
+    """What would be wrong next."""
+    from posthouse.tls.names import matches
+
+    if not names or any(matches(one, name) for one in names):
+        return ""
+    return f"\nthe certificate is for {_listed(names)}, not for {name}{_named_by(names)}"
+
+
+def _named_by(names: Sequence[str]) -> str:
+    chosen = next((one for one in names if "*" not in one), "")
+    if not chosen:
+        return ": give as host the name that the server has, or name it with server_name"
+    return f': if this is that server, add server_name="{chosen}"'
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN])
+    more = len(names) - NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def no_starttls(options: Options, reply: Reply | None) -> TlsError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -10,6 +11,7 @@ from cryptography.x509.oid import NameOID
 
 IDENTIFIERS_MAX: Final = 1_000
 """Looked at in one certificate; large hosts have some hundred."""
+_SHOWABLE: Final = re.compile(r"(?:\*\.)?[0-9a-z._:-]{1,253}")
 
 
 def presented(certificate: x509.Certificate, *, has_common_name: bool = False) -> tuple[str, ...]:
@@ -35,6 +37,20 @@ def presented(certificate: x509.Certificate, *, has_common_name: bool = False) -
             return ()
         names = [str(attribute.value) for attribute in attributes[:1]]
     return tuple(_plain(name) for name in names[:IDENTIFIERS_MAX])
+
+
+def told(certificate: bytes) -> tuple[str, ...]:
+    """The host names and IP addresses that a certificate (DER) is for, fit to be shown; empty
+    where it cannot be read. A stranger wrote them: what cannot be in a host name is left out."""
+    try:
+        leaf = x509.load_der_x509_certificate(certificate)
+        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return ()
+    names = [_plain(one) for one in found.get_values_for_type(x509.DNSName)]
+    addresses = [str(one) for one in found.get_values_for_type(x509.IPAddress)]
+    every = (*names[:IDENTIFIERS_MAX], *addresses[:IDENTIFIERS_MAX])
+    return tuple(dict.fromkeys(one for one in every if _SHOWABLE.fullmatch(one)))
 
 
 def matches(identifier: str, name: str) -> bool:
