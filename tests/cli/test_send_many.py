@@ -74,10 +74,69 @@ def test_each_row_gets_a_letter_of_its_own(folder: Path, mail_server: MailServer
 
 def test_a_dry_run_writes_files_and_sends_nothing(folder: Path, cli: Cli) -> None:
     out_folder = folder / "out"
-    code, _, err = cli(*arguments(folder, None, *templates(folder), "--dry-run", str(out_folder)))
-    assert code == ExitCode.OK, err
+    command = (*arguments(folder, None, *templates(folder)), "--dry-run", str(out_folder))
+    code, out, err = cli(*command)
+    assert (code, out, err) == (ExitCode.OK, f"2 written to {out_folder}, 0 failed\n", "")
     subjects = [read(path.read_bytes()).subject for path in sorted(out_folder.glob("*.eml"))]
     assert sorted(subjects) == ["Hello Bob", "Hello Eve"]
+    told = json.loads(cli(*command, "--json")[1])
+    assert (told["accepted"], told["written"], told["folder"]) == (0, 2, str(out_folder))
+
+
+def test_a_subject_of_ones_own_goes_before_the_templates(
+    folder: Path, mail_server: MailServer, cli: Cli
+) -> None:
+    rest = (*templates(folder), "--subject", "Tea for {{ name }}")
+    code, _, err = cli(*arguments(folder, mail_server, *rest))
+    assert code == ExitCode.OK
+    assert "hint: --subject has {{ name }}, which goes out as it stands" in err
+    assert mail_server.inbox("bob@example.test")[0].message.subject == "Tea for {{ name }}"
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        (None, "hint: the letters have no subject: there is no --subject and no hello.subject.txt"),
+        ("{% if city == 'Rome' %}Tea{% endif %}", "hint: letters without a subject: line 3"),
+    ],
+)
+def test_letters_without_a_subject_are_noticed(
+    folder: Path, mail_server: MailServer, cli: Cli, template: str | None, words: str
+) -> None:
+    if template is None:
+        (folder / "hello.subject.txt").unlink()
+    else:
+        (folder / "hello.subject.txt").write_text(template)
+    code, out, err = cli(*arguments(folder, mail_server, *templates(folder)))
+    assert (code, out) == (ExitCode.OK, "2 accepted, 0 failed\n")
+    assert err.splitlines() == [words]
+
+
+def test_a_line_break_that_a_cell_brings_into_the_subject_is_found_before_anything_is_sent(
+    folder: Path, mail_server: MailServer, cli: Cli
+) -> None:
+    with (folder / "people.csv").open("a") as table:
+        table.write('"Joe\nBloggs",joe@example.test,"Ulm"\nAda,ada@example.test,Ulm\n')
+    code, _, err = cli(*arguments(folder, mail_server, *templates(folder)))
+    assert code == ExitCode.FAILED and mail_server.inbox("bob@example.test") == []
+    assert err.splitlines() == [
+        "error: nothing was sent:",
+        (
+            "error: line 4: template hello.subject.txt: a line break cannot stand in a field, and there"
+            " is one in the column 'name'"
+        ),
+        "hint: mend the table, or leave that out of the subject",
+    ]
+    assert cli(*arguments(folder, mail_server, *templates(folder), "--subject", "Tea"))[0] == 0
+
+
+def test_columns_without_a_name_are_passed_over(
+    folder: Path, mail_server: MailServer, cli: Cli
+) -> None:
+    """Spreadsheets write such at the end."""
+    (folder / "people.csv").write_text("name,email,city,,\nBob,bob@example.test,Rome,,\n")
+    code, out, err = cli(*arguments(folder, mail_server, *templates(folder)))
+    assert (code, out) == (ExitCode.OK, "1 accepted, 0 failed\n"), err
 
 
 def test_a_dry_run_keeps_no_journal_as_the_real_run_would_then_send_to_nobody(
@@ -100,13 +159,17 @@ def test_a_dry_run_keeps_no_journal_as_the_real_run_would_then_send_to_nobody(
         ('email\n"a@b.test, c@d.test"\n', "line 2: 'a@b.test, c@d.test' is more than one address"),
         ("email\na@b.test; E <c@d.test>\n", "line 2: 'a@b.test; E <c@d.test>' is more than one"),
         ('email\n"Us: a@b.test, c@d.test;"\n', "is more than one address"),
-        ('email\n"Bob\nBcc: x@y.test <a@b.test>"\n', "line 3: a line break cannot stand in a"),
+        ('email\n"Bob\nBcc: x@y.test <a@b.test>"\n', "line 2: a line break cannot stand in a"),
         ("email,city\nbob@example.test\n", "line 2: more or fewer cells"),
         ("email\na@b.test,too,many\n", "line 2: more or fewer cells"),
         ("name\nBob\n", "no column for the addresses"),
         ("email\n", "no rows"),
         ("", "no column"),
-        ('email\n"a@b.test\n', "save it as CSV"),
+        ('email,x\n\na@b.test,"1\n2"\nc@d.test,"\n', 'line 5: a quotation mark (") opens a cell'),
+        ('email,x\na@b.test,"1"2\n', 'line 2: something stands behind the quotation mark (")'),
+        ('email,x\n\na@b.test,"1\n2\n3"\nnobody,y\n', "line 6: 'nobody' has no @"),
+        ("email,city, city\na@b.test,x,y\n", "has more than one column 'city'"),
+        ("Email,name,email\na@b.test,x,c@d.test\n", "has more than one column 'email'"),
     ],
 )
 def test_a_table_that_is_wrong_is_told_by_its_lines_before_anything_is_sent(
@@ -162,10 +225,34 @@ def test_a_table_may_come_through_a_pipe(folder: Path, mail_server: MailServer, 
     assert (code, out) == (ExitCode.OK, "1 accepted, 0 failed\n"), err
 
 
-def test_octets_that_are_no_text_are_told(folder: Path, mail_server: MailServer, cli: Cli) -> None:
-    (folder / "people.csv").write_bytes(b"email,name\na@b.test,M\xfcller\n")
+@pytest.mark.parametrize(
+    ("octets", "words", "encoding"),
+    [
+        (b"email,name\n\na@b.test,M\xfcller\n", "line 3: the file is not UTF-8", "WINDOWS-1252"),
+        (b"email,name\ra@b.test,M\xfcller\r", "line 2: the file is not UTF-8", "WINDOWS-1252"),
+        ("email\na@b.test\n".encode("utf-16"), "line 1: the file is not UTF-8", "UTF-16"),
+        ("email\na@b.test\n".encode("utf-16-le"), "line 1: the file is not UTF-8", "UTF-16"),
+    ],
+)
+def test_a_table_in_another_encoding_is_told_with_the_way_to_convert_it(
+    folder: Path, mail_server: MailServer, cli: Cli, octets: bytes, words: str, encoding: str
+) -> None:
+    (folder / "people.csv").write_bytes(octets)
     code, _, err = cli(*arguments(folder, mail_server, "--body", "x"))
-    assert code == ExitCode.FAILED and "UTF-8" in err
+    assert code == ExitCode.FAILED and words in err and "codec" not in err
+    assert err.splitlines()[-1] == (
+        f"hint: or convert it: iconv -f {encoding} -t UTF-8 {folder}/people.csv > utf-8.csv"
+    )
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
+def test_lines_end_as_each_system_has_it(
+    folder: Path, mail_server: MailServer, cli: Cli, end: str
+) -> None:
+    rows = ("\ufeffname,email,city", "Bob,bob@example.test,Rome", "Eve,eve@example.test,Bath", "")
+    (folder / "people.csv").write_bytes(end.join(rows).encode())
+    code, out, err = cli(*arguments(folder, mail_server, *templates(folder)))
+    assert (code, out) == (ExitCode.OK, "2 accepted, 0 failed\n"), err
 
 
 def test_a_template_that_fails_for_one_row_stops_all(
@@ -409,7 +496,7 @@ def test_a_second_ctrl_c_waits_for_nothing_and_names_what_was_under_way(
     people = [f"p{number}@example.test" for number in range(9)]
     (folder / "people.csv").write_text("\n".join(["email", *people]))
     journal = folder / "journal"
-    rest = ("--body", "y", "--connections", "1", "--json")
+    rest = ("--subject", "x", "--body", "y", "--connections", "1", "--json")
     with (
         scripted_server({"DOT": SILENCE}) as server,  # takes whole letters, and never says so
         subprocess.Popen(

@@ -7,6 +7,7 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -79,6 +80,8 @@ class ForRecipient(msgspec.Struct, frozen=True, kw_only=True):
     reply: str
     may_have_been_sent: bool = False
     """Not accepted, and nobody can know: the line broke before the server said."""
+    written_to: str = ""
+    """The file, where that is all that was to be done: nobody has accepted it."""
     state: str = ""
     detail: str = ""
 
@@ -104,6 +107,8 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
 
     server: str
     receipt: Receipt | None = None
+    folder: str = ""
+    """Where it was only written to."""
     error: SendingError | None = None
     outcomes: tuple[Outcome, ...] = ()
     outcome_error: SendingError | None = None
@@ -227,7 +232,8 @@ async def _send(way: Way, message: Message, *, wait_s: float, is_quiet: bool) ->
                     raise
                 return Sending(server=_place(transport), error=error)
     if transport.options.notice_box is None:
-        return Sending(server=receipt.server, receipt=receipt)
+        folder = transport.options.folder
+        return Sending(server=receipt.server, receipt=receipt, folder=str(folder or ""))
     if not is_quiet:
         say(f"== waiting up to {wait_s:g} s for notices")
     try:
@@ -290,9 +296,11 @@ def _recipients(sending: Sending) -> Iterator[ForRecipient]:
     rejected = {one.recipient: one for one in receipt.rejected}
     for name in receipt.recipients:
         outcome, refused = later.get(name), rejected.get(name)
+        file = Path(sending.folder, f"{receipt.queue_id}.eml") if sending.folder else ""
         yield ForRecipient(
             recipient=name,
-            is_accepted=refused is None,
+            is_accepted=refused is None and not file,
+            written_to=str(file),
             reply=receipt.response if refused is None else said(refused),
             may_have_been_sent=refused is not None and refused.may_have_been_sent,
             state=outcome.state.value if outcome is not None else "",
@@ -303,6 +311,8 @@ def _recipients(sending: Sending) -> Iterator[ForRecipient]:
 def _line(one: ForRecipient) -> str:
     if one.state:
         return f"{one.recipient}: {one.state}: {one.detail}"
+    if one.written_to:
+        return f"{one.recipient}: written to {one.written_to}"
     word = "accepted" if one.is_accepted else "unknown" if one.may_have_been_sent else "refused"
     return f"{one.recipient}: {word}: {one.reply}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -25,8 +26,9 @@ from posthouse.sending import (
 )
 from posthouse.sending.files import CONTENT_OCTETS_MAX
 from posthouse.sending.smtp_carrier import own_name
+from posthouse.sending.templates import Rendered
 
-__all__ = ["filled", "letter_of", "variables"]
+__all__ = ["filled", "letter_of", "no_subject", "put", "variables"]
 
 BODY: Final = "This is a message from `posthouse send`.\n"
 SUBJECT: Final = "A message from posthouse send"
@@ -37,6 +39,7 @@ _NOT_RAW: Final = (
     *("inline_files", "calendar", "fields", "in_reply_to", "priority", "template", "data"),
 )
 _OPTION: Final = {"attached": "--attach", "fields": "--header"}
+_VARIABLE: Final = re.compile(r"\{\{[^{}\n]{1,60}\}\}|\{%[^{}\n]{1,60}%\}")
 _FILE_OPTIONS: Final = {"--body": "--body-file", "--html-body": "--html"}
 _OWN_FIELDS: Final = {
     "from": "sender",
@@ -74,15 +77,23 @@ def letter_of(
         raise click.UsageError('give --from, or "<>" for none')
     text, html = _texts(wish, is_stdin_begun=is_stdin_begun)
     own, more = _fields(wish.fields)
+    if wish.subject is not None:
+        own.setdefault("subject", wish.subject)
     if is_many:
         if not (text or html or wish.template):
             raise click.UsageError("say what to send: --template, --body, --body-file or --html")
         if "to" in own or "cc" in own:
             raise click.UsageError("--header To and Cc are for a single message")
     elif not wish.template:
-        text = BODY if text is None and html is None and wish.calendar is None else text
-        own.setdefault("subject", wish.subject if wish.subject is not None else SUBJECT)
-    own.setdefault("subject", wish.subject or "")
+        if text is None and html is None and wish.calendar is None:
+            text = BODY
+            if not wish.attached:
+                own.setdefault("subject", SUBJECT)  # nothing in it is theirs: a try of the way
+        if "subject" not in own:
+            say_hint(f'{no_subject(None)}: it has "{SUBJECT}" for one')
+            own["subject"] = SUBJECT
+    own.setdefault("subject", "")
+    _notice_unfilled(wish, own["subject"], text, html)
     values: dict[str, Any] = {
         "sender": _author(wish.sender),
         "to": list(wish.to),
@@ -306,6 +317,20 @@ def _notify(text: str) -> Notify:
 # --- templates ---
 
 
+def _notice_unfilled(wish: LetterWish, subject: str, text: str | None, html: str | None) -> None:
+    """Places for variables outside of a template: nobody fills them in."""
+    for option, content in (
+        ("--subject", subject),
+        ("--body-file" if wish.body_file is not None else "--body", text),
+        ("--html" if wish.html is not None else "--html-body", html),
+    ):
+        if found := _VARIABLE.search(content or ""):
+            say_hint(
+                f"{option} has {found[0]}, which goes out as it stands: variables are filled in in"
+                " the files of --template only"
+            )
+
+
 def variables(texts: tuple[str, ...]) -> dict[str, str]:
     """Of --data. Raises click.UsageError."""
     found = {}
@@ -322,5 +347,21 @@ def filled(message: Message, wish: LetterWish) -> Message:
     if not wish.template:
         return message
     made = Templates(wish.template_folder).render(wish.template, **variables(wish.data))
-    message = made.into(message)
-    return message if message.subject else msgspec.structs.replace(message, subject=SUBJECT)
+    message = put(made, message)
+    if message.subject:
+        return message
+    say_hint(f'{no_subject(wish.template)}: it has "{SUBJECT}" for one')
+    return msgspec.structs.replace(message, subject=SUBJECT)
+
+
+def put(made: Rendered, message: Message) -> Message:
+    """The message with a template's parts. A subject of its own, from --subject, goes before the
+    template's."""
+    filled = made.into(message)
+    return msgspec.structs.replace(filled, subject=message.subject) if message.subject else filled
+
+
+def no_subject(template: str | None) -> str:
+    """What is missing."""
+    other = f" and no {template}.subject.txt" if template else ""
+    return f"there is no --subject{other}"

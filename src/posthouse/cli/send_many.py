@@ -16,16 +16,17 @@ import click
 import msgspec
 
 from posthouse.cli.interrupts import Interrupts
-from posthouse.cli.output import CommandError, progress, say
+from posthouse.cli.output import CommandError, progress, say, say_hint
 from posthouse.cli.send_digests import digests_of
 from posthouse.cli.send_journal import Journal
-from posthouse.cli.send_letter import variables
+from posthouse.cli.send_letter import no_subject, put, variables
 from posthouse.cli.send_options import LetterWish
 from posthouse.cli.send_server import Way
 from posthouse.cli.send_summary import Tally, end_of, tell
 from posthouse.cli.send_table import MISTAKES_SHOWN, Row, rows_of
 from posthouse.cli.send_words import command_error, in_options
-from posthouse.sending import Dkim, Mailbox, Message, SendingError, Transport
+from posthouse.message.build import BuildError, checked
+from posthouse.sending import Dkim, Mailbox, Message, MessageError, SendingError, Transport
 from posthouse.sending.options import Keywords
 from posthouse.sending.protecting import check_readers
 from posthouse.sending.templates import Templates
@@ -152,6 +153,7 @@ def run(wish: Wish, way: Callable[[], Way], keys: list[Dkim]) -> int:
             _transport(wish, asked) as transport,
             _progress(wish, len(to_send)) as step,
         ):
+            tally.folder = str(transport.options.folder or "")
             _send(transport, journal, to_send, compose, step, interrupts, tally)
     return tell(tally.summary(), has_journal=wish.journal is not None, as_json=wish.as_json)
 
@@ -219,8 +221,7 @@ def _composer(wish: Wish, templates: Templates | None) -> Callable[[Row], Messag
         message = msgspec.structs.replace(wish.message, to=to, tag=row.key)
         if templates is None:
             return message
-        values = {name.strip(): value for name, value in row.values.items()}
-        return templates.render(wish.template, **{**values, **wish.data}).into(message)
+        return put(templates.render(wish.template, **{**row.values, **wish.data}), message)
 
     return compose
 
@@ -232,6 +233,7 @@ def _try_all(
     all can read it, of the first one everything else."""
     mistakes: dict[str, list[int]] = {}
     hints: list[str] = []
+    bare: list[int] = []
     tried = wrong = 0
     protection = wish.message.protection
     with Transport("memory:", dkim=keys) as transport:
@@ -239,6 +241,9 @@ def _try_all(
             is_first = tried == 1
             try:
                 message = compose(row)
+                if not wish.message.subject:
+                    _check_subject(wish.template, row, message.subject)
+                    bare += [] if message.subject else [row.line]
                 if is_first or (protection is not None and protection.is_encrypting):
                     letter = transport.prepare(message if is_first else _bare(message))
                     if protection is not None:
@@ -261,6 +266,38 @@ def _try_all(
         raise CommandError(
             "\n".join(("nothing was sent:", *shown)), hint=next(filter(None, hints), "")
         )
+    if bare:
+        _notice_no_subject(wish.template, bare, is_all=len(bare) == len(rows))
+
+
+def _check_subject(template: str, row: Row, subject: str) -> None:
+    """What came into it with a cell is told by the column. Raises MessageError."""
+    try:
+        checked("Subject", subject)
+    except BuildError as error:
+        columns = ", ".join(repr(name) for name, cell in row.values.items() if not _fits(cell))
+        cells = f", and there is one in the column {columns}" if columns else ""
+        raise MessageError(
+            f"template {template}.subject.txt: {error.reason}{cells}",
+            hint="mend the table, or leave that out of the subject" if columns else "",
+        ) from None
+
+
+def _fits(cell: str) -> bool:
+    try:
+        checked("Subject", cell)
+    except BuildError:
+        return False
+    return True
+
+
+def _notice_no_subject(template: str, lines: list[int], *, is_all: bool) -> None:
+    if is_all:
+        say_hint(f"the letters have no subject: {no_subject(template)}")
+        return
+    more = len(lines) - MISTAKES_SHOWN
+    rest = f" and {more} more" if more > 0 else ""
+    say_hint(f"letters without a subject: line {_numbers(lines[:MISTAKES_SHOWN])}{rest}")
 
 
 def _numbers(lines: list[int]) -> str:

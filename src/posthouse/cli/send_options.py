@@ -173,7 +173,7 @@ letter_options = _with(
         click.option("--cc", multiple=True, metavar="ADDRESS"),
         click.option("--bcc", multiple=True, metavar="ADDRESS", help="Gets it, and nobody sees."),
         click.option("--reply-to", multiple=True, metavar="ADDRESS"),
-        click.option("--subject", metavar="TEXT"),
+        click.option("--subject", metavar="TEXT", help="Goes before that of --template."),
         click.option("--body", metavar="TEXT"),
         click.option("--body-file", metavar="FILE", help='"-" is stdin.'),
         click.option("--html", metavar="FILE", help='The body as HTML; "-" is stdin.'),

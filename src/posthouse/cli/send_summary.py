@@ -34,6 +34,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """As `--json` shows it."""
 
     accepted: int
+    """By the server."""
     failed: int
     """Known not to have been sent."""
     skipped: int
@@ -47,6 +48,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     others have; likewise."""
     not_begun: int = 0
     """After Ctrl-C."""
+    written: int = 0
+    folder: str = ""
+    """As files, and where, in place of being sent."""
 
 
 def end_of(sent: Sent) -> End:
@@ -91,6 +95,8 @@ class Tally:
         self._missed: list[dict[str, str]] = []
         self._login_hint = login_hint
         self.not_begun = 0
+        self.folder = ""
+        """Where letters are only written to."""
 
     def add(self, row: Row, end: End) -> None:
         match end.state:
@@ -119,13 +125,15 @@ class Tally:
 
     def summary(self) -> Summary:
         return Summary(
-            accepted=self._accepted,
+            accepted=0 if self.folder else self._accepted,
             failed=self._failed,
             skipped=self._skipped,
             unknown=tuple(self._unknown),
             failures=tuple(self._failures),
             missed=tuple(self._missed),
             not_begun=self.not_begun,
+            written=self._accepted if self.folder else 0,
+            folder=self.folder,
         )
 
 
@@ -172,6 +180,8 @@ def tell(summary: Summary, *, has_journal: bool, as_json: bool) -> int:
 
 def _counts(summary: Summary) -> str:
     words = f"{summary.accepted} accepted, {summary.failed} failed"
+    if summary.folder:
+        words = f"{summary.written} written to {summary.folder}, {summary.failed} failed"
     for count, what in (
         (len(summary.unknown), "may have been sent"),
         (len(summary.missed), "missed of --cc and --bcc"),
