@@ -122,8 +122,8 @@ def test_a_line_break_that_a_cell_brings_into_the_subject_is_found_before_anythi
     assert err.splitlines() == [
         "error: nothing was sent:",
         (
-            "error: line 4: template hello.subject.txt: a line break cannot stand in a field, and there"
-            " is one in the column 'name'"
+            "error: line 4: template hello.subject.txt: a line break cannot stand in a field, and"
+            " there is one in the column 'name'"
         ),
         "hint: mend the table, or leave that out of the subject",
     ]

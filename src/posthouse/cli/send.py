@@ -28,7 +28,7 @@ from posthouse.cli.output import (
     show_text,
 )
 from posthouse.cli.send_keys import protection_of, warn_of_author
-from posthouse.cli.send_letter import filled, letter_of
+from posthouse.cli.send_letter import filled, letter_of, notice_subject
 from posthouse.cli.send_many import many_options
 from posthouse.cli.send_options import (
     KeysWish,
@@ -164,6 +164,7 @@ def send(
             return send_many.run(wish, lambda: begun or way(), dkim_keys(keys))
         message = filled(message, letter)
         asyncio.run(_look_at(message, keys))
+        notice_subject(message, letter)
         chosen = begun or way()
         wait_s = WAIT_S if notices.wait_s is None else notices.wait_s
         sending = asyncio.run(_send(chosen, message, wait_s=wait_s, is_quiet=quiet))

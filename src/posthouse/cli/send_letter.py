@@ -28,7 +28,7 @@ from posthouse.sending.files import CONTENT_OCTETS_MAX
 from posthouse.sending.smtp_carrier import own_name
 from posthouse.sending.templates import Rendered
 
-__all__ = ["filled", "letter_of", "no_subject", "put", "variables"]
+__all__ = ["filled", "letter_of", "no_subject", "notice_subject", "put", "variables"]
 
 BODY: Final = "This is a message from `posthouse send`.\n"
 SUBJECT: Final = "A message from posthouse send"
@@ -87,11 +87,7 @@ def letter_of(
     elif not wish.template:
         if text is None and html is None and wish.calendar is None:
             text = BODY
-            if not wish.attached:
-                own.setdefault("subject", SUBJECT)  # nothing in it is theirs: a try of the way
-        if "subject" not in own:
-            say_hint(f'{no_subject(None)}: it has "{SUBJECT}" for one')
-            own["subject"] = SUBJECT
+        own.setdefault("subject", SUBJECT)
     own.setdefault("subject", "")
     _notice_unfilled(wish, own["subject"], text, html)
     values: dict[str, Any] = {
@@ -348,10 +344,15 @@ def filled(message: Message, wish: LetterWish) -> Message:
         return message
     made = Templates(wish.template_folder).render(wish.template, **variables(wish.data))
     message = put(made, message)
-    if message.subject:
-        return message
-    say_hint(f'{no_subject(wish.template)}: it has "{SUBJECT}" for one')
-    return msgspec.structs.replace(message, subject=SUBJECT)
+    return message if message.subject else msgspec.structs.replace(message, subject=SUBJECT)
+
+
+def notice_subject(message: Message, wish: LetterWish) -> None:
+    """Say that it has none of theirs; but where nothing in it is, it only tries the way out."""
+    contents = (wish.body, wish.body_file, wish.html, wish.html_body, wish.calendar, wish.template)
+    is_theirs = bool(wish.attached) or any(one is not None for one in contents)
+    if message.subject == SUBJECT and wish.subject is None and is_theirs:
+        say_hint(f'{no_subject(wish.template)}: it has "{SUBJECT}" for one')
 
 
 def put(made: Rendered, message: Message) -> Message:
