@@ -264,6 +264,12 @@ def test_services_go_by_many_names(name: str, host: str) -> None:
     assert told(service=name).host == host
 
 
+@pytest.mark.parametrize("name", ["infomaniak", "brevo", "gmail"])
+def test_a_service_that_offers_tls_from_the_first_octet_is_reached_by_it(name: str) -> None:
+    options = told(service=name)  # RFC 8314 §3.3
+    assert (options.port, options.tls) == (465, TlsUse.IMPLICIT)
+
+
 def test_an_unknown_service_names_the_nearest() -> None:
     with pytest.raises(OptionError) as caught:
         told(service="gmial")

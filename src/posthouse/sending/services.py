@@ -215,10 +215,11 @@ _TABLE: Final = (
     _implicit(
         "naver", "smtp.naver.com", "https://help.naver.com/service/30029", domains=("naver.com",)
     ),
-    Service(
-        name="infomaniak",
-        host="mail.infomaniak.com",
-        source="https://www.infomaniak.com/en/support/faq/2011",
+    _implicit(
+        "infomaniak",
+        "mail.infomaniak.com",
+        "https://www.infomaniak.com/en/support/faq/468/ports-to-use-for-messaging",
+        checked="2026-02",
         domains=("ik.me",),
     ),
     _implicit("ovh", "ssl0.ovh.net", "https://help.ovhcloud.com/csm/en-mx-plan-getting-started"),
@@ -279,11 +280,13 @@ _TABLE: Final = (
         source="https://dev.mailjet.com/smtp-relay/configuration/",
         note="user and password are the two keys of the account",
     ),
-    Service(
-        name="brevo",
-        host="smtp-relay.brevo.com",
+    _implicit(
+        "brevo",
+        "smtp-relay.brevo.com",
+        "https://developers.brevo.com/docs/smtp-integration",
+        checked="2026-09",
         aliases=("sendinblue",),
-        source="https://developers.brevo.com/docs/smtp-integration",
+        note="the password is an SMTP key, not an API key",
     ),
     Service(
         name="sparkpost",
