@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import base64
 from datetime import timedelta
 
@@ -277,6 +278,26 @@ def test_what_is_encrypted_beside_other_things_is_not_open(house: House, kind: s
     house.say(ADA, open=Mode.WHEN_POSSIBLE)
     house.arrive(octets, [ADA])
     assert b"-----BEGIN PGP MESSAGE" in house.stored(ADA)
+
+
+@pytest.mark.parametrize("kind", ["one part too many", "two boundaries"])
+def test_what_says_it_is_encrypted_and_cannot_be_read_is_not_open(house: House, kind: str) -> None:
+    entity = (
+        b"Content-Type: multipart/encrypted; boundary=x\r\n\r\n"
+        b"--x\r\nContent-Type: application/pgp-encrypted\r\n\r\nVersion: 1\r\n"
+        b"--x\r\n\r\nfirst\r\n--x\r\n\r\nsecond\r\n--x--\r\n"
+    )
+    octets = HEAD + entity
+    if kind == "two boundaries":
+        inner = entity.replace(b"--x\r\n\r\nsecond\r\n", b"")
+        octets = beside(inner.replace(b"boundary=x", b"boundary=y").replace(b"--x", b"--y"))
+        octets = re.sub(rb"(multipart/mixed; boundary=)", rb"\1q; boundary*0=", octets)
+    house.say(ADA, open=Mode.ALWAYS)
+    with pytest.raises(MessageError, match="can be read in several ways"):
+        house.arrive(octets, [ADA])
+    house.say(ADA, open=Mode.WHEN_POSSIBLE)
+    house.arrive(octets, [ADA])
+    assert b"first" in house.stored(ADA)
 
 
 def test_the_others_get_it_and_the_sender_hears_of_the_one_who_does_not(

@@ -182,6 +182,22 @@ def test_that_there_is_none_is_remembered_and_an_outage_for_a_moment(house: Hous
     assert len(find(house, again)) == 1 and len(web.asked) == 4
 
 
+def test_mail_that_has_to_be_encrypted_may_be_sent_again_where_a_place_is_out(house: House) -> None:
+    house.give_key(ADA)
+    house.say(ADA, encrypt=Mode.ALWAYS)
+    replies = []
+    for page in (TIMEOUT, 404):
+        web = Web({ADVANCED: page})
+        house.node.gateway.key_search._places = KeyPlaces(resolver=Zone(), fetch=web)
+        house.node.gateway.key_search._out_until.clear()
+        with pytest.raises(MessageError) as caught:
+            house.send(ADA, [EVE])
+        assert caught.value.reply is not None
+        replies.append((caught.value.reply.code, caught.value.reply.text))
+    assert [code for code, _ in replies] == [451, 550]
+    assert "not every place could be asked" in replies[0][1]
+
+
 def test_outages_do_not_fill_the_memory(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("posthouse.gateway.key_search.OUTAGES_MAX", 3)
     people = [f"eve{number}@far.example" for number in range(5)]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from posthouse.accounts import mail_keys
-from posthouse.accounts.mail_keys import MailKey
+from posthouse.accounts.mail_keys import MailKey, fold_address
 from posthouse.app.postmaster import POSTMASTER, Word, queue_word
 from posthouse.gateway.key_submission import is_submission_key
 from posthouse.kernel.envelope import Address
@@ -55,7 +55,9 @@ async def warn(node: Node) -> int:
         due = _due(tx, warn_days)
         for key in due:
             for recipient in _recipients(tx, key):
-                queue_word(tx, node, recipient, _word(key, tx.now_us()))
+                queue_word(
+                    tx, node, recipient, _word(key, mail_keys.owner_name(tx, key), tx.now_us())
+                )
             rows.set_warned(tx, key.id)
         return len(due)
 
@@ -114,19 +116,22 @@ def _recipients(tx: Transaction, key: MailKey) -> Iterator[Address]:
         return
 
 
-def _word(key: MailKey, now_us: int) -> Word:
+def _word(key: MailKey, owner: str, now_us: int) -> Word:
     assert key.expires_at is not None
     day = datetime.fromtimestamp(key.expires_at / 1e6, UTC).strftime("%Y-%m-%d")
     whose = key.addresses[0] if key.addresses else "nobody"
     kind = "OpenPGP" if key.scheme is Scheme.OPENPGP else "S/MIME"
     is_over = key.expires_at <= now_us
+    # Only an account's own address is one that a key is made for here.
+    is_makeable = fold_address(owner) in key.addresses
+    command = f"key make {owner}" if is_makeable else f"key import {owner} FILE"
     ends = f"ended on {day}" if is_over else f"ends on {day}"
     text = (
         f"The {kind} key of {whose} {ends}:\n\n    {key.fingerprint}\n\n"
         "From then on nothing is signed by it and nothing is encrypted to it. What a policy says is"
         " done always is refused or waits from then on.\n\n"
         "Whoever runs this server makes the next one, or imports one that was issued for you:\n\n"
-        f"    posthouse key make {whose}\n\n"
+        f"    posthouse {command}\n\n"
         "The old key stays, so that old mail can still be read.\n"
     )
     return Word(subject=f"The key of {whose} {ends}", text=text)

@@ -45,7 +45,7 @@ from posthouse.mimesec import explain
 from posthouse.mimesec.child import OpenRequest, open_isolated
 from posthouse.mimesec.findings import SignatureResult
 from posthouse.mimesec.layers import layer_at
-from posthouse.mimesec.opening import Opened, SectionKind, Summary
+from posthouse.mimesec.opening import SECTIONS_MAX, Opened, SectionKind, Summary
 from posthouse.mimesec.pgp import autocrypt
 from posthouse.store.transaction import Store, Transaction
 
@@ -204,7 +204,8 @@ class Incoming:
                 await self._store.submit(work)
         if self.options.is_learning:
             await self._learn(opened, is_author_proven)
-        return self._copy(octets, opened)
+        closed = await self._workers.run(partial(closed_part, opened))
+        return self._copy(octets, opened, closed)
 
     async def _open_with(self, keys: OpeningKeys, octets: bytes) -> tuple[Opened, Papers]:
         return await open_with(
@@ -216,7 +217,7 @@ class Incoming:
             at=self._clock.now(),
         )
 
-    def _copy(self, octets: bytes, opened: Opened) -> OpenedCopy:
+    def _copy(self, octets: bytes, opened: Opened, closed: str) -> OpenedCopy:
         whole = opened.whole
         is_changed = is_decrypted(opened)
         findings = explain.findings(opened, is_shown=is_changed)
@@ -229,7 +230,7 @@ class Incoming:
             refusal=(whole.reason if whole is not None else "")
             if opened.summary is Summary.BROKEN
             else "",
-            closed_part=_closed_part(opened),
+            closed_part=closed,
         )
 
     async def _learn(self, opened: Opened, is_author_proven: bool) -> None:
@@ -336,16 +337,33 @@ def _is_protected_part(part: Part) -> bool:
     return layer_at(part) is not None  # by a file name that is encoded
 
 
-def _closed_part(opened: Opened) -> str:
-    """What is encrypted beside other things stays apart from them, also where its key is here: in
-    one message with them it could be sent elsewhere by what others wrote (EFAIL)."""
+def closed_part(opened: Opened) -> str:
+    """What stays closed although the message is open, in words. What is encrypted beside other
+    things stays apart from them, also where its key is here: in one message with them it could be
+    sent elsewhere by what others wrote (EFAIL). Linear; for a worker."""
     for one in opened.sections:
         if one.kind in _BESIDE and (one.encryptions or one.summary is Summary.BROKEN):
             return (
                 f"{_BESIDE[one.kind]}, which is not opened here, as what stands around it could"
                 " give its text away"
             )
+    if len(opened.sections) >= SECTIONS_MAX:
+        return f"it has more than {SECTIONS_MAX} protected parts, and no more are looked at"
+    parts = list(mime.scan(opened.octets).walk())
+    is_misread = any(_is_named_encrypted(part) and layer_at(part) is None for part in parts)
+    # Others may divide it into other parts, which nobody here has looked at.
+    is_doubtful = any(part.maintype == b"multipart" and part.is_ambiguous for part in parts)
+    if is_misread or (is_doubtful and is_protected(opened.octets)):
+        return "it has a part that says it is encrypted, in a form that can be read in several ways"
     return ""
+
+
+def _is_named_encrypted(part: Part) -> bool:
+    if part.maintype == b"multipart":
+        return part.subtype == b"encrypted"
+    is_pkcs7 = part.maintype == b"application" and part.subtype in (b"pkcs7-mime", b"x-pkcs7-mime")
+    kind = (part.parameters.raw(b"smime-type") or b"").lower()
+    return is_pkcs7 and (part.is_ambiguous or kind not in (b"certs-only", b"signed-data"))
 
 
 def _as_wanted(copy: OpenedCopy, policy: MailPolicy) -> OpenedCopy:

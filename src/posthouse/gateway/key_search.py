@@ -60,7 +60,7 @@ class KeySearch:
         usable = tuple(key for key in known if key.is_usable(now_us))
         if not self.options.is_enabled or is_missed or self._is_enough(usable, now_us):
             return usable
-        if self._out_until.get(address, 0.0) > self._clock.monotonic_s():
+        if self.is_unsure(address):
             return usable
         told = await self._places.ask(address, deadline_s=self.options.deadline_s)
         self._note_outage(address, told)
@@ -68,6 +68,11 @@ class KeySearch:
         await self._store.submit(partial(keep, address=address, told=told, missed_us=missed_us))
         again, _ = await self._store.read(partial(_known, address=address))
         return tuple(key for key in again if key.is_usable(now_us))
+
+    def is_unsure(self, address: str) -> bool:
+        """Whether a place of the address, folded, could not be reached a moment ago, so that there
+        may be a key all the same."""
+        return self._out_until.get(address, 0.0) > self._clock.monotonic_s()
 
     def _note_outage(self, address: str, told: Sequence[Told]) -> None:
         self._out_until.pop(address, None)

@@ -104,6 +104,10 @@ class KeyFinder(Protocol):
         Fault."""
         ...
 
+    def is_unsure(self, address: str) -> bool:
+        """Whether that could not be asked everywhere, so that a key may be found later."""
+        ...
+
 
 class _Sender(msgspec.Struct, frozen=True, kw_only=True):
     """What the store has of whoever sends."""
@@ -294,15 +298,15 @@ class Outgoing:
                 chosen = {scheme: list(destinations)}
                 break
         else:
-            missing: list[str] = []
+            missing: list[Destination] = []
             for one in destinations:
                 found = [scheme for scheme in schemes if usable.has(one, scheme)]
                 if found:
                     chosen.setdefault(found[0], []).append(one)
                 else:
-                    missing.append(format_address(one.address))
+                    missing.append(one)
             if missing:
-                raise _Cannot(usable.trouble or _nobody(missing), is_for_now=bool(usable.trouble))
+                raise self._nobody(missing, usable.trouble)
         return tuple(
             _Part(
                 destinations=tuple(whom),
@@ -312,6 +316,19 @@ class Outgoing:
             )
             for scheme, whom in chosen.items()
         )
+
+    def _nobody(self, missing: Sequence[Destination], trouble: str) -> _Cannot:
+        """
+        Args:
+            trouble: why keys cannot be used for now.
+        """
+        shown = list(dict.fromkeys(format_address(one.address) for one in missing))
+        more = f" and {len(shown) - SHOWN_MAX} others" if len(shown) > SHOWN_MAX else ""
+        why = f"there is no key to encrypt to for {', '.join(shown[:SHOWN_MAX])}{more}"
+        remote = (fold_address(format_address(end)) for one in missing for end in one.remote)
+        if not trouble and any(map(self._finder.is_unsure, remote)):
+            trouble = f"{why}, and not every place could be asked where there may be one"
+        return _Cannot(trouble or why, is_for_now=bool(trouble))
 
     def _signed(
         self, parts: Sequence[_Part], policy: MailPolicy, sender: _Sender
@@ -417,12 +434,6 @@ def _rank(scheme: Scheme, policy: MailPolicy, sender: _Sender) -> tuple[bool, bo
     signs = {key.scheme for key, _ in sender.signing}
     cannot_sign = policy.sign is not Mode.NEVER and scheme not in signs
     return cannot_sign, scheme is not (policy.scheme or Scheme.SMIME)
-
-
-def _nobody(missing: Sequence[str]) -> str:
-    shown = list(dict.fromkeys(missing))
-    more = f" and {len(shown) - SHOWN_MAX} others" if len(shown) > SHOWN_MAX else ""
-    return f"there is no key to encrypt to for {', '.join(shown[:SHOWN_MAX])}{more}"
 
 
 def _made(octets: bytes, parts: Sequence[_Part], now: datetime) -> Protected:

@@ -113,6 +113,7 @@ def protect(octets: bytes, protection: Protection, *, at: datetime) -> bytes:
     Raises:
         ProtectionError: it cannot be protected as asked, and nothing may be sent instead.
     """
+    _check_call(octets, protection, at, "protect")
     if protection.hidden:
         raise ProtectionError(
             "hidden recipients would be named by the encrypted message",
@@ -130,6 +131,7 @@ def protect_each(
     Raises:
         ProtectionError: one of the copies cannot be made; then there is none.
     """
+    _check_call(octets, protection, at, "protect_each")
     if len(protection.hidden) > COPIES_MAX:
         raise ProtectionError(
             f"more than {COPIES_MAX} hidden recipients",
@@ -147,6 +149,12 @@ def protect_each(
             ProtectedCopy(octets=_protected(octets, protection, (one,), at), recipient=one)
         )
     return tuple(copies)
+
+
+def _check_call(octets: object, protection: object, at: object, place: str) -> None:
+    given.check_octets(octets, place)
+    given.check_kind(protection, Protection, f"the second argument of {place}")
+    given.check_time(at, "at")
 
 
 def _visible(protection: Protection) -> tuple[Recipient, ...]:
