@@ -18,7 +18,7 @@ _numbers = itertools.count()
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     made = Server(tmp_path_factory.mktemp("interop"), host="mx.interop.test")
     made.add(DOMAIN, [f"u{number}" for number in range(ACCOUNTS)])
-    made.start()
+    made.start(within_s=60.0)  # how soon is for the crash tests to say
     try:
         yield made
     finally:

@@ -39,6 +39,7 @@ _PARSED: Final = {b"content-type": parse_type, b"content-disposition": parse_dis
 _TEXT_FIELDS: Final = frozenset({b"subject", b"comments", b"keywords", b"content-description"})
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _LINE_OF_FROM: Final = re.compile(rb"^((?:From )++)([^\r\n]*+)", re.MULTILINE)
+_BLANKED: Final = bytes.maketrans(b"\r\0", b"  ")
 _ABOVE_ASCII: Final = re.compile(rb"[^\x00-\x7f]")
 _ASCII: Final = bytes(range(128))
 _BOUNDARY: Final = re.compile(rb"[ -~]++")
@@ -88,10 +89,11 @@ def join_message(fields: Iterable[bytes], entity: bytes) -> bytes:
 
 def field_octets(section: HeaderSection, field: Field) -> bytes:
     """A whole field as it stands, its lines ended by CRLF, without lines of blanks only (which some
-    programs take for the end of the header section)."""
+    programs take for the end of the header section). A CR by itself, which some take for the end of
+    the field, and NUL become blanks."""
     octets = section.octets[field.start : field.end]
-    lines = octets.replace(b"\r\n", b"\n").split(b"\n")
-    return b"".join(line + b"\r\n" for line in lines if line.strip(b" \t\r"))
+    lines = octets.replace(b"\r\n", b"\n").translate(_BLANKED).split(b"\n")
+    return b"".join(line + b"\r\n" for line in lines if line.strip(b" \t"))
 
 
 def field_named(name: bytes, value: bytes) -> bytes:

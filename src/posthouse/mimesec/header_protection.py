@@ -23,7 +23,7 @@ from posthouse.message.address import (
 )
 from posthouse.message.address_list import parse_address_list
 from posthouse.message.build import BuildError
-from posthouse.message.fields import FIELD_OCTETS_MAX, HeaderSection, read_section, unfold
+from posthouse.message.fields import HeaderSection, read_section, unfold
 from posthouse.message.mime import Part
 from posthouse.message.parameters import Parameters, parse_type
 from posthouse.message.transfer import LINE_OCTETS_MAX
@@ -51,10 +51,10 @@ DRAFT_PARAMETER: Final = b"protected-headers"
 # Written on the way, so not the composer's to protect (RFC 9788 §7); they stay outside.
 _OF_TRANSIT: Final = (b"received", b"return-path", b"delivered-to", b"authentication-results")
 _OF_TRANSIT_BEGIN: Final = (b"dkim-", b"arc-", b"resent-")
-# What people or programs see of a message; where the composer protected its fields, one of these
-# that stands outside only is not shown (RFC 9788 §4, §4.6).
+# What people see of a message; where the composer protected its fields, one of these that stands
+# outside only is not shown (RFC 9788 §4, §4.6). What only puts a message in its place stays.
 _SHOWN: Final = frozenset(name for name in USER_FACING if not name.startswith("resent-")) | {
-    *("bcc", "message-id", "in-reply-to", "references", "comments", "keywords"),
+    *("bcc", "comments", "keywords"),
     *("mail-followup-to", "mail-reply-to", "autocrypt", "hp-outer"),
 }
 # Whoever wrote such a field outside, it is only for what was encrypted.
@@ -307,22 +307,51 @@ class FromMismatch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def from_mismatch(outside: HeaderSection, header: ProtectedHeader) -> FromMismatch | None:
-    """None where both name the same addresses, or nothing inside names one."""
-    inner = author_addresses(one.value for one in header.protected if one.name.lower() == "from")
-    if not inner:
+    """None where both name the same addresses, or nothing inside names one. One outside that can be
+    read in several ways names others than the one inside, whatever we read in it."""
+    inner = read_authors(header.fields)
+    if not inner.addresses:
         return None
-    outer = author_addresses(outside.every(b"from"))
-    if {address_key(one) for one in outer} == {address_key(one) for one in inner}:
+    outer = read_authors(field_octets(outside, field) for field in outside.fields)
+    if not outer.fault and outer.keys == inner.keys:
         return None
-    return FromMismatch(outer=tuple(map(shown, outer)), inner=tuple(map(shown, inner)))
+    return FromMismatch(outer=outer.shown, inner=inner.shown)
 
 
-def author_addresses(values: Iterable[bytes]) -> tuple[Address, ...]:
-    """Those that From fields name, domains as A-labels; what SMTP could not carry is left out."""
+class Authors(msgspec.Struct, frozen=True):
+    """Whom From says a message is from."""
+
+    addresses: tuple[Address, ...]
+    fault: str = ""
+    """Why others may read somebody else in it, in words that go on "the message …"."""
+
+    @property
+    def keys(self) -> frozenset[AddressKey]:
+        return frozenset(address_key(one) for one in self.addresses)
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        return tuple(map(shown, self.addresses))
+
+
+def read_authors(fields: Iterable[bytes]) -> Authors:
+    """Of the From fields among the whole ones of a header section; domains as A-labels."""
     found: dict[Address, None] = {}
+    values = [whole.partition(b":")[2] for whole in fields if _name(whole) == b"from"]
+    fault = ""
     for value in values:
-        found.update(dict.fromkeys(parse_address_list(value).addresses()))
-    return tuple(found)
+        listed = parse_address_list(value)
+        addresses = listed.addresses()
+        found.update(dict.fromkeys(addresses))
+        if listed.is_malformed:
+            fault = "has a From field that can be read in more than one way"
+        elif listed.is_truncated:
+            fault = "has a From field that is longer than what is read of it"
+        elif len(addresses) != len(listed.mailboxes()):  # some programs show and answer to them
+            fault = "has an address in From that no mail can go to"
+    if len(values) != 1:
+        fault = "has more than one From field" if values else "has no From field"
+    return Authors(tuple(found), fault)
 
 
 def address_key(address: Address) -> AddressKey:
@@ -368,11 +397,12 @@ def rendered_fields(
         whole = field_octets(outside, field)
         if name == b"from":
             outer_from.append(whole)
+            continue
         is_shown = name.decode("ascii") in _SHOWN and header.scheme is not HeaderScheme.DRAFT
         if name not in inner_names and not is_shown:
             added.append(whole)
     inner: Sequence[bytes] = header.fields
-    if has_outer_from:
+    if has_outer_from or b"from" not in inner_names:  # nobody is left without an author
         inner = (*outer_from, *(one for one in inner if _name(one) != b"from"))
     return (*added, *inner)
 
@@ -385,9 +415,7 @@ def _whole_fields(section: HeaderSection) -> tuple[bytes, ...]:
     return tuple(
         field_octets(section, field)
         for field in section.fields
-        if field.name != HP_OUTER
-        and not _is_structural(field.name)
-        and field.end - field.start <= FIELD_OCTETS_MAX
+        if field.name != HP_OUTER and not _is_structural(field.name)
     )
 
 

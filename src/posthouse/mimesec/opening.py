@@ -22,7 +22,6 @@ from typing import Final
 import msgspec
 
 from posthouse.message import mime, words
-from posthouse.message.address_list import parse_address_list
 from posthouse.message.fields import HeaderSection
 from posthouse.message.mime import Part
 from posthouse.mimesec import given, inline
@@ -31,19 +30,18 @@ from posthouse.mimesec.findings import Encryption, Scheme, Signature, SignatureR
 from posthouse.mimesec.header_protection import (
     GOSSIP,
     AddressKey,
+    Authors,
     FromMismatch,
     HeaderScheme,
     ProtectedField,
     ProtectedHeader,
-    address_key,
     address_keys,
-    author_addresses,
     content_only,
     field_states,
     from_mismatch,
+    read_authors,
     read_protected,
     rendered_fields,
-    shown,
 )
 from posthouse.mimesec.layers import Layer, Openers, Peeled, layer_at, peel
 from posthouse.mimesec.ports import Opener
@@ -55,7 +53,6 @@ REFUSED: Final = (
     "it could be decrypted, but nothing proves that it was not changed on its way, and what was"
     " changed may send its text to others when it is shown"
 )
-_SEVERAL: Final = "has more than one From field"
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9._:+\-]{1,60}")
 
 
@@ -154,7 +151,7 @@ def open_message(
     root = mime.scan(octets)
     authors = _authors(root.section)
     if from_addresses is not None:
-        authors = _expected(from_addresses, authors)
+        authors = _expected(from_addresses, root.section)
     peeled = _around_all(root, asked)
     if peeled is None:
         sections = tuple(_sections(root, authors, asked, allow_unauthenticated))
@@ -219,39 +216,24 @@ class _Authors(msgspec.Struct, frozen=True):
 
 
 def _authors(section: HeaderSection) -> _Authors:
-    values = [section.value(field) for field in section.fields if field.name == b"from"]
-    fault = ""
-    if len(values) != 1:
-        fault = _SEVERAL if values else "has no From field"
-    elif parse_address_list(values[0]).is_malformed:
-        fault = "has a From field that can be read in more than one way"
-    addresses = author_addresses(values)
-    return _Authors(
-        frozenset(address_key(one) for one in addresses), tuple(map(shown, addresses)), fault
-    )
+    return _of(read_authors(field_octets(section, field) for field in section.fields))
 
 
-def _expected(texts: Sequence[str], written: _Authors) -> _Authors:
+def _of(read: Authors) -> _Authors:
+    return _Authors(read.keys, read.shown, read.fault)
+
+
+def _expected(texts: Sequence[str], section: HeaderSection) -> _Authors:
     """What a caller knows better; two From fields are no signer's all the same."""
-    fault = written.fault if written.fault == _SEVERAL else ""
+    fault = _authors(section).fault if section.count(b"from") > 1 else ""
     return _Authors(address_keys(texts), tuple(texts), fault)
 
 
 def _inner_authors(header: ProtectedHeader | None, outer: _Authors) -> _Authors:
     """Of the protected From, where there is one."""
-    values = (
-        ()
-        if header is None
-        else tuple(one.value for one in header.protected if one.name.lower() == "from")
-    )
-    if not values:
+    if header is None or not any(one.name.lower() == "from" for one in header.protected):
         return outer
-    fault = "has more than one protected From field" if len(values) > 1 else ""
-    if not fault and parse_address_list(values[0]).is_malformed:
-        fault = "has a From field that can be read in more than one way"
-    addresses = author_addresses(values)
-    keys = frozenset(address_key(one) for one in addresses)
-    return _Authors(keys, tuple(map(shown, addresses)), fault)
+    return _of(read_authors(header.fields))
 
 
 def _compared(signature: Signature, authors: _Authors) -> Signature:

@@ -56,7 +56,9 @@ RECIPIENTS_REMEMBERED: Final = 20
 """Of a message that is turned down."""
 FROM_NOT_YOURS: Final = Reply(550, "5.7.1", "An address in the From field is not yours")
 BEGINS_WITH_BLANK: Final = Reply(550, "5.6.0", "The message does not begin with a header field")
-NO_FROM: Final = Reply(550, "5.6.0", "The From field is missing or cannot be read")
+NO_FROM: Final = Reply(
+    550, "5.6.0", "There has to be one From field, with addresses that can be read"
+)
 
 
 def received(session: Session, event: MessageReceived) -> None:

@@ -33,11 +33,13 @@ def mend(section: HeaderSection, *, host: str, queue_id: str, at: datetime) -> t
 
 
 def authors(section: HeaderSection) -> list[Address] | None:
-    """The addresses of From, or None when it is missing, unreadable or has too many."""
-    value = section.raw(b"from")
-    if value is None:
+    """The addresses of From, or None when it is missing, unreadable, has too many, or stands there
+    twice: whatever is not read here, others might show as the author."""
+    values = section.every(b"from")
+    if len(values) != 1:
         return None
-    listed = parse_address_list(value, addresses_max=AUTHORS_MAX + 1)
+    listed = parse_address_list(values[0], addresses_max=AUTHORS_MAX + 1)
     found = listed.addresses()
-    is_whole = len(found) == len(listed.mailboxes()) and not listed.is_malformed
+    is_clear = not (listed.is_malformed or listed.is_truncated)
+    is_whole = len(found) == len(listed.mailboxes()) and is_clear
     return found if is_whole and 0 < len(found) <= AUTHORS_MAX else None

@@ -18,11 +18,12 @@ from posthouse.message import words
 from posthouse.message.address import format_address
 from posthouse.message.address_list import parse_address_list
 from posthouse.message.fields import read_section
+from posthouse.mimesec.entity import field_octets
 from posthouse.mimesec.header_protection import (
     AddressKey,
     address_key,
     address_keys,
-    author_addresses,
+    read_authors,
 )
 from posthouse.mimesec.ports import ProtectionError, Recipient, Signer
 from posthouse.mimesec.protection import Protection, protect
@@ -150,5 +151,6 @@ def _check_author(letter: Letter, protection: Protection) -> None:
 def other_authors(signer: Signer, octets: bytes) -> tuple[Address, ...]:
     """Those whom From names and the signer's key does not."""
     named = address_keys(signer.addresses)
-    authors = author_addresses(read_section(octets).every(b"from"))
-    return tuple(one for one in authors if address_key(one) not in named)
+    section = read_section(octets)
+    authors = read_authors(field_octets(section, field) for field in section.fields)
+    return tuple(one for one in authors.addresses if address_key(one) not in named)
