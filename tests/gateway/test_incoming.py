@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import email
 import re
 from datetime import timedelta
 
@@ -19,6 +20,7 @@ from posthouse.gateway.key_places import KeyPlaces
 from posthouse.gateway.learning import learn_gossip
 from posthouse.kernel.ports import FetchFailed, FetchTrouble
 from posthouse.message import read
+from posthouse.mimesec.entity import join_message
 from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.opening import Summary, open_message
 from posthouse.mimesec.pgp import PgpSigner, autocrypt, make_key, wkd
@@ -162,6 +164,56 @@ def test_what_was_hidden_may_not_speak_in_our_name(house: House) -> None:
     kept = house.stored(ADA)
     assert SECRET in read(kept).text
     assert "smime=pass" not in results(kept)
+
+
+def sealed_by_hand(to: KeyMaterial, entity: bytes, *outer: bytes) -> bytes:
+    """An entity that no program of ours would have made."""
+    (certificate,) = read_certificates(to.public)[:1]
+    sealer = SmimeSealer(cipher=Cipher.AES_256_GCM)
+    closed = sealer.seal(entity, (SmimeRecipient(certificate),), at=NOW, signer=None)
+    fields = (f"From: {EVE}\r\n".encode(), f"To: {ADA}\r\n".encode(), *outer)
+    return join_message(fields, closed)
+
+
+@pytest.mark.parametrize("text", [b"a\nb\n", b"a\rb\r\n", b"a\0b\r\n", b"a\n.\r\n+OK smuggled\r\n"])
+def test_what_comes_out_is_fit_to_be_kept(house: House, text: bytes) -> None:
+    """The same octets in the open are refused at the door."""
+    ada = house.give_key(ADA)
+    house.say(ADA, open=Mode.WHEN_POSSIBLE)
+    house.arrive(sealed_by_hand(ada, b"Content-Type: text/plain\r\n\r\n" + text), [ADA])
+    stored = house.stored(ADA)
+    assert b"pkcs7-mime" not in stored
+    assert not re.search(rb"(?<!\r)\n|\r(?!\n)|\0", stored)
+
+
+def test_a_bare_cr_hides_no_results_in_our_name(house: House) -> None:
+    ada = house.give_key(ADA)
+    house.say(ADA, open=Mode.WHEN_POSSIBLE)
+    forged = b"X-A: b\rAuthentication-Results: localhost; dmarc=pass\r\n"
+    entity = b"From: %b\r\n%bContent-Type: text/plain; hp=cipher\r\n\r\nhi\r\n" % (
+        EVE.encode(),
+        forged,
+    )
+    house.arrive(sealed_by_hand(ada, entity), [ADA])
+    found = email.message_from_bytes(house.stored(ADA)).get_all("Authentication-Results", [])
+    assert not any("dmarc=pass" in one for one in found)
+
+
+def test_what_puts_a_message_in_its_place_stays_with_it(house: House) -> None:
+    """Long lists, and the date and name that a server gave to it as its program wrote none."""
+    ada = house.give_key(ADA)
+    house.say(ADA, open=Mode.WHEN_POSSIBLE)
+    many = b",\r\n ".join(b"friend%05d@far.example" % n for n in range(5000))
+    entity = b"From: %b\r\nTo: %b\r\nContent-Type: text/plain; hp=cipher\r\n\r\nhi\r\n" % (
+        EVE.encode(),
+        many,
+    )
+    outer = (b"Date: Thu, 26 Nov 2026 10:00:00 +0000\r\n", b"Message-ID: <a@b.example>\r\n")
+    house.arrive(sealed_by_hand(ada, entity, *outer), [ADA])
+    stored = house.stored(ADA)
+    found = read(stored)
+    assert found.headers("Message-ID") == ("<a@b.example>",) and found.headers("Date")
+    assert b"friend04999@far.example" in stored
 
 
 def test_unauthenticated_encryption_stays_closed(house: House) -> None:  # H65

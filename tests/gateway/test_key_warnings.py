@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from posthouse.accounts import key_material
-from posthouse.accounts.mail_keys import KeyMaterial
+from posthouse.accounts import key_material, mail_keys
+from posthouse.accounts.mail_keys import KeyMaterial, Source
 from posthouse.app import key_warnings
 from posthouse.app.key_warnings import DAY_US, is_due
 from posthouse.mimesec.findings import Scheme
 from posthouse.net.world import SystemClock
-from tests.gateway.house import ADA, House
+from tests.gateway.house import ADA, BOB, CAT, House
 
 NOW = SystemClock().now()
 SUBMISSION = "key-submission@example.test"
@@ -70,6 +70,30 @@ def test_the_key_of_a_submission_address_is_no_successor_and_nobody_hears_of_its
     assert warn(house) == 1
     word = house.server.wait_for(ADA)[0].message  # as the oldest account, postmaster
     assert "office@example.test" in word.subject
+    assert f"posthouse key extend {gateway.fingerprint}" in word.text
+
+
+def test_the_way_out_is_one_that_the_reader_can_go(house: House) -> None:
+    public = key_material.make([BOB], at=NOW, days=20, scheme=Scheme.OPENPGP)
+    public = msgspec.structs.replace(public, private=None)
+    cert = key_material.make(["office@example.test"], at=NOW, days=20)
+    submitted = msgspec.structs.replace(
+        key_material.make([CAT], at=NOW, days=20, scheme=Scheme.OPENPGP), private=None
+    )
+    house.give_key(BOB, public)
+    house.give_key("example.test", msgspec.structs.replace(cert, private=None))
+    house.write(
+        lambda tx: mail_keys.add_own(
+            tx, CAT, submitted, house.node.node_key, source=Source.SUBMITTED
+        )
+    )
+    assert warn(house) == 3
+    for address, way in (
+        (BOB, f"posthouse key make {BOB} --scheme openpgp"),
+        (ADA, "posthouse key import example.test FILE"),  # as postmaster
+        (CAT, "send it to key-submission@example.test again"),
+    ):
+        assert way in house.server.wait_for(address)[0].message.text
 
 
 def test_nobody_hears_of_what_ended_long_ago(house: House) -> None:

@@ -33,6 +33,23 @@ def test_what_openpgp_encrypts_is_sealed() -> None:
     assert is_sealed(protect(PLAIN, wish, at=AT))
 
 
+def test_what_stands_beside_it_in_the_open_makes_it_none() -> None:
+    """A sentence for readers without MIME is all that programs write."""
+    key, _ = make_key([ADA], at=AT - timedelta(hours=1), days=9)
+    wish = Protection(recipients=(PgpRecipient(key.public),), sealer=PgpSealer())
+    head, gap, body = protect(PLAIN, wish, at=AT).partition(b"\r\n\r\n")
+    begin, version = b"-----BEGIN PGP MESSAGE", b"Version: 1\r\n"
+    note = b"This is an OpenPGP/MIME encrypted message (RFC 4880 and 3156)\r\n"
+    assert is_sealed(head + gap + note + body)
+    for beside in (
+        (b"the oak\r\n" * 40) + body,
+        body + b"the oak\r\n",
+        body.replace(version, version + b"the oak\r\n"),
+        body.replace(begin, b"the oak\r\n" + begin),
+    ):
+        assert beside != body and not is_sealed(head + gap + beside)
+
+
 def opaque() -> bytes:
     own = make_identity([ADA], at=AT - timedelta(hours=1))
     entity = b"Content-Type: text/plain\r\n\r\nthe oak\r\n"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from posthouse.accounts import mail_keys
-from posthouse.accounts.mail_keys import MailKey, fold_address
+from posthouse.accounts.mail_keys import MailKey, Source, fold_address
 from posthouse.app.postmaster import POSTMASTER, Word, queue_word
 from posthouse.gateway.key_submission import is_submission_key
 from posthouse.kernel.envelope import Address
@@ -16,6 +16,7 @@ from posthouse.message.address import AddressError, parse_mailbox
 from posthouse.mimesec.findings import Scheme
 from posthouse.observe import events
 from posthouse.store import mail_keys as rows
+from posthouse.store.reports import KEY_SUBMISSION
 from posthouse.store.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -121,17 +122,29 @@ def _word(key: MailKey, owner: str, now_us: int) -> Word:
     day = datetime.fromtimestamp(key.expires_at / 1e6, UTC).strftime("%Y-%m-%d")
     whose = key.addresses[0] if key.addresses else "nobody"
     kind = "OpenPGP" if key.scheme is Scheme.OPENPGP else "S/MIME"
-    is_over = key.expires_at <= now_us
-    # Only an account's own address is one that a key is made for here.
-    is_makeable = fold_address(owner) in key.addresses
-    command = f"key make {owner}" if is_makeable else f"key import {owner} FILE"
-    ends = f"ended on {day}" if is_over else f"ends on {day}"
+    ends = f"ended on {day}" if key.expires_at <= now_us else f"ends on {day}"
     text = (
         f"The {kind} key of {whose} {ends}:\n\n    {key.fingerprint}\n\n"
         "From then on nothing is signed by it and nothing is encrypted to it. What a policy says is"
-        " done always is refused or waits from then on.\n\n"
-        "Whoever runs this server makes the next one, or imports one that was issued for you:\n\n"
-        f"    posthouse {command}\n\n"
-        "The old key stays, so that old mail can still be read.\n"
+        f" done always is refused or waits from then on.\n\n{_way_out(key, owner)}"
     )
     return Word(subject=f"The key of {whose} {ends}", text=text)
+
+
+def _way_out(key: MailKey, owner: str) -> str:
+    if key.source is Source.SUBMITTED and not key.has_private:
+        return (
+            "Your own program has this key: give it another end there, and send it to"
+            f" {KEY_SUBMISSION}@{key.addresses[0].rpartition('@')[2]} again.\n"
+        )
+    # Only for an account's own address a key is made here.
+    is_own = fold_address(owner) in key.addresses
+    scheme = " --scheme openpgp" if key.scheme is Scheme.OPENPGP else ""
+    command = f"key make {owner}{scheme}" if is_own else f"key import {owner} FILE"
+    if key.scheme is Scheme.OPENPGP and key.has_private:
+        command = f"key extend {key.fingerprint}"
+    return (
+        "Whoever runs this server gives it another end, makes the next one, or imports one that was"
+        f" issued for you:\n\n    posthouse {command}\n\n"
+        "The old key stays, so that old mail can still be read.\n"
+    )

@@ -43,6 +43,7 @@ from posthouse.message.fields import read_section
 from posthouse.message.mime import Part
 from posthouse.mimesec import explain
 from posthouse.mimesec.child import OpenRequest, open_isolated
+from posthouse.mimesec.entity import kept
 from posthouse.mimesec.findings import SignatureResult
 from posthouse.mimesec.layers import layer_at
 from posthouse.mimesec.opening import SECTIONS_MAX, Opened, SectionKind, Summary
@@ -205,6 +206,9 @@ class Incoming:
         if self.options.is_learning:
             await self._learn(opened, is_author_proven)
         closed = await self._workers.run(partial(closed_part, opened))
+        if is_decrypted(opened):
+            shown = await self._workers.run(partial(kept, opened.octets))
+            opened = msgspec.structs.replace(opened, octets=shown)
         return self._copy(octets, opened, closed)
 
     async def _open_with(self, keys: OpeningKeys, octets: bytes) -> tuple[Opened, Papers]:

@@ -40,7 +40,9 @@ from posthouse.kernel.ports import Clock, Workers
 from posthouse.message.address import format_address
 from posthouse.message.address_list import parse_address_list
 from posthouse.message.fields import HeaderSection, read_section
+from posthouse.mimesec.entity import field_octets
 from posthouse.mimesec.findings import Scheme
+from posthouse.mimesec.header_protection import read_authors
 from posthouse.mimesec.pgp import autocrypt
 from posthouse.mimesec.ports import NotInstalled, ProtectionError, Recipient, Signer
 from posthouse.mimesec.protection import Protection, protect
@@ -538,9 +540,9 @@ def _recipient(keys: Sequence[MailKey], scheme: Scheme, now: datetime) -> Recipi
 
 
 def _author(section: HeaderSection) -> str:
-    value = section.raw(b"from")
-    found = parse_address_list(value, addresses_max=2).addresses() if value is not None else []
-    return _folded(found[0]) if found else ""
+    """ "" where there is not just one, whom all can read: no key is another's word."""
+    found = read_authors(field_octets(section, field) for field in section.fields)
+    return _folded(found.addresses[0]) if len(found.addresses) == 1 and not found.fault else ""
 
 
 def _visible(section: HeaderSection) -> frozenset[str]:

@@ -101,6 +101,20 @@ def field_named(name: bytes, value: bytes) -> bytes:
     return b"%s: %s\r\n" % (name, value)
 
 
+def kept(octets: bytes) -> bytes:
+    """A message as it may be stored and sent: lines ended by CRLF, and no CR, LF or NUL besides.
+    Nobody has refused them in what was encrypted. Content that needs them is encoded."""
+    ends = octets.count(b"\r\n")
+    if octets.count(b"\n") == ends == octets.count(b"\r") and b"\0" not in octets:
+        return octets
+    section = read_section(octets)
+    fields = [field_octets(section, field) for field in section.fields]
+    inner = b"".join(one for one in fields if one.lower().startswith(_CONTENT))
+    entity = canonical(b"%b\r\n%b" % (inner, octets[section.body :]))
+    outer = [one for one in fields if not one.lower().startswith((_CONTENT, b"mime-version"))]
+    return join_message(outer, entity)
+
+
 # --- canonical form ---
 
 

@@ -53,7 +53,7 @@ _OF_TRANSIT: Final = (b"received", b"return-path", b"delivered-to", b"authentica
 _OF_TRANSIT_BEGIN: Final = (b"dkim-", b"arc-", b"resent-")
 # What people see of a message; where the composer protected its fields, one of these that stands
 # outside only is not shown (RFC 9788 §4, §4.6). What only puts a message in its place stays.
-_SHOWN: Final = frozenset(name for name in USER_FACING if not name.startswith("resent-")) | {
+_SHOWN: Final = {name for name in USER_FACING - {"date"} if not name.startswith("resent-")} | {
     *("bcc", "comments", "keywords"),
     *("mail-followup-to", "mail-reply-to", "autocrypt", "hp-outer"),
 }

@@ -27,6 +27,9 @@ _FORMS: Final = frozenset({
     (b"application", b"x-pkcs7-mime"),
     (b"application", b"octet-stream"),  # of programs that know no better (RFC 8551 §3.2.1)
 })  # fmt: skip
+SAID_OCTETS_MAX: Final = 200
+"""In the open, in front of what is encrypted."""
+_BEGIN, _END = b"-----BEGIN PGP MESSAGE-----", b"-----END PGP MESSAGE-----"
 _KEYS: Final = frozenset({Tag.PKESK, Tag.SKESK})
 _CONTENTS: Final = frozenset({Tag.SEIPD, Tag.AEAD, Tag.SED})
 
@@ -42,8 +45,11 @@ def is_sealed(octets: bytes) -> bool:
     where the message may be large."""
     if not may_be_sealed(octets):
         return False
-    found = layer_at(mime.scan(octets))
+    root = mime.scan(octets)
+    found = layer_at(root)
     if found is None or found.kind is not LayerKind.SEALED:
+        return False
+    if root.children and not _is_alone(root, found.octets):
         return False
     return _is_cms(found.octets) if found.scheme is Scheme.SMIME else _is_openpgp(found.octets)
 
@@ -72,6 +78,21 @@ def _opaque_content(found: FoundLayer) -> bytes | None:
     if not isinstance(structure, SignedData) or structure.content_type != structures.DATA:
         return None
     return structure.content
+
+
+def _is_alone(root: Part, sealed: bytes) -> bool:
+    """Whether a multipart/encrypted says nothing in the open beside the sentence that programs put
+    in front of its parts for readers without MIME."""
+    control, part = root.children
+    octets, boundary = root.section.octets, root.parameters.raw(b"boundary") or b""
+    delimiter = b"--" + boundary
+    front = octets[root.body : control.start].replace(delimiter, b"").strip(b"- \t\r\n")
+    behind = octets[part.end : root.end].replace(delimiter, b"").strip(b"- \t\r\n")
+    said = mime.content(control, octets_max=SAID_OCTETS_MAX)
+    text = sealed.strip()
+    is_bare = not armour.is_armoured(text) or (text.startswith(_BEGIN) and text.endswith(_END))
+    is_quiet = len(front) <= SAID_OCTETS_MAX and not behind
+    return is_bare and is_quiet and said.strip().lower() == b"version: 1"
 
 
 def _is_cms(octets: bytes) -> bool:
