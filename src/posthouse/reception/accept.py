@@ -107,7 +107,7 @@ class AllFull(Exception):
 class _SoFar:
     """What the deliveries of one unit of work came to."""
 
-    __slots__ = ("full", "never_fits", "received_at", "sealed", "stored")
+    __slots__ = ("blob", "full", "never_fits", "received_at", "references", "sealed", "stored")
 
     def __init__(self, received_at: int) -> None:
         self.received_at = received_at
@@ -118,6 +118,10 @@ class _SoFar:
         self.sealed: dict[AccountId, BlobId] = {}
         """Of those, who has a sealed copy, with the reference that was to be the mailbox's."""
         self.never_fits = True
+        self.blob: BlobId | None = None
+        """Of the message itself, None where nobody is to have it."""
+        self.references = 0
+        """How many of its references are for mailboxes and the queue."""
 
 
 class _Apart(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,15 +168,30 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     refused instead of queued (RFC 2033 §4.2)."""
 
     def __call__(self, tx: Transaction) -> Taken:
-        kept = len(self.local) + bool(self.remote) + len(self.reports)
-        if not kept:  # a 250 with nobody behind it would be a lost message (P1)
+        return Acceptances((self,))(tx)[0]
+
+    @property
+    def _kept(self) -> int:
+        """How many would own it; that it goes elsewhere counts as one."""
+        return len(self.local) + bool(self.remote) + len(self.reports)
+
+    def deliver(self, tx: Transaction) -> _SoFar:
+        """To the mailboxes that have room."""
+        if not self._kept:  # a 250 with nobody behind it would be a lost message (P1)
             raise LocalProtocolError("a message is accepted for nobody")
         so_far = _SoFar(tx.now_us())
         self._deliver_own(tx, so_far)
-        blob, references = self._deliver_itself(tx, so_far)
+        self._deliver_itself(tx, so_far)
+        return so_far
+
+    def is_for_nobody(self, so_far: _SoFar) -> bool:
+        """Whether everybody is over quota or does not take it."""
+        return len(so_far.full) + len(self.refusals) == self._kept
+
+    def settle(self, tx: Transaction, so_far: _SoFar) -> Taken:
+        """What is delivered is entered into the books, and the queue owns the rest."""
+        blob, references = so_far.blob, so_far.references
         stored, full = so_far.stored, so_far.full
-        if full and len(full) + len(self.refusals) == kept:
-            raise AllFull(never_fits=so_far.never_fits)
         refused = _refused(self.each, full) if full else frozenset[AccountId]()
         for report in self.reports:
             assert blob is not None
@@ -184,19 +203,22 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
         itself = sum(account not in self.own for account in stored)
         if blob is not None and (unused := references - itself - is_queued):
             tx.release_blob(blob, unused)
+        recipients = self._recipients(so_far, refused | {one.end.account for one in apart})
+        if recipients:
+            message = accept(
+                tx,
+                self._entry(
+                    self.queue_id,
+                    recipients,
+                    size=len(self.octets) + len(self.local_prefix),
+                    blob=blob if is_queued else None,
+                    prefix=self.local_prefix if is_queued else b"",
+                ),
+            )
+        else:  # the name that the reply tells is a message's, in any case
+            message = self._queue_apart(tx, apart.pop(0), self.queue_id)
         for number, one in enumerate(apart, 1):
-            self._queue_apart(tx, one, number)
-        elsewhere = refused | {one.end.account for one in apart}
-        message = accept(
-            tx,
-            self._entry(
-                self.queue_id,
-                self._recipients(so_far, elsewhere),
-                size=len(self.octets) + len(self.local_prefix),
-                blob=blob if is_queued else None,
-                prefix=self.local_prefix if is_queued else b"",
-            ),
-        )
+            self._queue_apart(tx, one, QueueId(f"{self.queue_id}.{number}"))
         asked = [end.notify for end in self.local] + [end.notify for end in self.reports]
         if any(notify is not None and notify & Notify.SUCCESS for notify in asked):
             original = self.local_prefix + self.octets
@@ -223,16 +245,15 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
             else:
                 tx.release_blob(blob, 1)
 
-    def _deliver_itself(self, tx: Transaction, so_far: _SoFar) -> tuple[BlobId | None, int]:
-        """To all other accounts. Gives the blob, None where nobody is to have it, and how many of
-        its references are for mailboxes and the queue."""
+    def _deliver_itself(self, tx: Transaction, so_far: _SoFar) -> None:
+        """To all other accounts."""
         elsewhere = self.own.keys() | self.held | self.refusals.keys()
         shared = [end for end in self.local if end.account not in elsewhere]
         is_waiting = len(so_far.full) > len(so_far.sealed)
         # One for each delivery of the message itself, and one that is the queue's.
         references = len(shared) + bool(self.remote or self.held or is_waiting)
         if not references + len(self.reports):
-            return None, 0
+            return
         sha256 = self.prepared.sha256 if self.prepared is not None else None
         blob = tx.put_blob(self.octets, sha256=sha256, references=references + len(self.reports))
         if shared:
@@ -240,7 +261,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
             common = OwnCopy(octets=self.octets, prepared=self.prepared)
             for end in shared:
                 self._deliver(tx, end, common, blob, so_far)
-        return blob, references
+        so_far.blob, so_far.references = blob, references
 
     def _apart(
         self, tx: Transaction, so_far: _SoFar, refused: AbstractSet[AccountId]
@@ -266,13 +287,13 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
                 )
         return apart
 
-    def _queue_apart(self, tx: Transaction, one: _Apart, number: int) -> None:
+    def _queue_apart(self, tx: Transaction, one: _Apart, queue_id: QueueId) -> MessageId:
         account = accounts.account_by_id(tx, one.end.account)
         prefix = one.fields + self.local_prefix
-        accept(
+        return accept(
             tx,
             self._entry(
-                QueueId(f"{self.queue_id}.{number}"),
+                queue_id,
                 (
                     _recipient(
                         one.end,
@@ -373,12 +394,16 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Acceptances(msgspec.Struct, frozen=True):
-    """Several in one commit: what one submitted message became."""
+    """Several in one commit: what one submitted message became. It is refused as one."""
 
     each: tuple[Acceptance, ...]
 
     def __call__(self, tx: Transaction) -> list[Taken]:
-        return [one(tx) for one in self.each]
+        found = [(one, one.deliver(tx)) for one in self.each]
+        is_any_full = any(so_far.full for _, so_far in found)
+        if is_any_full and all(one.is_for_nobody(so_far) for one, so_far in found):
+            raise AllFull(never_fits=all(so_far.never_fits for _, so_far in found))
+        return [one.settle(tx, so_far) for one, so_far in found]
 
 
 def is_refused(one: Accepted, refused: AbstractSet[AccountId]) -> bool:

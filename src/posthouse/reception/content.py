@@ -38,7 +38,7 @@ from posthouse.reception.accept import (
     report_ends,
 )
 from posthouse.reception.authentication import Examined, Report
-from posthouse.reception.recipients import Accepted
+from posthouse.reception.own import Part
 from posthouse.reception.tls_demand import tls_demand
 from posthouse.store.refusals import RefusalRow
 
@@ -185,7 +185,7 @@ def take(session: Session, section: HeaderSection, examined: Examined) -> None:
     if own.has_own_copies(session.service, session.accepted):
         session.wait(take_waiting(session, section, examined))
         return
-    acceptance = acceptance_of(session, section, examined)
+    acceptance = acceptance_of(session, section, whole(session, examined))
     if acceptance.local and acceptance.prepared is None:
         session.wait(commit(session, [acceptance]))
         return
@@ -198,23 +198,27 @@ def take(session: Session, section: HeaderSection, examined: Examined) -> None:
 
 async def take_waiting(session: Session, section: HeaderSection, examined: Examined) -> None:
     """As `take`, in a task already."""
-    instead = await own_copies(session, session.accepted, examined)
-    if instead is not None:
-        await commit(session, [acceptance_of(session, section, examined, instead=instead)])
+    await take_parts(session, section, [whole(session, examined)])
 
 
-async def own_copies(
-    session: Session, accepted: Sequence[Accepted], examined: Examined
-) -> Own | None:
-    """What accounts get in the place of the message; None when it was turned down because of it."""
+def whole(session: Session, examined: Examined) -> Part:
+    """All recipients get the same."""
+    return Part(accepted=session.accepted, examined=examined)
+
+
+async def take_parts(session: Session, section: HeaderSection, parts: Sequence[Part]) -> None:
+    """Each part of the recipients gets a message of its own, and all are taken in one commit."""
     is_author = session.principal is not None
     try:
-        return await own.own_copies(session.service, accepted, examined, is_author=is_author)
+        shares = await own.shared_out(session.service, parts, is_author=is_author)
     except own.NotTaken as error:
-        findings = examined.findings + error.findings
-        octets = len(examined.octets)
+        first = parts[0].examined
+        findings = first.findings + error.findings
+        octets = len(first.octets)
         refuse(session, error.reply, why=error.why, findings=findings, octets=octets)
-        return None
+        return
+    acceptances = [acceptance_of(session, section, part, instead) for part, instead in shares]
+    await commit(session, acceptances)
 
 
 async def commit(session: Session, acceptances: Sequence[Acceptance]) -> None:
@@ -301,21 +305,16 @@ async def protect(session: Session, principal: Principal, octets: bytes) -> Prot
 
 
 async def take_protected(session: Session, section: HeaderSection, protected: Protected) -> None:
-    """Each copy is a message of its own, and all are taken in one commit."""
-    acceptances: list[Acceptance] = []
+    """Each copy is a message of its own."""
+    parts: list[Part] = []
     for copy in protected.copies:
         addresses = {one.address for one in copy.destinations}
         accepted = [one for one in session.accepted if one.path.address in addresses]
         octets = protected.fields + copy.octets
         fields = await session.service.signers.sign(octets, session.service.workers)
         examined = Examined(octets=octets, fields=fields, findings=protected.findings)
-        instead = await own_copies(session, accepted, examined)
-        if instead is None:
-            return
-        acceptances.append(
-            acceptance_of(session, section, examined, instead=instead, accepted=accepted)
-        )
-    await commit(session, acceptances)
+        parts.append(Part(accepted=accepted, examined=examined))
+    await take_parts(session, section, parts)
 
 
 async def sign_and_take(
@@ -352,21 +351,18 @@ def passes(session: Session, section: HeaderSection) -> bool:
 def acceptance_of(
     session: Session,
     section: HeaderSection,
-    examined: Examined,
-    *,
+    part: Part,
     instead: Own = own.NOTHING_OWN,
-    accepted: Sequence[Accepted] | None = None,
 ) -> Acceptance:
     """Gather what the unit of work needs.
 
     Args:
-        section: of the message as it was received; `examined.octets` may have lost fields of it.
+        section: of the message as it was received; what was examined may have lost fields of it.
         instead: what accounts get in its place.
-        accepted: whom this is for; None for all.
     """
     service = session.service
     options = service.options
-    accepted = session.accepted if accepted is None else accepted
+    accepted, examined = part.accepted, part.examined
     octets, judgement = examined.octets, examined.judgement
     local, remote = ends(accepted)
     sender = session.sender
@@ -409,7 +405,7 @@ def acceptance_of(
         expires_at=service.clock.unix_us() + int(options.lifetime_s * 1_000_000),
         decision=decision_record(
             session.facts(),
-            accepted,
+            (*accepted, *part.served),
             examined.findings + instead.findings,
             verdict=judgement.verdict.value,
             why=judgement.why,

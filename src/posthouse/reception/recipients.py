@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from posthouse.accounts.directory import Expansion, LocalTarget, Standing
 from posthouse.kernel.envelope import Address, ForwardPath
 from posthouse.kernel.errors import Fault, StorageBusy, StorageFull
+from posthouse.kernel.ids import AccountId
 from posthouse.kernel.reply import Reply
 from posthouse.message.address import format_address
 
@@ -24,6 +26,10 @@ OVER_QUOTA: Final = Reply(552, "5.2.2", "The mailbox is full")
 OVER_QUOTA_SOON: Final = Reply(452, "4.2.2", "The mailbox is full, please try again later")
 
 
+End = AccountId | Address | str
+"""An account, an address elsewhere, or a report address."""
+
+
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     """One RCPT we answered 250, with the ends it leads to."""
 
@@ -33,6 +39,21 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     reports: tuple[str, ...] = ()
     """Report addresses among the ends: what comes is read as a report."""
     via: tuple[str, ...]
+
+    @property
+    def ends(self) -> tuple[End, ...]:
+        return (*(target.account for target in self.local), *self.remote, *self.reports)
+
+    def without(self, served: AbstractSet[End]) -> Accepted:
+        """As it is, for the ends that are not among these."""
+        if served.isdisjoint(self.ends):
+            return self
+        return msgspec.structs.replace(
+            self,
+            local=tuple(target for target in self.local if target.account not in served),
+            remote=tuple(address for address in self.remote if address not in served),
+            reports=tuple(address for address in self.reports if address not in served),
+        )
 
 
 def decide(path: ForwardPath, expansion: Expansion, *, may_relay: bool) -> Accepted | Reply:
