@@ -43,6 +43,22 @@ def test_a_header_section_nobody_reads_is_refused() -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("fields", "bound"),
+    [
+        (b"X: y\r\n" * 901, "fields_max"),
+        (b"X: %b\r\n" % (b"y" * (100 * 1024 - 20)), "field_octets_max"),
+        (b"X: %b\r\n" % (b"y" * 80_000) * 3, "header_octets_max"),
+    ],
+)
+def test_a_header_section_without_room_for_the_fields_of_the_way_is_refused(
+    fields: bytes, bound: str
+) -> None:
+    with pytest.raises(ProtectionError, match=bound):
+        split_message(fields + b"\r\n")
+    assert len(split_message(b"X: y\r\n" * 900 + b"\r\n").fields) == 900
+
+
 def test_what_is_clean_is_kept_octet_for_octet() -> None:
     entity = (
         b'Content-Type: multipart/mixed; boundary="b"\r\n\r\npreamble\r\n--b\r\n\r\ntext\r\n'
@@ -180,6 +196,30 @@ def test_a_part_without_fields_gets_the_one_it_needs() -> None:
 def test_an_encoding_nobody_knows_is_left_alone() -> None:
     entity = b"Content-Type: x/y\r\nContent-Transfer-Encoding: x-uuencode\r\n\r\nM\xff \r\n"
     assert canonical(entity) == entity
+
+
+@pytest.mark.parametrize(
+    ("head", "charset"),
+    [
+        (b"", b"utf-8"),
+        (b"Content-Type: text/html; format=flowed; charset=US-ASCII\r\n", b"utf-8"),
+        (b'Content-Type: text/plain; boundary="a\x01"\r\n', b"utf-8"),
+        (b"Content-Type: text/plain; charset=iso-8859-1\r\n", b"iso-8859-1"),
+        (b"Content-Type: text/plain; charset*=''koi8-r\r\n", None),
+        (b"Content-Type: application/octet-stream\r\n", None),
+    ],
+)
+def test_utf_8_that_says_nothing_of_it_is_named_once_it_is_encoded(
+    head: bytes, charset: bytes | None
+) -> None:
+    text = "Grüße an alle\r\n".encode()
+    part = mime.scan(canonical(head + b"\r\n" + text))
+    assert part.parameters.raw(b"charset") == charset
+    assert mime.content(part, octets_max=100) == text
+    assert canonical(part.section.octets) == part.section.octets
+    unknown = mime.scan(canonical(b"\r\nGr\xfc\xdfe\r\n"))
+    assert b"content-type" not in unknown.section
+    assert mime.content(unknown, octets_max=100) == b"Gr\xfc\xdfe\r\n"
 
 
 # --- properties ---

@@ -230,7 +230,8 @@ def test_what_was_hidden_in_a_message_stays_hidden_in_the_answer() -> None:
 def test_of_a_message_that_is_only_signed_all_fields_are_inside_and_outside() -> None:
     made = protected_payload(FIELDS, ENTITY, is_encrypted=False)
     assert made.outer == FIELDS
-    assert made.entity.startswith(b"".join(FIELDS))
+    assert b"".join(FIELDS) in made.entity
+    assert made.entity.startswith(b"Content-Type: ")  # the first thing that readers have to know
     assert b"hp=clear" in made.entity and b"HP-Outer" not in made.entity
     assert b"legacy-display" not in made.entity
 
@@ -295,6 +296,29 @@ def test_a_long_field_has_a_copy_that_fits_its_lines() -> None:
     assert found.outer == found.protected == (Header("References", b"x" * 985),)
 
 
+def test_a_header_section_that_is_doubled_by_its_copies_is_read_again() -> None:
+    fields = tuple(b"X-%d: %b\r\n" % (number, b"y" * 200) for number in range(890))
+    made = protected_payload(fields, MULTIPART, is_encrypted=True, hcp=hcp_no_confidentiality)
+    found = read(made.entity)
+    assert len(found.protected) == 890 and found.outer == found.protected
+    assert found.fields == fields
+    assert len(mime.scan(found.entity).children) == 2
+
+
+@pytest.mark.parametrize("is_encrypted", [False, True])
+def test_fields_that_grow_past_what_is_read_are_refused(is_encrypted: bool) -> None:
+    field = "Subject: {}\r\n".format("ü" * 45_000).encode()  # encoded-words are longer
+    with pytest.raises(ProtectionError, match="field_octets_max"):
+        protected_payload((field,), ENTITY, is_encrypted=is_encrypted)
+
+
+def test_text_in_an_unknown_charset_is_not_called_ascii() -> None:
+    entity = b"Content-Transfer-Encoding: quoted-printable\r\n\r\nGr=FC=DFe\r\n"
+    part = mime.scan(protected_payload(FIELDS, entity, is_encrypted=True).entity)
+    assert part.parameters.raw(b"charset") is None
+    assert mime.content(part, octets_max=100) == b"Gr\xfc\xdfe\r\n"
+
+
 def test_text_outside_ascii_is_the_same_inside_and_outside() -> None:
     made = protected_payload(
         ("Subject: Grüße\r\n".encode(), "X-Note: ä\r\n".encode()),
@@ -341,6 +365,8 @@ def test_fields_are_escaped_in_html_and_a_charset_that_is_too_small_becomes_utf_
         b"Content-Type: image/png\r\n\r\nx",
         b"Content-Type: text/plain\r\nContent-Disposition: attachment\r\n\r\nx",
         b"Content-Type: text/plain; charset=x-unknown\r\n\r\n\xff",
+        b"Content-Type: text/plain; charset=us-ascii\r\n\r\nGr\xfc\xdfe",
+        b"Content-Type: text/html\r\n\r\nGr\xfc\xdfe",
         b"Content-Type: text/plain\r\nContent-Transfer-Encoding: x-odd\r\n\r\nx",
         b"Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n",
     ],
@@ -367,6 +393,47 @@ def test_only_marked_parts_lose_lines_and_only_marked_elements_go() -> None:
     assert b">x<" not in content
     assert content.startswith(b"<div>kept</div>")
     assert b"kept too" in content and b"never closed" in content
+
+
+@pytest.mark.parametrize("charset", ["", "; charset=us-ascii", "; charset=iso-8859-1"])
+def test_fields_above_utf_8_that_says_another_thing_leave_the_text_what_it_is(
+    charset: str,
+) -> None:
+    entity = f"Content-Type: text/plain{charset}\r\n\r\nGrüße, ƒ\r\n".encode()
+    made = mime.scan(legacy_display.add(entity, [Header("Subject", "ß".encode())]))
+    assert made.parameters.raw(b"charset") == b"utf-8"
+    assert mime.content(made, octets_max=100) == "Subject: ß\r\n\r\nGrüße, ƒ\r\n".encode()
+    removed = mime.scan(legacy_display.remove(made.section.octets))
+    assert mime.content(removed, octets_max=100) == "Grüße, ƒ\r\n".encode()
+
+
+MARKS = ['hp-legacy-display="1"', "hp-legacy-display*=us-ascii''1", "HP-Legacy-Display*0=1"]
+
+
+@pytest.mark.parametrize("mark", MARKS)
+@pytest.mark.parametrize("has_display", [False, True])
+def test_marks_that_were_there_before_the_encryption_take_nothing_away(
+    mark: str, has_display: bool
+) -> None:
+    head = f'Content-Type: text/plain; boundary="a\x01"; {mark}\r\n\r\n'
+    leaf = f"{head}Price: 5\r\n\r\nText\r\n".encode()
+    multipart = b"Content-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\n%b--m\r\n%b--m--\r\n"
+    for entity in (leaf, multipart % (leaf, leaf)):
+        made = protected_payload(FIELDS, entity, is_encrypted=True, has_legacy_display=has_display)
+        shown = read(made.entity).entity
+        assert all(b"Price: 5" in one for one in texts(shown)) and texts(shown)
+        assert b"legacy-display" not in shown.lower()
+    plain = leaf.replace(b' boundary="a\x01";', b"")
+    signed = protected_payload(FIELDS, plain, is_encrypted=False).entity
+    assert b"Price: 5" in read(signed, is_encrypted=True).entity
+
+
+def test_what_is_signed_inside_is_not_changed_by_taking_elements_away() -> None:
+    part = b"Content-Type: text/plain; hp-legacy-display=1\r\n\r\nSubject: x\r\n\r\nText\r\n"
+    for subtype in (b"signed", b"encrypted"):
+        entity = b"Content-Type: multipart/%b; boundary=m\r\n\r\n--m\r\n%b--m--\r\n"
+        entity %= (subtype, part)
+        assert legacy_display.remove(entity) == legacy_display.unmarked(entity) == entity
 
 
 def test_marks_in_what_is_not_encrypted_change_nothing() -> None:

@@ -109,6 +109,12 @@ def test_without_a_policy_no_field_is_protected() -> None:
     assert b"hp=" not in inside and b"Subject" not in inside
 
 
+def test_without_a_policy_nothing_claims_that_fields_are_protected() -> None:
+    claiming = MESSAGE.replace(b"charset=utf-8", b'charset=utf-8; hp="cipher"')
+    made = protect(claiming, Protection(signer=FakeSigner(), header_policy=None), at=NOW)
+    assert mime.scan(signed_part(made)[0]).parameters.items == ((b"charset", b"utf-8"),)
+
+
 def test_the_shy_policy_hides_names() -> None:
     protection = Protection(sealer=PGP, recipients=(BOB,), header_policy=HeaderPolicy.SHY)
     made = read_section(protect(MESSAGE, protection, at=NOW))

@@ -18,7 +18,7 @@ from posthouse.mimesec.pgp.opener import PgpOpener
 from posthouse.mimesec.pgp.recipient import PgpRecipient
 from posthouse.mimesec.pgp.sealer import PgpSealer
 from posthouse.mimesec.pgp.signer import PgpSigner
-from posthouse.mimesec.ports import Signer
+from posthouse.mimesec.ports import ProtectionError, Signer
 from posthouse.mimesec.protection import Protection, protect
 from posthouse.mimesec.sealed import open_payload
 from posthouse.mimesec.smime.chain import Trust
@@ -119,6 +119,20 @@ def test_nothing_is_hidden_around_what_cannot_be_looked_into() -> None:
     once = sealed(PLAIN.replace(b"Subject: Map", b"Subject: Outside"), Scheme.OPENPGP)
     made = sealed(once.replace(b"Subject: [...]", b"Subject: Tea", 1), Scheme.OPENPGP)
     assert read(made).subject == "Tea"
+
+
+def test_text_that_a_signer_marks_is_not_taken_away_by_encrypting_it() -> None:
+    """In the open everybody sees it, and nothing can be written anew inside of a signature."""
+    entity = b'Content-Type: text/plain; hp="%b"; hp-legacy-display=1\r\n\r\nA: b\r\n\r\nYes\r\n'
+    for meant in (b"clear", b"cipher"):
+        entity_signed = signer_of(Scheme.OPENPGP).sign(b"Subject: Map\r\n" + entity % meant, at=NOW)
+        octets = b"From: %b\r\nSubject: Map\r\n%b" % (ADA.encode(), entity_signed)
+        assert "A: b" in read(opened(octets).octets).text
+        if meant == b"clear":
+            assert "A: b" in read(opened(sealed(octets, Scheme.OPENPGP)).octets).text
+        else:
+            with pytest.raises(ProtectionError, match="not to be shown"):
+                sealed(octets, Scheme.OPENPGP)
 
 
 def test_keys_of_others_stay_inside_all_the_same() -> None:

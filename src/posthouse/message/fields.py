@@ -129,19 +129,27 @@ def body_start(octets: bytes, end: int, stop: int | None = None) -> int:
     return end + octets.startswith(b"\n", end, stop)
 
 
-def read_section(octets: bytes, start: int = 0, stop: int | None = None) -> HeaderSection:
-    """Read the header section of the message or body part that begins at `start`."""
+def read_section(
+    octets: bytes, start: int = 0, stop: int | None = None, *, times: int = 1
+) -> HeaderSection:
+    """Read the header section of the message or body part that begins at `start`.
+
+    Args:
+        times: as many times the bounds are read, for a section that says its fields twice.
+    """
     end = header_end(octets, start, stop)
-    return section_between(octets, start, end, body_start(octets, end, stop))
+    return section_between(octets, start, end, body_start(octets, end, stop), times=times)
 
 
-def section_between(octets: bytes, start: int, end: int, body: int) -> HeaderSection:
+def section_between(
+    octets: bytes, start: int, end: int, body: int, *, times: int = 1
+) -> HeaderSection:
     """As `read_section`, for a scanner that knows the ends already."""
-    limit = min(end, start + HEADER_OCTETS_MAX)
+    limit = min(end, start + times * HEADER_OCTETS_MAX)
     # A section that begins inside the octets has a line end in front, so "^" matches there too.
     fields = [
         Field(match[1].lower(), match.start(), match.start(2), match.end())
-        for match in islice(_FIELD.finditer(octets, start, limit), FIELDS_MAX)
+        for match in islice(_FIELD.finditer(octets, start, limit), times * FIELDS_MAX)
     ]
     return HeaderSection(octets, start, end, body, fields)
 

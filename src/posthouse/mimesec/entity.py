@@ -18,7 +18,16 @@ import msgspec
 
 from posthouse.message import build, mime, words
 from posthouse.message.build import BuildError
-from posthouse.message.fields import Field, HeaderSection, exceeded, read_section, unfold
+from posthouse.message.fields import (
+    FIELD_OCTETS_MAX,
+    FIELDS_MAX,
+    HEADER_OCTETS_MAX,
+    Field,
+    HeaderSection,
+    exceeded,
+    read_section,
+    unfold,
+)
 from posthouse.message.mime import Part
 from posthouse.message.parameters import Parameters, parse_disposition, parse_type
 from posthouse.message.transfer import LINE_OCTETS_MAX, Encoding, encode
@@ -27,6 +36,14 @@ from posthouse.mimesec.ports import ProtectionError
 MIME_VERSION: Final = b"MIME-Version: 1.0\r\n"
 QP_LINE_OCTETS: Final = 76  # RFC 2045 §6.7
 
+ASCII_NAMES: Final = frozenset({b"us-ascii", b"ascii", b"ansi_x3.4-1968", b"iso646-us"})
+"""Charsets that text outside of them cannot be in, whatever it says."""
+
+# Of the bounds up to which header sections are read, what is left for the fields of the way (trace,
+# results, other hosts' signatures) and for what a copy of a field is longer than the field.
+_ROOM_OCTETS: Final = 32 * 1024
+_ROOM_FIELDS: Final = 100
+_ROOM_IN_FIELD: Final = 64
 _CONTENT: Final = b"content-"
 _ENCODING_NAME: Final = b"content-transfer-encoding"
 _FROM: Final = b"From "
@@ -61,14 +78,10 @@ class SplitMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 def split_message(octets: bytes) -> SplitMessage:
     """Raises:
-    ProtectionError: the header section is larger than anybody reads.
+    ProtectionError: the header section is larger than its readers read.
     """
     section = read_section(octets)
-    if (limit := exceeded(section)) is not None:
-        raise ProtectionError(
-            f"the message cannot be protected: its header section exceeds {limit.limit.value}",
-            hint="send it without the fields that make it so large",
-        )
+    check_is_read(section)
     outer: list[bytes] = []
     inner: list[bytes] = []
     for field in section.fields:
@@ -80,6 +93,23 @@ def split_message(octets: bytes) -> SplitMessage:
     return SplitMessage(
         fields=tuple(outer), entity=b"".join((*inner, b"\r\n", octets[section.body :]))
     )
+
+
+def check_is_read(section: HeaderSection) -> None:
+    """Raises ProtectionError: of the header section some fields would be lost once it is read
+    again, or those that say what the body is, with what is added on its way."""
+    limit = exceeded(
+        section,
+        header_octets_max=HEADER_OCTETS_MAX - _ROOM_OCTETS,
+        field_octets_max=FIELD_OCTETS_MAX - _ROOM_IN_FIELD,
+        fields_max=FIELDS_MAX - _ROOM_FIELDS,
+    )
+    if limit is not None:
+        raise ProtectionError(
+            "the message cannot be protected: its header section is so large that some of it would"
+            f" be lost on the way ({limit.limit.value})",
+            hint="send it without the fields that make it so large",
+        )
 
 
 def join_message(fields: Iterable[bytes], entity: bytes) -> bytes:
@@ -253,13 +283,36 @@ def _leaf(part: Part) -> Iterator[Edit]:
         chosen, written = Encoding.BASE64, b"".join(encode(content, Encoding.BASE64))
     else:
         chosen, written = encoded(content, is_text=_is_text(part))
-    yield from _header(part, chosen.value.encode("ascii"), is_new=True)
+    named = _named_utf_8(part, content)
+    yield from _header(part, chosen.value.encode("ascii"), is_new=True, new_type=named)
     yield part.body, part.end, written
 
 
 def _is_text(part: Part) -> bool:
     value = part.section.first(b"content-type")
     return part.maintype == b"text" and (value is None or parse_type(value) is not None)
+
+
+def is_unnamed(part: Part) -> bool:
+    """Whether a text does not say in which charset it is, or one that has no octets above 127."""
+    name = part.parameters.raw(b"charset")
+    return b"charset*" not in dict(part.parameters.items) and (
+        name is None or name.lower() in ASCII_NAMES
+    )
+
+
+def _named_utf_8(part: Part, content: bytes) -> bytes:
+    """The type of a text that does not say that it is UTF-8, and can be nothing else: nobody sees
+    that from the encoded form. b"" where it stays as it is."""
+    if content.isascii() or not (_is_text(part) and is_unnamed(part)):
+        return b""
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return b""
+    given = [item for item in part.parameters.items if item[0] not in (b"charset", b"boundary")]
+    what = f"text/{part.subtype.decode('ascii')}"
+    return with_parameters("Content-Type", what, Parameters(((b"charset", b"utf-8"), *given)))
 
 
 def encoded(content: bytes, *, is_text: bool) -> tuple[Encoding, bytes]:
@@ -286,11 +339,14 @@ def _hidden_from(match: re.Match[bytes]) -> bytes:
     return b"=46rom " * count + match[2]
 
 
-def _header(part: Part, encoding: bytes | None, *, is_new: bool = False) -> Iterator[Edit]:
+def _header(
+    part: Part, encoding: bytes | None, *, is_new: bool = False, new_type: bytes = b""
+) -> Iterator[Edit]:
     """The header section without what is not clean, and with that Content-Transfer-Encoding.
 
     Args:
         encoding: to say instead of a plain one, or (`is_new`) in any case.
+        new_type: a whole field, in place of the Content-Type.
     """
     section = part.section
     written = section.octets[section.start : section.end]
@@ -301,9 +357,10 @@ def _header(part: Part, encoding: bytes | None, *, is_new: bool = False) -> Iter
     )
     if not is_said and is_clean(written):
         return
-    fields: list[bytes] = []
+    fields: list[bytes] = [new_type]
     for field in section.fields:
-        if not (is_said and field.name == _ENCODING_NAME):
+        is_replaced = is_said and field.name == _ENCODING_NAME
+        if not (is_replaced or (new_type and field.name == b"content-type")):
             fields.append(_clean_field(section, field))
     if is_said and encoding is not None:
         fields.append(field_named(b"Content-Transfer-Encoding", encoding))

@@ -30,6 +30,7 @@ from posthouse.message.transfer import LINE_OCTETS_MAX
 from posthouse.mimesec import legacy_display
 from posthouse.mimesec.entity import (
     canonical_fields,
+    check_is_read,
     field_named,
     field_octets,
     with_parameters,
@@ -93,14 +94,15 @@ def protected_payload(
             of this.
 
     Raises:
-        ProtectionError: there is no place for the parameter that says so.
+        ProtectionError: there is no place for the parameter that says so, or the header section is
+            larger than its readers read.
     """
     fields = [one for one in fields if _name(one) != HP_OUTER]
     of_transit = [one for one in fields if _is_of_transit(one)]
     own = canonical_fields(one for one in fields if not _is_of_transit(one))
     if not is_encrypted:
         inner = _with_type_parameters(entity, (HP, CLEAR))
-        return Payload(entity=b"".join((*own, inner)), outer=(*of_transit, *own))
+        return _payload(own, (), inner, outer=(*of_transit, *own))
     outer: list[bytes] = []
     hidden: list[Header] = []
     for whole in own:
@@ -114,12 +116,25 @@ def protected_payload(
             outer.append(whole)
         elif new is not None:
             outer.append(_written(header.name, new))
+    entity = legacy_display.unmarked(entity)
     if has_legacy_display:
         entity = legacy_display.add(entity, hidden)
     # Programs that know the drafts only (Thunderbird, for OpenPGP) show the real subject by it.
     inner = _with_type_parameters(entity, (HP, CIPHER), (DRAFT_PARAMETER, b"v1"))
     copies = [_hp_outer(whole) for whole in outer]
-    return Payload(entity=b"".join((*own, *copies, inner)), outer=(*of_transit, *outer))
+    return _payload(own, copies, inner, outer=(*of_transit, *outer))
+
+
+def _payload(
+    own: Sequence[bytes], copies: Sequence[bytes], entity: bytes, *, outer: tuple[bytes, ...]
+) -> Payload:
+    """First what the body is, then the fields and then the copies: who reads no more than some
+    of a long section knows what matters most."""
+    at = read_section(entity).end
+    content, body = entity[:at], entity[at:]
+    check_is_read(read_section(b"".join((content, *own, b"\r\n"))))
+    check_is_read(read_section(b"".join((*outer, b"\r\n"))))
+    return Payload(entity=b"".join((content, *own, *copies, body)), outer=outer)
 
 
 def as_header(whole: bytes) -> Header:
@@ -158,7 +173,9 @@ def _with_type_parameters(entity: bytes, *added: tuple[bytes, bytes]) -> bytes:
     section = read_section(entity)
     written = section.first(b"content-type")
     parsed = None if written is None else parse_type(written)
-    kind, given = "text/plain", Parameters(((b"charset", b"us-ascii"),))
+    kind, given = "text/plain", Parameters()
+    if b"content-transfer-encoding" not in section:  # what is in none is ASCII by now
+        given = Parameters(((b"charset", b"us-ascii"),))
     if parsed is not None:
         kind, given = f"{parsed[0].decode('ascii')}/{parsed[1].decode('ascii')}", parsed[2]
     kept = tuple(item for item in given.items if item[0] not in (HP, DRAFT_PARAMETER))
@@ -247,14 +264,15 @@ def read_protected(
     root = mime.scan(payload)
     meant = (root.parameters.raw(HP) or b"").lower()
     if meant in (CLEAR, CIPHER):
-        outer, protected = header_sets(root.section)
         return ProtectedHeader(
             scheme=HeaderScheme.RFC_9788,
             is_for_encryption=meant == CIPHER,
-            protected=protected,
-            outer=outer,
+            protected=header_sets(root.section)[1],
+            # All fields may have a copy, and whoever has none would count as hidden.
+            outer=header_sets(read_section(payload, times=2))[0],
             fields=_whole_fields(root.section),
-            entity=_shown_entity(payload, root, is_encrypted=is_encrypted),
+            # Elements are only in what was composed to be encrypted (RFC 9788 §5.2.1).
+            entity=_shown_entity(payload, root, is_encrypted=is_encrypted and meant == CIPHER),
         )
     if root.message is not None and _is_rfc_8551(root.message):
         inside = root.message

@@ -3,6 +3,7 @@ Subject, put in front of the text and taken away again (RFC 9788 §4.5.3, §5.2.
 
 from __future__ import annotations
 
+import contextlib
 import html
 import re
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from posthouse.mimesec.entity import (
     field_named,
     field_octets,
     is_clean,
+    is_unnamed,
     with_parameters,
 )
 from posthouse.mimesec.header_policy import Header
@@ -71,8 +73,8 @@ def _main_bodies(root: Part) -> Iterator[Part]:
 
 def _added(part: Part, headers: Sequence[Header]) -> Iterator[Edit]:
     text, charset = _text(part)
-    if text is None:
-        return
+    if text is None or (is_unnamed(part) and charset != "utf-8" and not text.isascii()):
+        return  # nobody knows what it is in
     lines = "".join(f"{one.name}: {words.decode(one.value)}\r\n" for one in headers)
     if part.subtype == b"plain":
         new = f"{lines}\r\n{text}"
@@ -110,6 +112,9 @@ def _text(part: Part) -> tuple[str | None, str]:
     codec = words.codec_for(charset)
     if codec is None:
         return None, ""
+    if codec == "cp1252":  # as `words.to_text` reads what is UTF-8 and says another thing
+        with contextlib.suppress(UnicodeDecodeError):
+            return octets.decode("utf-8"), "utf-8"
     try:
         text = octets.decode(codec)
         return (text, charset.lower()) if text.encode(codec) == octets else (None, "")
@@ -124,32 +129,45 @@ def _rewritten(part: Part, octets: bytes, given: Parameters) -> Iterator[Edit]:
     else:
         chosen, written = encoded(octets, is_text=True)
         encoding = chosen.value
+    said = field_named(b"Content-Transfer-Encoding", encoding.encode("ascii"))
+    yield _typed_anew(part, given, without=_ENCODING, more=said)
+    yield part.body, part.end, written
+
+
+def _typed_anew(part: Part, given: Parameters, *, without: bytes = b"", more: bytes = b"") -> Edit:
+    """Another header section for a leaf: with those parameters, without a field and with more."""
     section = part.section
     fields = [
         field_octets(section, field)
         for field in section.fields
-        if field.name not in (b"content-type", _ENCODING)
+        if field.name not in (b"content-type", without)
     ]
     what = f"{part.maintype.decode('ascii')}/{part.subtype.decode('ascii')}"
-    fields.append(with_parameters("Content-Type", what, given))
-    fields.append(field_named(b"Content-Transfer-Encoding", encoding.encode("ascii")))
-    yield part.start, part.body, b"".join((*fields, b"\r\n"))
-    yield part.body, part.end, written
+    # A boundary divides nothing here, and may be one that nobody can write.
+    kept = tuple(item for item in given.items if item[0] != b"boundary")
+    fields.append(with_parameters("Content-Type", what, Parameters(kept)))
+    return part.start, part.body, b"".join((*fields, more, b"\r\n"))
 
 
 # --- taking away ---
 
 
+def unmarked(entity: bytes) -> bytes:
+    """The entity without marks that were there before it is encrypted: they would make its readers
+    take away text that everybody saw. Inside of what is signed they have no meaning."""
+    edits = []
+    for part in _marked(mime.scan(entity)):
+        kept = tuple(item for item in part.parameters.items if not _is_mark(item[0]))
+        edits.append(_typed_anew(part, Parameters(kept)))
+    return edited(entity, edits)
+
+
 def remove(entity: bytes) -> bytes:
     """The entity without these elements, in all parts that say they have one (RFC 9788 §4.5.3).
     Only of what was encrypted."""
-    root = mime.scan(entity)
     edits: list[Edit] = []
-    waiting = [root]
-    while waiting:
-        part = waiting.pop()
-        waiting.extend(reversed(part.children))
-        if part.children or part.maintype != b"text" or not _is_marked(part):
+    for part in _marked(mime.scan(entity)):
+        if part.parameters.raw(PARAMETER) != b"1":
             continue
         text, charset = _text(part)
         if text is None:
@@ -158,13 +176,26 @@ def remove(entity: bytes) -> bytes:
         if part.subtype in (b"plain", b"html") and new != text:
             codec = words.codec_for(charset) or "utf-8"
             # Nor the mark, or whoever encrypts it again makes readers take away more.
-            kept = tuple(item for item in part.parameters.items if item[0] != PARAMETER)
+            kept = tuple(item for item in part.parameters.items if not _is_mark(item[0]))
             edits += _rewritten(part, new.encode(codec, "replace"), Parameters(kept))
     return edited(entity, edits)
 
 
-def _is_marked(part: Part) -> bool:
-    return part.parameters.raw(PARAMETER) == b"1"
+def _marked(root: Part) -> Iterator[Part]:
+    """The texts that may have such an element, in order; none inside of a signature, which would
+    not be good any more."""
+    waiting = [root]
+    while waiting:
+        part = waiting.pop()
+        if part.children:
+            if part.subtype not in (b"signed", b"encrypted"):
+                waiting.extend(reversed(part.children))
+        elif part.maintype == b"text" and any(_is_mark(item[0]) for item in part.parameters.items):
+            yield part
+
+
+def _is_mark(name: bytes) -> bool:
+    return name.partition(b"*")[0] == PARAMETER  # in another form some may read it, too
 
 
 def _without_lines(text: str) -> str:

@@ -26,6 +26,7 @@ from posthouse.mimesec.header_protection import (
     Payload,
     address_key,
     address_keys,
+    content_only,
     protected_payload,
     read_protected,
 )
@@ -235,7 +236,8 @@ def _is_bcc(whole: bytes) -> bool:
 
 def _payload(fields: Sequence[bytes], entity: bytes, protection: Protection) -> Payload:
     if protection.header_policy is None:
-        return Payload(entity=entity, outer=tuple(fields))
+        # Nor does it say so by a parameter that it brought.
+        return Payload(entity=content_only(entity), outer=tuple(fields))
     hcp, response_hcp = protection.header_policy.hcp, protection.response_hcp
     if protection.sealer is not None and layer_at(mime.scan(entity)) is not None:
         # It is encrypted around a layer: its readers take the fields from the payload inside of
@@ -253,13 +255,26 @@ def _payload(fields: Sequence[bytes], entity: bytes, protection: Protection) -> 
 
 
 def _protected_inside(fields: Sequence[bytes], entity: bytes) -> frozenset[tuple[str, bytes]]:
-    """The fields (`Header.key`) that what is signed already protects itself."""
+    """The fields (`Header.key`) that what is signed already protects itself.
+
+    Raises:
+        ProtectionError: its readers would take text away that everybody saw.
+    """
     payload = open_payload(entity)
     if payload is None:
         return frozenset()
     outside = read_section(b"".join((*fields, b"\r\n")))
     found = read_protected(payload, outside, is_encrypted=True)
-    return frozenset() if found is None else frozenset(one.key for one in found.protected)
+    if found is None:
+        return frozenset()
+    in_the_open = read_protected(payload, outside, is_encrypted=False)
+    if in_the_open is None or in_the_open.entity != found.entity:
+        raise ProtectionError(
+            "what is signed says of some of its text that it is not to be shown once it is"
+            " encrypted",
+            hint="let the signing program leave out hp-legacy-display",
+        )
+    return frozenset(one.key for one in found.protected)
 
 
 def _hiding_only(inside: frozenset[tuple[str, bytes]], hcp: Hcp) -> Hcp:
