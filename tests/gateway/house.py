@@ -11,6 +11,7 @@ from typing import Any
 from posthouse.accounts import key_material, mail_keys, mail_policy
 from posthouse.accounts.mail_keys import KeyMaterial, MailKey, Source
 from posthouse.accounts.mail_policy import Mode
+from posthouse.message import read
 from posthouse.net.world import SystemClock
 from posthouse.queue import admin as queue
 from posthouse.reception.decision import DecisionRecord, decode
@@ -118,6 +119,12 @@ class House:
 def queue_id_of(receipt: Receipt) -> str:
     """As our reply names it."""
     return receipt.response.rpartition(" ")[2]
+
+
+def told(octets: bytes) -> set[str]:
+    """Whose keys an open message brings its readers (Autocrypt-Gossip)."""
+    fields = read(octets).headers("Autocrypt-Gossip")
+    return {field.partition("addr=")[2].partition(";")[0] for field in fields}
 
 
 def openssl(arguments: Sequence[str | Path], octets: bytes) -> tuple[int, bytes, bytes]:

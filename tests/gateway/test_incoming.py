@@ -17,14 +17,11 @@ from posthouse.accounts.mail_keys import KeyMaterial, Source
 from posthouse.accounts.mail_policy import Mode
 from posthouse.gateway.incoming import is_protected
 from posthouse.gateway.key_places import KeyPlaces
-from posthouse.gateway.learning import learn_gossip
 from posthouse.kernel.ports import FetchFailed, FetchTrouble
 from posthouse.message import read
 from posthouse.mimesec.entity import join_message
 from posthouse.mimesec.findings import Scheme
-from posthouse.mimesec.opening import Summary, open_message
-from posthouse.mimesec.pgp import PgpSigner, autocrypt, make_key, wkd
-from posthouse.mimesec.pgp.autocrypt import Autocrypt
+from posthouse.mimesec.pgp import PgpSigner, make_key, wkd
 from posthouse.mimesec.pgp.keys import PublicKey
 from posthouse.mimesec.pgp.recipient import PgpRecipient
 from posthouse.mimesec.pgp.sealer import PgpSealer
@@ -38,9 +35,8 @@ from posthouse.mimesec.smime.sealer import SmimeSealer
 from posthouse.mimesec.smime.signer import SmimeSigner
 from posthouse.net.world import SystemClock
 from posthouse.sending import Message, MessageError
-from tests.gateway.house import ADA, BOB, CAT, EVE, SECRET, House, queue_id_of
+from tests.gateway.house import ADA, BOB, EVE, SECRET, House, queue_id_of
 from tests.gateway.test_key_places import Web, Zone
-from tests.mimesec.fakes import FakeOpener, FakeRecipient, FakeSealer
 
 NOW = SystemClock().now()
 PLAIN = f"From: Eve <{EVE}>\r\nTo: {ADA}\r\nSubject: Map\r\n\r\n{SECRET}\r\n".encode()
@@ -411,29 +407,6 @@ def test_what_a_signer_s_program_reads_is_kept_and_the_newest_word_counts(house:
     assert kept() == OWN.words
     (key,) = house.keys_of(BOB)
     assert key.said_at is not None and key.said_at <= int(SystemClock().now().timestamp() * 1e6)
-
-
-def test_only_keys_of_others_inside_the_encryption_are_learnt() -> None:
-    """Whoever brings the message could write of anybody outside, where its author vouches for
-    nothing."""
-
-    def gossip(address: str) -> bytes:
-        made, _ = make_key([address], at=NOW, days=9)
-        found = Autocrypt(address=address, key=made.public.octets)
-        return autocrypt.field(found, is_gossip=True)
-
-    head = f"From: {EVE}\r\nTo: {ADA}, {BOB}, {CAT}\r\n".encode()
-    inside = head + gossip(BOB) + b'Content-Type: text/plain; hp="cipher"\r\n\r\nhi\r\n'
-    to = FakeRecipient(ADA)
-    octets = gossip(CAT) + head + FakeSealer().seal(inside, [to], at=NOW, signer=None)
-    opened = open_message(octets, [FakeOpener(ADA)], at=NOW)
-    assert opened.summary is Summary.ENCRYPTED
-    learnt = learn_gossip(opened)
-    assert [one.addresses for one, _ in learnt.materials] == [(BOB,)]
-    # and as nothing was protected inside, nothing outside is taken in its place
-    bare = FakeSealer().seal(b"Content-Type: text/plain\r\n\r\nhi\r\n", [to], at=NOW, signer=None)
-    octets = gossip(CAT) + head + bare
-    assert not learn_gossip(open_message(octets, [FakeOpener(ADA)], at=NOW))
 
 
 def test_plain_mail_is_not_looked_at(house: House) -> None:

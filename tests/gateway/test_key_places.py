@@ -38,7 +38,7 @@ from posthouse.mimesec.smime.make import make_authority, make_identity
 from posthouse.net.workers import ThreadWorkers
 from posthouse.net.world import SystemClock
 from posthouse.sending import MessageError
-from tests.gateway.house import ADA, EVE, HandClock, House, queue_id_of
+from tests.gateway.house import ADA, EVE, HandClock, House
 
 NOW = datetime.now(UTC)
 ADVANCED, DIRECT = wkd.urls(EVE)
@@ -219,12 +219,9 @@ def keep(house: House, material: KeyMaterial, source: Source, *, is_trusted: boo
     return material.fingerprint
 
 
-@pytest.mark.parametrize("source", [Source.GOSSIP, Source.AUTOCRYPT])
-def test_what_mail_said_of_a_key_counts_only_where_the_domain_shows_none(
-    house: House, source: Source
-) -> None:
+def test_what_mail_said_of_a_key_counts_only_where_the_domain_shows_none(house: House) -> None:
     said, shown = key(), key()
-    keep(house, said, source)
+    keep(house, said, Source.AUTOCRYPT)
     web = Web({ADVANCED: 404})
     made = search(house, web, Zone())
     assert prints(find(house, made)) == prints([said]) == prints(find(house, made))
@@ -253,15 +250,13 @@ def test_a_key_that_somebody_vouches_for_is_enough(
     assert web.asked == []
 
 
-def test_a_certificate_does_not_vouch_for_an_openpgp_key_that_others_spoke_of(
-    house: House,
-) -> None:
+def test_a_certificate_does_not_vouch_for_an_openpgp_key_of_the_same_address(house: House) -> None:
     certificate, said, shown = key(scheme=Scheme.SMIME), key(), key()
     keep(house, certificate, Source.LEARNT)
-    keep(house, said, Source.GOSSIP)
+    keep(house, said, Source.AUTOCRYPT)
     web = Web({ADVANCED: shown.public})
     found = find(house, search(house, web, Zone()))
-    assert prints(found) == prints([shown, certificate, said])
+    assert prints(found) == prints([shown, said, certificate])
 
 
 TIMEOUT = FetchFailed("it took too long", FetchTrouble.TIMEOUT)
@@ -380,8 +375,7 @@ def test_mail_does_not_keep_a_key_that_its_domain_may_have_taken_back(house: Hou
     shown, said = (key_material.read_public(one.public.octets)[0] for one in (made, later))
     keep(house, shown, Source.WKD, is_trusted=True)
     house.write(lambda tx: tx.run("UPDATE mail_key SET seen_at = 1"))
-    for source in (Source.GOSSIP, Source.AUTOCRYPT):
-        keep(house, said, source)
+    keep(house, said, Source.AUTOCRYPT)
     assert [one.seen_at for one in house.keys_of(EVE)] == [1]
     web = Web({ADVANCED: 404})
     assert find(house, search(house, web, Zone())) == () and web.asked
@@ -530,37 +524,3 @@ def test_the_server_trusts_the_authorities_of_its_config(house: House) -> None:
 
 def prints(keys: Iterable[Any]) -> list[str]:
     return [one.fingerprint for one in keys]
-
-
-@pytest.mark.parametrize(
-    ("source", "mode", "is_sent"),
-    [
-        (Source.GOSSIP, Mode.ALWAYS, False),
-        (Source.GOSSIP, Mode.WHEN_POSSIBLE, True),
-        (Source.AUTOCRYPT, Mode.ALWAYS, True),
-    ],
-)
-def test_a_policy_that_demands_encryption_is_not_met_by_hearsay(
-    house: House, source: Source, mode: Mode, is_sent: bool
-) -> None:
-    keep(house, key(), source)
-    house.say(ADA, encrypt=mode)
-    if is_sent:
-        history = house.decision(queue_id_of(house.send(ADA, [EVE])))
-        assert "encrypted" in [one.result for one in history.findings]
-    else:
-        with pytest.raises(MessageError, match=f"no key to encrypt to for {EVE}"):
-            house.send(ADA, [EVE])
-
-
-def test_hearsay_is_not_made_better_by_what_somebody_says_of_themselves(house: House) -> None:
-    """Mallory's key, of which gossip says that it is Eve's, is only Mallory's own in their mail."""
-    mallory = "mallory@near.example"
-    made = key(EVE, mallory)
-    hearsay = msgspec.structs.replace(made, addresses=(EVE,))
-    own = msgspec.structs.replace(made, addresses=(mallory,))
-    keep(house, hearsay, Source.GOSSIP)
-    assert prints(house.keys_of(EVE)) == prints([made])
-    keep(house, own, Source.AUTOCRYPT)
-    keep(house, hearsay, Source.GOSSIP)
-    assert house.keys_of(EVE) == () and prints(house.keys_of(mallory)) == prints([made])

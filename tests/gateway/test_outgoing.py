@@ -5,13 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from posthouse.accounts import key_material, mail_policy
-from posthouse.accounts.mail_keys import KeyMaterial, Source
+from posthouse.accounts.mail_keys import Source
 from posthouse.accounts.mail_policy import Mode
-from posthouse.gateway.learning import Learnt
 from posthouse.kernel.finding import Finding
 from posthouse.message import mime, read
 from posthouse.message.fields import read_section
@@ -21,6 +19,8 @@ from posthouse.mimesec.pgp import autocrypt
 from posthouse.mimesec.pgp.autocrypt import Autocrypt
 from posthouse.mimesec.pgp.keys import PublicKey
 from posthouse.mimesec.pgp.make import make_key
+from posthouse.mimesec.pgp.recipient import PgpRecipient
+from posthouse.mimesec.pgp.sealer import PgpSealer
 from posthouse.mimesec.ports import NotInstalled
 from posthouse.mimesec.protection import Protection, protect
 from posthouse.mimesec.sealed import is_sealed
@@ -44,6 +44,7 @@ from tests.gateway.house import (
     openssl,
     pem_files,
     queue_id_of,
+    told,
 )
 
 NOW = SystemClock().now()
@@ -294,13 +295,12 @@ def test_the_own_key_travels_with_what_is_sent(pgp: House) -> None:
     assert b"Autocrypt" not in pgp.stored(BOB, count=2)
 
 
-def test_recipients_learn_each_others_keys_inside(pgp: House) -> None:
+def test_recipients_are_told_each_others_keys_inside(pgp: House) -> None:
     pgp.give_key(CAT, key_material.make([CAT], at=NOW, days=30, scheme=Scheme.OPENPGP))
     pgp.say(BOB, open=Mode.ALWAYS)
     pgp.send(ADA, [BOB, CAT])
     assert b"gossip" not in pgp.stored(CAT).lower()
-    named = autocrypt.read_gossip(read_section(pgp.stored(BOB)))
-    assert {one.address for one in named} == {BOB, CAT}
+    assert told(pgp.stored(BOB)) == {BOB, CAT}
 
 
 def test_a_key_in_a_field_is_learnt_from_whoever_logged_in_alone(house: House) -> None:
@@ -342,29 +342,18 @@ def test_an_old_message_sent_again_brings_no_old_key_back(house: House) -> None:
     assert first(letter) == next_one != old
 
 
-def test_what_others_say_of_somebody_is_worth_less_than_their_own_word(house: House) -> None:
-    house.say(BOB, open=Mode.WHEN_POSSIBLE)
-
-    def told(address: str) -> KeyMaterial:
-        made, _ = make_key([address], at=NOW, days=9)
-        return key_material.read_public(made.public.octets)[0]
-
-    def keep(material: KeyMaterial, source: Source) -> None:
-        learnt = Learnt(((material, source),))
-        if not house.read(learnt.is_known):
-            house.write(learnt)
-
-    hearsay, own, more = told(EVE), told(EVE), told(EVE)
-    keep(hearsay, Source.GOSSIP)
-    assert [one.fingerprint for one in house.keys_of(EVE)] == [hearsay.fingerprint]
-    keep(msgspec.structs.replace(own, said_at=1), Source.AUTOCRYPT)
-    keep(more, Source.GOSSIP)
-    assert [one.fingerprint for one in house.keys_of(EVE)] == [
-        own.fingerprint,
-        hearsay.fingerprint,
-    ]
-    keep(msgspec.structs.replace(hearsay, said_at=2), Source.AUTOCRYPT)  # it was theirs after all
-    assert all(one.source is Source.AUTOCRYPT for one in house.keys_of(EVE))
+def test_what_others_say_of_somebody_s_key_encrypts_nothing(pgp: House) -> None:
+    """It is the word of anybody who has a domain, and whoever is written to could not read it."""
+    mallory = key_material.make([EVE], at=NOW, days=30, scheme=Scheme.OPENPGP)
+    hearsay = Autocrypt(address=EVE, key=PublicKey(mallory.public).octets)
+    head = f"From: {CAT}\r\nTo: {BOB}, {EVE}\r\nSubject: x\r\n".encode()
+    letter = head + autocrypt.field(hearsay, is_gossip=True) + b"\r\nhello\r\n"
+    (bob,) = pgp.keys_of(BOB)
+    wish = Protection(sealer=PgpSealer(), recipients=(PgpRecipient(PublicKey(bob.public)),))
+    pgp.say(BOB, open=Mode.ALWAYS)
+    pgp.send(CAT, [BOB], message=Message(raw=protect(letter, wish, at=NOW)))
+    assert read(pgp.stored(BOB)).text.strip() == "hello"
+    assert pgp.keys_of(EVE) == ()
 
 
 def test_what_only_looks_encrypted_is_encrypted(house: House) -> None:

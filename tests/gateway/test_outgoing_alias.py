@@ -10,16 +10,14 @@ from posthouse.accounts import admin, key_material
 from posthouse.accounts.mail_keys import KeyMaterial
 from posthouse.accounts.mail_policy import Mode
 from posthouse.message import read
-from posthouse.message.fields import read_section
 from posthouse.mimesec.findings import Scheme
 from posthouse.mimesec.opening import open_message
-from posthouse.mimesec.pgp import autocrypt
 from posthouse.mimesec.pgp.keys import read_private
 from posthouse.mimesec.pgp.opener import PgpOpener
 from posthouse.mimesec.smime.opener import SmimeOpener
 from posthouse.net.world import SystemClock
 from posthouse.sending import Message
-from tests.gateway.house import ADA, BOB, CAT, EVE, SECRET, House
+from tests.gateway.house import ADA, BOB, CAT, EVE, SECRET, House, told
 
 NOW = SystemClock().now()
 TEAM = "team@example.test"
@@ -87,8 +85,7 @@ def test_keys_that_travel_inside_are_of_addresses_that_all_see(
     opener = PgpOpener(own=read_private(private))
     opened = open_message(house.stored(CAT), [opener], at=NOW)
     assert SECRET in read(opened.octets).text
-    told = {one.address for one in autocrypt.read_gossip(read_section(opened.octets))}
-    assert told == ({CAT, TEAM} if are_shared else {CAT})
+    assert told(opened.octets) == ({CAT, TEAM} if are_shared else {CAT})
     for one in (BOB, EVE):
         assert one.encode() not in opened.octets
 

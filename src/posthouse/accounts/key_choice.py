@@ -1,13 +1,18 @@
-"""Which key of an address is meant where one is to be shown to others: the one in use."""
+"""Which key a person means by a fingerprint or an address, and which of an address is meant where
+one is to be shown to others: the one in use."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from posthouse.accounts import mail_keys
-from posthouse.accounts.mail_keys import MailKey, by_name, standing
+from posthouse.accounts.admin import parse_typed
+from posthouse.accounts.mail_keys import MailKey, standing
+from posthouse.accounts.mail_policy import SCHEMES
+from posthouse.kernel.errors import NotKnown, UserError
+from posthouse.message.address import format_address
 from posthouse.mimesec.findings import Scheme
 from posthouse.store.transaction import Transaction
 
@@ -50,5 +55,45 @@ def in_use(
         best = [key for key in best if is_better(key)] or best
     best = [key for key in best if standing(key) == standing(best[0])]
     if len({key.scheme for key in best}) > 1:
-        raise mail_keys.several_fit(best, text)
+        raise several_fit(best, text)
     return Choice(key=best[0], others=tuple(key for key in fitting if key is not best[0]))
+
+
+def by_name(
+    tx: Transaction, text: str, *, scheme: Scheme | None = None, preferred: Scheme | None = None
+) -> MailKey:
+    """The key that a person means: by its fingerprint, eight digits or more of either end of it,
+    or an address.
+
+    Args:
+        scheme: only one of it will do.
+        preferred: where several fit, those of it alone count.
+
+    Raises:
+        NotKnown: there is none.
+        UserError: several fit; the hint lists them.
+    """
+    if "@" in text:
+        found = list(mail_keys.naming(tx, format_address(parse_typed(text))))
+    else:
+        wanted = text.replace(" ", "").replace(":", "").upper().removeprefix("0X")
+        found = mail_keys.by_either_end(tx, wanted) if len(wanted) >= 8 else []
+    if scheme is not None:
+        found = [key for key in found if key.scheme is scheme]
+    if not found:
+        kind = f"{scheme.value} key" if scheme is not None else "key"
+        raise NotKnown(f"there is no {kind} {text}", hint="posthouse key list shows those that are")
+    if len(found) > 1 and preferred is not None:
+        found = [key for key in found if key.scheme is preferred] or found
+    if len(found) > 1:
+        raise several_fit(found, text)
+    return found[0]
+
+
+def several_fit(found: Sequence[MailKey], text: str) -> UserError:
+    """Which there are, and how to say which."""
+    named = ", ".join(f"{key.fingerprint} ({key.scheme.value})" for key in found[:10])
+    schemes = [name for name, one in SCHEMES.items() if any(k.scheme is one for k in found)]
+    options = " or ".join(f"--scheme {name}" for name in schemes)
+    way = f"add {options}, or name one of them" if len(schemes) > 1 else "name one of them"
+    return UserError(f"{len(found)} keys fit {text}", hint=f"{way}: {named}")

@@ -14,16 +14,15 @@ from typing import Final
 
 import msgspec
 
-from posthouse.accounts.admin import parse_typed, parse_typed_domain
+from posthouse.accounts.admin import parse_typed_domain
 from posthouse.accounts.mail_policy import SCHEMES, owner
-from posthouse.accounts.rights import has_still, may_send_as
+from posthouse.accounts.rights import may_send_as
 from posthouse.accounts.sealing import NodeKey
-from posthouse.kernel.errors import NotKnown, UserError
+from posthouse.kernel.errors import UserError
 from posthouse.kernel.ids import AccountId, DomainId
 from posthouse.message.address import (
     AddressError,
     fold_local_part,
-    format_address,
     parse_mailbox,
 )
 from posthouse.mimesec.findings import Scheme
@@ -36,7 +35,11 @@ from posthouse.store.transaction import DirectoryChanged, Transaction
 FINGERPRINT_SHOWN: Final = 16
 """Characters of a fingerprint that are enough to name a key."""
 STRANGERS_MAX: Final = 200_000
-"""Keys of others that are kept; more are used once and forgotten."""
+"""Keys of others that are kept, beside those that a person imported."""
+REVOKED_MAX: Final = 200_000
+"""The same of those that are revoked, which no others push out."""
+SAID_MAX: Final = 5
+"""Keys of one address that are kept as mail told of them; those that it named last."""
 ADDRESSES_MAX: Final = 100
 PUBLIC_OCTETS_MAX: Final = 1 << 20
 NAMES: Final = {scheme: name for name, scheme in SCHEMES.items()}
@@ -50,13 +53,15 @@ class Source(Enum):
     SUBMITTED = "submitted"  # by its owner, by mail (the Web Key Service)
     LEARNT = "learnt"  # from signed mail (S/MIME)
     AUTOCRYPT = "autocrypt"  # from a header field of its owner's mail
-    GOSSIP = "gossip"  # from somebody else's encrypted mail
     WKD = "wkd"
     DNS = "dns"
 
 
 PLACES: Final = (Source.WKD, Source.DNS)
 """Where a domain shows keys, and may take them back."""
+LEAST_FIRST: Final = (Source.AUTOCRYPT, Source.WKD, Source.DNS, Source.LEARNT)
+"""What goes where there are too many: what is only said, before what is found again by asking,
+before what an authority vouches for and mail brought. What a person imported stays."""
 
 
 class KeyMaterial(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +110,8 @@ class MailKey(msgspec.Struct, frozen=True, kw_only=True):
     warned_at: int | None
     reads: tuple[str, ...] = ()
     said_at: int | None = None
+    separator: str = "+"
+    """Of the subaddresses among its addresses, of an own key."""
 
     @property
     def is_own(self) -> bool:
@@ -192,20 +199,22 @@ def add_own(
             revocation=revocation,
             expires_at=material.expires_at,
             addresses=named,
+            separator=separator,
         )
     else:
         key = known.id
         is_new = known.account is None and known.domain is None
         if is_new or source is not Source.SUBMITTED:
             rows.set_source(tx, key, source.value)
-        rows.set_owner(tx, key, account=account, domain=domain)
+        rows.set_owner(tx, key, account=account, domain=domain, separator=separator)
         material = _renewed(known, material)
         rows.set_public(tx, key, material.public, expires_at=material.expires_at)
         rows.set_addresses(tx, key, named)
         rows.set_trusted(tx, key, is_trusted=True)
         if private is not None:
             rows.set_private(tx, key, private, revocation)
-    _note_revocation(tx, key, material)
+    if material.is_revoked:
+        rows.set_revoked(tx, key)
     for address in named:
         rows.forget_miss(tx, address)
     tx.changed(DirectoryChanged())
@@ -230,7 +239,8 @@ def owned_addresses(
 def add_found(
     tx: Transaction, material: KeyMaterial, *, source: Source, is_trusted: bool
 ) -> MailKey | None:
-    """Keep the public key of somebody else; None where there is no room for more of them.
+    """Keep the public key of somebody else; None where there is no room for it: there are too many,
+    and it is worth least, or there are newer ones of its address.
 
     What an own key of ours shows of itself elsewhere changes nothing here, and trust that was
     given is not taken away. It is given for the addresses of the material only, whatever the key
@@ -239,8 +249,6 @@ def add_found(
     known = rows.by_fingerprint(tx, NAMES[material.scheme], material.fingerprint)
     named = _addresses(material)
     if known is None:
-        if rows.count_strangers(tx) >= STRANGERS_MAX:
-            return None
         key = rows.add(
             tx,
             scheme=NAMES[material.scheme],
@@ -267,18 +275,23 @@ def add_found(
             _add_word(tx, known, named, source, is_trusted=is_trusted)
     if material.said_at is not None:
         rows.set_reads(tx, key, " ".join(material.reads), material.said_at)
-    _note_revocation(tx, key, material)
+    if material.is_revoked:
+        rows.set_revoked(tx, key)
     for address in named:
         rows.forget_miss(tx, address)
-    return _known(tx, key)
+        _forget_older(tx, address, source)
+    if known is None or (material.is_revoked and known.revoked_at is None):
+        _make_room(tx, key, source, is_revoked=material.is_revoked)
+    row = rows.by_id(tx, key)
+    return _key(row) if row is not None else None
 
 
 # --- finding ---
 
 
 def by_address(tx: Transaction, address: str) -> tuple[MailKey, ...]:
-    """All that count for the address: own ones first, then trusted ones, last those that others say
-    are somebody's; of each the newest first, by what their owners said last.
+    """All that count for the address: own ones first, then trusted ones, last those that only mail
+    told of; of each the newest first, by what their owners said last.
 
     An own key counts while its owner has the address: an alias that went to somebody else took the
     word of the key with it. That one is revoked counts always.
@@ -297,6 +310,11 @@ def naming(tx: Transaction, address: str) -> tuple[MailKey, ...]:
     return tuple(sorted(found, key=lambda key: (standing(key), -_said_at(key))))
 
 
+def by_either_end(tx: Transaction, part: str) -> list[MailKey]:
+    """Those whose fingerprint begins or ends so; at most a few are of interest."""
+    return [_key(row) for row in rows.by_either_end(tx, part)]
+
+
 def by_fingerprint(tx: Transaction, scheme: Scheme, fingerprint: str) -> MailKey | None:
     row = rows.by_fingerprint(tx, NAMES[scheme], fingerprint)
     return _key(row) if row is not None else None
@@ -310,8 +328,7 @@ def counted_addresses(tx: Transaction, key: MailKey) -> tuple[str, ...]:
 def standing(key: MailKey) -> tuple[bool, ...]:
     """Whose word comes first: the owner's here, their domain's here, those whom somebody vouched
     for, those that spoke for themselves."""
-    is_gossip = key.source is Source.GOSSIP
-    return not key.is_own, key.is_own and key.account is None, not key.is_trusted, is_gossip
+    return not key.is_own, key.is_own and key.account is None, not key.is_trusted
 
 
 def _said_at(key: MailKey) -> int:
@@ -332,7 +349,7 @@ def _counts_for(tx: Transaction, key: MailKey, address: str) -> bool:
     except AddressError:
         return False
     if key.account is not None:
-        return has_still(tx, key.account, parsed)
+        return may_send_as(tx, key.account, parsed, subaddress_separator=key.separator)
     domain = accounts.domain_by_name(tx, parsed.domain)
     return domain is not None and domain.id == key.domain
 
@@ -361,46 +378,6 @@ def published(tx: Transaction, scheme: Scheme, *, limit: int) -> tuple[MailKey, 
 def all_keys(tx: Transaction, *, limit: int) -> tuple[MailKey, ...]:
     """In the order they came."""
     return tuple(map(_key, rows.page(tx, after=0, limit=limit)))
-
-
-def by_name(
-    tx: Transaction, text: str, *, scheme: Scheme | None = None, preferred: Scheme | None = None
-) -> MailKey:
-    """The key that a person means: by its fingerprint, eight digits or more of either end of it,
-    or an address.
-
-    Args:
-        scheme: only one of it will do.
-        preferred: where several fit, those of it alone count.
-
-    Raises:
-        NotKnown: there is none.
-        UserError: several fit; the hint lists them.
-    """
-    if "@" in text:
-        found = list(naming(tx, format_address(parse_typed(text))))
-    else:
-        wanted = text.replace(" ", "").replace(":", "").upper().removeprefix("0X")
-        found = [_key(row) for row in rows.by_either_end(tx, wanted)] if len(wanted) >= 8 else []
-    if scheme is not None:
-        found = [key for key in found if key.scheme is scheme]
-    if not found:
-        kind = f"{scheme.value} key" if scheme is not None else "key"
-        raise NotKnown(f"there is no {kind} {text}", hint="posthouse key list shows those that are")
-    if len(found) > 1 and preferred is not None:
-        found = [key for key in found if key.scheme is preferred] or found
-    if len(found) > 1:
-        raise several_fit(found, text)
-    return found[0]
-
-
-def several_fit(found: Sequence[MailKey], text: str) -> UserError:
-    """Which there are, and how to say which."""
-    named = ", ".join(f"{key.fingerprint} ({key.scheme.value})" for key in found[:10])
-    schemes = [name for name, one in SCHEMES.items() if any(k.scheme is one for k in found)]
-    options = " or ".join(f"--scheme {name}" for name in schemes)
-    way = f"add {options}, or name one of them" if len(schemes) > 1 else "name one of them"
-    return UserError(f"{len(found)} keys fit {text}", hint=f"{way}: {named}")
 
 
 def private_half(tx: Transaction, key: MailKey, node_key: NodeKey) -> bytes:
@@ -449,7 +426,8 @@ def note_revoked(
     """
     for material in unknown:
         if material.fingerprint in fingerprints:
-            add_found(tx, material, source=Source.LEARNT, is_trusted=False)
+            revoked = msgspec.structs.replace(material, is_revoked=True)
+            add_found(tx, revoked, source=Source.LEARNT, is_trusted=False)
     for one in fingerprints:
         row = rows.by_fingerprint(tx, NAMES[Scheme.SMIME], one)
         if row is not None and row.revoked_at is None:
@@ -469,6 +447,16 @@ def remove(tx: Transaction, key: MailKey) -> None:
     """Forget it, its private half too: mail that was encrypted to it stays closed for ever."""
     rows.remove(tx, key.id)
     tx.changed(DirectoryChanged())
+
+
+def forget_for(tx: Transaction, key: MailKey, address: str) -> None:
+    """A stranger's key counts no more for the address; without any it is forgotten, and may be
+    learnt or found again."""
+    left = [one for one in key.addresses if one != address]
+    if left:
+        rows.set_addresses(tx, key.id, left)
+    else:
+        rows.remove(tx, key.id)
 
 
 def owner_name(tx: Transaction, key: MailKey) -> str:
@@ -513,27 +501,43 @@ def _add_word(
     *,
     is_trusted: bool,
 ) -> None:
-    """Another word on whose a key is. Gossip neither adds to what was said better, nor is it made
-    better for its addresses by what is said of others."""
-    was_gossip, is_gossip = known.source == Source.GOSSIP.value, source is Source.GOSSIP
+    """Another word on whose a key is."""
     is_first_to_vouch = is_trusted and not known.is_trusted
     is_moved = source in PLACES and Source(known.source) in PLACES
-    is_better = (was_gossip and not is_gossip) or is_first_to_vouch
     # A person's word outlasts that of places, which may be taken back.
-    if is_better or is_moved or source is Source.IMPORTED:
+    if is_first_to_vouch or is_moved or source is Source.IMPORTED:
         rows.set_source(tx, known.id, source.value)
     if is_first_to_vouch:
         rows.set_addresses(tx, known.id, named)
         rows.set_trusted(tx, known.id, is_trusted=True)
-    elif was_gossip and not is_gossip:
-        rows.set_addresses(tx, known.id, named)
-    elif is_trusted is known.is_trusted and was_gossip is is_gossip:
+    elif is_trusted is known.is_trusted:
         rows.set_addresses(tx, known.id, (*known.addresses, *named)[:ADDRESSES_MAX])
 
 
-def _note_revocation(tx: Transaction, key: int, material: KeyMaterial) -> None:
-    if material.is_revoked:
-        rows.set_revoked(tx, key)
+def _forget_older(tx: Transaction, address: str, source: Source) -> None:
+    """Whoever writes with a new key each day fills nothing, and their last ones count."""
+    if source not in (Source.AUTOCRYPT, Source.LEARNT):
+        return
+    told = [key for key in naming(tx, address) if key.source is source and not key.is_own]
+    in_force = [key for key in told if key.revoked_at is None]
+    # What an authority has revoked is remembered; that an Autocrypt key is says its owner alone.
+    revoked = [key for key in told if key.revoked_at is not None and source is Source.AUTOCRYPT]
+    for key in (*in_force[SAID_MAX:], *revoked[SAID_MAX:]):
+        forget_for(tx, key, address)
+
+
+def _make_room(tx: Transaction, key: int, source: Source, *, is_revoked: bool) -> None:
+    """One key of others goes where there is one too many: of those that are worth least the one not
+    seen for longest. What anybody may say of themselves makes room among its like alone."""
+    sources = [one.value for one in LEAST_FIRST]
+    limit = REVOKED_MAX if is_revoked else STRANGERS_MAX
+    if rows.count_strangers(tx, sources, is_revoked=is_revoked) <= limit:
+        return
+    but = None if source is Source.AUTOCRYPT else key
+    found = (rows.longest_kept(tx, one, is_revoked=is_revoked, but=but) for one in sources)
+    goes = next((one for one in found if one is not None), None)
+    if goes is not None:
+        rows.remove(tx, goes)
 
 
 def _addresses(material: KeyMaterial) -> Sequence[str]:
@@ -590,4 +594,5 @@ def _key(row: rows.MailKeyRow) -> MailKey:
         warned_at=row.warned_at,
         reads=tuple(row.reads.split()),
         said_at=row.said_at,
+        separator=row.separator,
     )

@@ -23,17 +23,6 @@ def may_send_as(
     return False
 
 
-def has_still(tx: Transaction, account: AccountId, address: Address) -> bool:
-    """Whether an address that the account could send as once, as was looked at then, is its own
-    now. What divided a tag from its user need not be known for that."""
-    local_part = fold_local_part(address.local_part)
-    answer = _answer(tx, account, local_part, address.domain)
-    if answer is not None:
-        return answer
-    users = (local_part[:at] for at, one in enumerate(local_part) if at and not one.isalnum())
-    return any(_answer(tx, account, user, address.domain) for user in users)
-
-
 def _answer(tx: Transaction, account: AccountId, local_part: str, domain: str) -> bool | None:
     """None where nobody has exactly that address."""
     owner = rows.account_by_address(tx, local_part, domain)

@@ -11,7 +11,7 @@ from typing import Final
 import click
 import msgspec
 
-from posthouse.accounts import key_material, mail_keys, mail_policy
+from posthouse.accounts import key_choice, key_material, mail_keys, mail_policy
 from posthouse.accounts.key_choice import Choice, in_use
 from posthouse.accounts.key_material import Algorithm
 from posthouse.accounts.mail_keys import MailKey, Source, fold_address
@@ -302,7 +302,7 @@ def extend(whom: str, days: int, config_path: str | None) -> None:
     at = SystemClock().now() + timedelta(days=days)
 
     def unit(tx: Transaction) -> MailKey:
-        found = mail_keys.by_name(tx, whom, preferred=Scheme.OPENPGP)
+        found = key_choice.by_name(tx, whom, preferred=Scheme.OPENPGP)
         if found.scheme is not Scheme.OPENPGP:
             raise CommandError(
                 f"{found.fingerprint} is a certificate, and keeps the end it was issued with",
@@ -337,7 +337,7 @@ def revoke(whom: str, scheme: str | None, config_path: str | None) -> None:
     node_key = NodeKey(build_keys.node_key_path(config), SystemChance())
 
     def unit(tx: Transaction) -> MailKey:
-        found = mail_keys.by_name(tx, whom, scheme=key_sharing.wanted(scheme))
+        found = key_choice.by_name(tx, whom, scheme=key_sharing.wanted(scheme))
         public = None
         if found.scheme is Scheme.OPENPGP and found.has_private:
             made = mail_keys.revocation(tx, found, node_key)
@@ -369,7 +369,7 @@ def remove(whom: str, yes: bool, scheme: str | None, config_path: str | None) ->
     """Forget a key. What is encrypted to it stays closed, unless a copy of it is somewhere."""
     with open_store(load_config(config_path).config) as store:
         found = store.read_now(
-            lambda tx: mail_keys.by_name(tx, whom, scheme=key_sharing.wanted(scheme))
+            lambda tx: key_choice.by_name(tx, whom, scheme=key_sharing.wanted(scheme))
         )
         if found.has_private and not yes and not _is_sure(found):
             say("nothing was removed")
@@ -422,7 +422,7 @@ def _found(tx: Transaction, whom: str | None) -> list[Shown]:
     elif "@" in whom:
         keys = mail_keys.naming(tx, whom)
     else:
-        keys = (mail_keys.by_name(tx, whom),)
+        keys = (key_choice.by_name(tx, whom),)
     return [_shown(tx, one, now_us) for one in keys]
 
 

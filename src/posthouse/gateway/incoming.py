@@ -25,7 +25,6 @@ from posthouse.gateway.learning import (
     Learnt,
     learn,
     learn_autocrypt,
-    learn_gossip,
     revoked_signers,
 )
 from posthouse.gateway.opening_keys import OpeningKeys, opening_keys
@@ -52,6 +51,8 @@ from posthouse.store.transaction import Store, Transaction
 
 AUTHORS_MAX: Final = 5
 """Authors whose keys are looked up."""
+OPEN_TIMES_MAX: Final = 4
+"""Times `Options.open_s` for all accounts that get one message: then no further one is tried."""
 INLINE_OCTETS: Final = 64 * 1024
 """What is larger is looked through by a worker."""
 _OPENPGP: Final = b"-----BEGIN PGP "
@@ -154,18 +155,31 @@ class Incoming:
             )
         if not wanting or not is_looked_at:
             return {}
+        copies = await self._open_each(wanting, octets, is_author_proven)
+        return {one: _as_wanted(copy, policies[one]) for one, copy in copies.items()}
+
+    async def _open_each(
+        self, accounts: Sequence[AccountId], octets: bytes, is_author_proven: bool
+    ) -> dict[AccountId, OpenedCopy]:
+        """Opened once for all where no key of theirs is needed for it, and where it met a bound, as
+        it would again; otherwise once for each who has other keys, while there is time."""
         authors = authors_of(octets)
+        ends_s = self._clock.monotonic_s() + self.options.open_s * OPEN_TIMES_MAX
         copies: dict[AccountId, OpenedCopy] = {}
         known: dict[tuple[int, ...], OpenedCopy] = {}
-        for account in wanting:
+        for_all: OpenedCopy | None = None
+        for account in accounts:
             read = partial(opening_keys, account=account, authors=authors, node_key=self._node_key)
             keys = await self._store.read(read)
             # Who has no key of their own gets what the others without one get.
-            copy = known.get(keys.own_ids)
-            if copy is None:
-                copy = await self._opened(octets, keys, read, authors, is_author_proven)
+            copy = known.get(keys.own_ids, for_all)
+            if copy is None and self._clock.monotonic_s() >= ends_s:
+                copy = _not_opened(octets, "it took too long for others who get it")
+            elif copy is None:
+                copy, is_for_all = await self._opened(octets, keys, read, authors, is_author_proven)
                 known[keys.own_ids] = copy
-            copies[account] = _as_wanted(copy, policies[account])
+                for_all = copy if is_for_all else None
+            copies[account] = copy
         return copies
 
     async def _is_protected(self, octets: bytes) -> bool:
@@ -180,7 +194,8 @@ class Incoming:
         read: Callable[[Transaction], OpeningKeys],
         authors: Sequence[str],
         is_author_proven: bool,
-    ) -> OpenedCopy:
+    ) -> tuple[OpenedCopy, bool]:
+        """With it, whether all others get the same, whatever keys they have."""
         try:
             opened, papers = await self._open_with(keys, octets)
             if _is_asked_about(opened, keys, authors, is_author_proven=is_author_proven):
@@ -189,27 +204,20 @@ class Incoming:
                 if found != keys:
                     opened, papers = await self._open_with(found, octets)
         except IsolationFailed as error:
-            reason = f"it could not be opened: {error}"
-            finding = Finding(name=explain.ENCRYPTION, result="closed", reason=reason)
-            return OpenedCopy(
-                octets=octets,
-                is_changed=False,
-                findings=(finding,),
-                refusal=reason,
-                is_for_now=True,
-            )
+            return _not_opened(octets, str(error)), True
         if papers:
             with contextlib.suppress(Fault):
                 signers = await self._workers.run(partial(revoked_signers, opened))
                 work = partial(note_revoked, fingerprints=papers.revoked, unknown=signers)
                 await self._store.submit(work)
         if self.options.is_learning:
-            await self._learn(opened, is_author_proven)
+            teach = partial(learn, opened, roots=self.options.roots, at=self._clock.now())
+            await self._keep(await self._workers.run(teach))
         closed = await self._workers.run(partial(closed_part, opened))
         if is_decrypted(opened):
             shown = await self._workers.run(partial(kept, opened.octets))
             opened = msgspec.structs.replace(opened, octets=shown)
-        return self._copy(octets, opened, closed)
+        return self._copy(octets, opened, closed), not _needs_keys(opened)
 
     async def _open_with(self, keys: OpeningKeys, octets: bytes) -> tuple[Opened, Papers]:
         return await open_with(
@@ -236,12 +244,6 @@ class Incoming:
             else "",
             closed_part=closed,
         )
-
-    async def _learn(self, opened: Opened, is_author_proven: bool) -> None:
-        work = partial(learn, opened, roots=self.options.roots, at=self._clock.now())
-        await self._keep(await self._workers.run(work))
-        if is_author_proven:
-            await self._keep(await self._workers.run(partial(learn_gossip, opened)))
 
     async def _keep(self, learnt: Learnt) -> None:
         """As well as can be: mail is not held up by what it teaches."""
@@ -313,6 +315,19 @@ def _is_asked_about(
     return any(
         is_author_proven if one.result in missing else one.key in keys.from_places
         for one in whole.signatures
+    )
+
+
+def _needs_keys(opened: Opened) -> bool:
+    """Whether anything of the message is encrypted: what is signed only nobody's key opens."""
+    return any(one.encryptions or one.summary is Summary.BROKEN for one in opened.sections)
+
+
+def _not_opened(octets: bytes, why: str) -> OpenedCopy:
+    reason = f"it could not be opened: {why}"
+    finding = Finding(name=explain.ENCRYPTION, result="closed", reason=reason)
+    return OpenedCopy(
+        octets=octets, is_changed=False, findings=(finding,), refusal=reason, is_for_now=True
     )
 
 

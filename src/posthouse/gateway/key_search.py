@@ -82,8 +82,8 @@ class KeySearch:
             self._out_until[address] = self._clock.monotonic_s() + OUTAGE_S
 
     def _is_enough(self, usable: Sequence[MailKey], now_us: int) -> bool:
-        """Whether nobody has to be asked: what only mail says of somebody's key (Autocrypt, gossip)
-        is good where their domain shows none."""
+        """Whether nobody has to be asked: what only mail says of somebody's key (Autocrypt) is
+        good where their domain shows none."""
         shown = [key for key in usable if key.is_of_place]
         if shown:  # all places were asked then
             return not any(_is_old(key, now_us, self.options.found_s) for key in shown)
@@ -112,8 +112,7 @@ def keep(tx: Transaction, *, address: str, told: Sequence[Told], missed_us: int)
 
 def _take_back(tx: Transaction, address: str, told: Sequence[Told]) -> None:
     """Keys that a place showed for the address before, and now shows no more. What they were shown
-    for elsewhere stays; a key without any address is forgotten, and may be learnt or found again.
-    What is revoked is remembered."""
+    for elsewhere stays. What is revoked is remembered."""
     shown = {(each.scheme, each.fingerprint) for one in told for each in one.keys}
     narrowed = {(one.scheme, fingerprint) for one in told for fingerprint in one.by_issuer}
     reached = {(one.source, one.scheme) for one in told if one.is_answer}
@@ -123,11 +122,7 @@ def _take_back(tx: Transaction, address: str, told: Sequence[Told]) -> None:
         is_gone = is_asked_for and (key.scheme, key.fingerprint) not in vouched
         if not is_gone or key.revoked_at is not None:
             continue
-        left = [one for one in key.addresses if one != address]
-        if left:
-            rows.set_addresses(tx, key.id, left)
-        else:
-            rows.remove(tx, key.id)
+        mail_keys.forget_for(tx, key, address)
 
 
 def _known(tx: Transaction, *, address: str) -> tuple[tuple[MailKey, ...], bool]:

@@ -15,7 +15,7 @@ from posthouse.kernel.errors import UserError
 from posthouse.message.dates import parse_date
 from posthouse.message.fields import read_section
 from posthouse.mimesec.findings import Scheme, Signature, SignatureResult
-from posthouse.mimesec.opening import Opened, Summary
+from posthouse.mimesec.opening import Opened
 from posthouse.mimesec.pgp import autocrypt
 from posthouse.mimesec.pgp.autocrypt import Autocrypt
 from posthouse.mimesec.ports import ProtectionError
@@ -41,7 +41,7 @@ class Learnt(msgspec.Struct, frozen=True):
     def is_known(self, tx: Transaction) -> bool:
         """Whether the store has all of them as they are: most mail teaches nothing new."""
         return all(
-            _is_kept(tx, material, source) or _is_outdone(tx, material, source)
+            _is_kept(tx, material) or _is_outdone(tx, material, source)
             for material, source in self.materials
         )
 
@@ -54,23 +54,20 @@ class Learnt(msgspec.Struct, frozen=True):
 
 
 def _is_outdone(tx: Transaction, material: KeyMaterial, source: Source) -> bool:
-    """Whether better is known of somebody than this word: what others say of them counts while
-    they have said nothing themselves, and an old message sent again brings no old key back."""
-    if source not in (Source.AUTOCRYPT, Source.GOSSIP):
+    """Whether somebody has said something newer of their key: an old message sent again brings no
+    old key back."""
+    if source is not Source.AUTOCRYPT:
         return False
-    others = [
-        key
+    said_at = material.said_at or 0
+    return any(
+        key.source is source and (key.said_at or 0) > said_at
         for address in material.addresses
         for key in mail_keys.by_address(tx, address)
         if key.scheme is material.scheme and key.fingerprint != material.fingerprint
-    ]
-    if source is Source.GOSSIP:
-        return any(key.source is not Source.GOSSIP for key in others)
-    said_at = material.said_at or 0
-    return any(key.source is source and (key.said_at or 0) > said_at for key in others)
+    )
 
 
-def _is_kept(tx: Transaction, material: KeyMaterial, source: Source) -> bool:
+def _is_kept(tx: Transaction, material: KeyMaterial) -> bool:
     """Whether the store has it as it is. Asked for by its fingerprint: an own key may count for
     none of the addresses that it names."""
     key = mail_keys.by_fingerprint(tx, material.scheme, material.fingerprint)
@@ -78,10 +75,8 @@ def _is_kept(tx: Transaction, material: KeyMaterial, source: Source) -> bool:
         return False
     if key.is_own:  # which what it shows of itself changes in one way alone
         return key.revoked_at is not None or not material.is_revoked
-    return (
-        key.public == material.public
-        and (key.source is not Source.GOSSIP or source is Source.GOSSIP)
-        and any(address in key.addresses for address in map(fold_address, material.addresses))
+    return key.public == material.public and any(
+        address in key.addresses for address in map(fold_address, material.addresses)
     )
 
 
@@ -142,16 +137,6 @@ def learn_autocrypt(octets: bytes, *, at: datetime) -> Learnt:
             for material in _of_autocrypt([found])
         )
     )
-
-
-def learn_gossip(opened: Opened) -> Learnt:
-    """Keys of the other recipients, which its author put inside what was encrypted."""
-    whole = opened.whole
-    if whole is None or not whole.encryptions or opened.summary is Summary.BROKEN:
-        return Learnt(())
-    # Of `opened.octets` others wrote some of the fields: those that stand outside.
-    fields = autocrypt.read_gossip(read_section(whole.entity))
-    return Learnt(tuple((material, Source.GOSSIP) for material in _of_autocrypt(fields)))
 
 
 def _of_autocrypt(fields: Iterable[Autocrypt]) -> Iterator[KeyMaterial]:

@@ -21,7 +21,6 @@ from posthouse.accounts.mail_keys import (
     FINGERPRINT_SHOWN,
     NAMES,
     MailKey,
-    Source,
     fold_address,
     of_owner,
     private_half,
@@ -207,12 +206,6 @@ class Outgoing:
             return {}
         texts = {address: fold_address(format_address(address)) for address in remote}
         found = await self._finder.find_each(tuple(texts.values())) if texts else {}
-        if policy.encrypt is Mode.ALWAYS:  # what others say of somebody's key anybody may have said
-            found = {
-                text: [key for key in keys if key.source is not Source.GOSSIP]
-                for text, keys in found.items()
-            }
-
         policies = dict(zip(local, await self._policies.of(local), strict=True))
 
         def own(tx: Transaction) -> dict[End, Sequence[MailKey]]:

@@ -3,7 +3,7 @@ go sealed; addresses come folded, with domains as A-labels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -31,6 +31,7 @@ class MailKeyRow(msgspec.Struct, frozen=True, kw_only=True):
     warned_at: int | None
     reads: str = ""
     said_at: int | None = None
+    separator: str = "+"
     addresses: tuple[str, ...] = ()
 
 
@@ -48,7 +49,7 @@ class PolicyRow(msgspec.Struct, frozen=True, kw_only=True):
 _SELECT = (
     "SELECT k.id, k.scheme, k.fingerprint, k.account_id, k.domain_id, k.source, k.is_trusted,"
     " k.is_published, k.public, k.private IS NOT NULL, k.created_at, k.expires_at, k.revoked_at,"
-    " k.seen_at, k.warned_at, k.reads, k.said_at FROM mail_key k"
+    " k.seen_at, k.warned_at, k.reads, k.said_at, k.separator FROM mail_key k"
 )
 
 
@@ -74,6 +75,7 @@ def _key(tx: Transaction, row: Row) -> MailKeyRow:
         warned_at=row[14],
         reads=row[15],
         said_at=row[16],
+        separator=row[17],
         addresses=tuple(address for (address,) in addresses),
     )
 
@@ -158,9 +160,29 @@ def sealed_revocation(tx: Transaction, key: int) -> bytes | None:
     return row[0] if row else None
 
 
-def count_strangers(tx: Transaction) -> int:
-    row = tx.one("SELECT count(*) FROM mail_key WHERE account_id IS NULL AND domain_id IS NULL")
+def count_strangers(tx: Transaction, sources: Sequence[str], *, is_revoked: bool) -> int:
+    """Keys of others from there: only an index is read, in a few milliseconds for 200,000."""
+    marks = ", ".join("?" * len(sources))
+    which = "IS NOT NULL" if is_revoked else "IS NULL"
+    row = tx.one(
+        "SELECT count(*) FROM mail_key WHERE account_id IS NULL AND domain_id IS NULL"  # noqa: S608
+        f" AND source IN ({marks}) AND revoked_at {which}",
+        tuple(sources),
+    )
     return row[0] if row else 0
+
+
+def longest_kept(tx: Transaction, source: str, *, is_revoked: bool, but: int | None) -> int | None:
+    """Of the keys of others from there, but for one, the one not seen for longest, or of those that
+    are revoked the first."""
+    which = "IS NOT NULL" if is_revoked else "IS NULL"
+    row = tx.one(
+        "SELECT id FROM mail_key"  # noqa: S608
+        " WHERE account_id IS NULL AND domain_id IS NULL AND source = ?"
+        f" AND revoked_at {which} AND id <> ? ORDER BY revoked_at, seen_at, id LIMIT 1",
+        (source, but or 0),
+    )
+    return row[0] if row else None
 
 
 # --- changing ---
@@ -180,15 +202,16 @@ def add(
     revocation: bytes | None,
     expires_at: int | None,
     addresses: Iterable[str],
+    separator: str = "+",
 ) -> int:
     now = tx.now_us()
     key = tx.insert(
         "INSERT INTO mail_key (scheme, fingerprint, account_id, domain_id, source, is_trusted,"
-        " public, private, revocation, created_at, expires_at, seen_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " public, private, revocation, created_at, expires_at, seen_at, separator)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *(scheme, fingerprint, account, domain, source, int(is_trusted)),
-            *(public, private, revocation, now, expires_at, now),
+            *(public, private, revocation, now, expires_at, now, separator),
         ),
     )
     set_addresses(tx, key, addresses)
@@ -214,9 +237,17 @@ def set_public(
 
 
 def set_owner(
-    tx: Transaction, key: int, *, account: AccountId | None, domain: DomainId | None
+    tx: Transaction,
+    key: int,
+    *,
+    account: AccountId | None,
+    domain: DomainId | None,
+    separator: str,
 ) -> None:
-    tx.run("UPDATE mail_key SET account_id = ?, domain_id = ? WHERE id = ?", (account, domain, key))
+    tx.run(
+        "UPDATE mail_key SET account_id = ?, domain_id = ?, separator = ? WHERE id = ?",
+        (account, domain, separator, key),
+    )
 
 
 def set_private(tx: Transaction, key: int, private: bytes, revocation: bytes | None) -> None:

@@ -1,5 +1,7 @@
 """Autocrypt (Level 1, https://autocrypt.org/level1.html): the author's key in a header field of
-mail, and the keys of the other recipients inside what is encrypted.
+mail, and the keys of the other recipients inside what is encrypted, which are written here and
+never believed: anybody may say whose a key is, and Autocrypt encrypts by that only where a person
+asks for it.
 
 Nothing proves such a key but that the field came from where the mail says. Whoever learns from it
 has to know that (a DKIM signature on the field, SPF), and prefers a key that somebody vouches for.
@@ -25,10 +27,9 @@ from posthouse.message.address_list import parse_address_list
 from posthouse.message.fields import HeaderSection, unfold
 
 FIELD: Final = b"autocrypt"
-GOSSIP_FIELD: Final = b"autocrypt-gossip"
 KEY_OCTETS_MAX: Final = 10 * 1024
 """The specification asks readers for as much; larger keys do not travel in header fields."""
-GOSSIP_MAX: Final = 50
+FIELDS_MAX: Final = 50
 """Fields of one message that are looked at."""
 _LINE: Final = 76
 _ATTRIBUTE: Final = re.compile(rb"[ \t]*([A-Za-z_][A-Za-z0-9_-]*)[ \t]*=([^;]*)")
@@ -53,29 +54,16 @@ def read(section: HeaderSection) -> Autocrypt | None:
     if len(addresses) != 1 or listed.is_malformed:
         return None
     author = format_address(addresses[0])
-    found = [one for one in _fields(section, FIELD) if _is_same(one.address, author)]
+    found = [one for one in _fields(section) if _is_same(one.address, author)]
     return found[0] if len(found) == 1 else None
 
 
-def read_gossip(section: HeaderSection) -> tuple[Autocrypt, ...]:
-    """Those of other recipients, of the header section of what was encrypted (§2.2). They count for
-    addresses in To, Cc and Reply-To only, each once."""
-    named = {
-        format_address(one).casefold()
-        for field in section.fields
-        if field.name in (b"to", b"cc", b"reply-to")
-        for one in parse_address_list(section.value(field)).addresses()
-    }
-    found = {
-        one.address.casefold(): one
-        for one in _fields(section, GOSSIP_FIELD)
-        if one.address.casefold() in named
-    }
-    return tuple(found.values())
-
-
 def field(found: Autocrypt, *, is_gossip: bool = False) -> bytes:
-    """A whole field with its CRLF; prefer-encrypt is not for gossip.
+    """A whole field with its CRLF.
+
+    Args:
+        is_gossip: of another recipient, for the inside of what is encrypted to all of them (§2.2);
+            their wish (prefer-encrypt) is theirs to say.
 
     Raises:
         ValueError: the key is too large to travel so, or the address cannot stand there.
@@ -92,10 +80,10 @@ def field(found: Autocrypt, *, is_gossip: bool = False) -> bytes:
     return (head + "\r\n ".join(lines) + "\r\n").encode("ascii")
 
 
-def _fields(section: HeaderSection, name: bytes) -> Iterator[Autocrypt]:
+def _fields(section: HeaderSection) -> Iterator[Autocrypt]:
     seen = 0
     for one in section.fields:
-        if one.name == name and seen < GOSSIP_MAX:
+        if one.name == FIELD and seen < FIELDS_MAX:
             seen += 1
             if (found := _parsed(unfold(section.value(one)))) is not None:
                 yield found

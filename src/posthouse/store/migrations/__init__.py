@@ -33,6 +33,7 @@ MIGRATIONS: Final = (
     Migration(6, "m0006_mail_keys.sql", "0.2.0", "0.1.0"),
     Migration(7, "m0007_key_reads.sql", "0.2.0", "0.1.0"),
     Migration(8, "m0008_own_copies.sql", "0.2.0", "0.1.0"),
+    Migration(9, "m0009_key_bounds.sql", "0.2.0", "0.1.0"),
 )
 VERSION: Final = MIGRATIONS[-1].version
 
