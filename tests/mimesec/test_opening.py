@@ -562,12 +562,24 @@ def test_text_around_a_signed_text_is_never_signed() -> None:
     [
         b"Hash: SHA256\r\nComment: Send money.\r\n",
         b"Hash: SHA256\r\nSend money.\r\n",
+        b"Hash: SHA256\r\nHash: Send 1000 to account DE12-3456, today\r\n",
+        b"Hash: SHA256, Send money\r\n",
+        b"Hash: SHA256 Send money\r\n",
+        b"SaltedHash: Send money\r\n",
         b"Hash: SHA256\r\n\r\n-Send money.\r\n",
     ],
 )
 def test_text_in_the_fields_of_a_signed_text_makes_it_none(evil: bytes) -> None:
     message = PLAIN + clear_signed(b"Yes\r\n").replace(b"Hash: SHA256\r\n", evil)
     assert opened_inline(message).summary is Summary.NOT_PROTECTED
+
+
+@pytest.mark.parametrize(
+    "fields", [b"", b"Hash: SHA1,SHA3-512\r\n", b"Hash: sha256 \r\nhash:  MD5, RIPEMD160\r\n"]
+)
+def test_names_of_hashes_are_the_only_fields_of_a_signed_text(fields: bytes) -> None:
+    message = PLAIN + clear_signed(b"Yes\r\n").replace(b"Hash: SHA256\r\n", fields)
+    assert opened_inline(message).summary is Summary.SIGNED
 
 
 def test_an_encrypted_text_is_opened_alone_and_apart_beside_other_text() -> None:

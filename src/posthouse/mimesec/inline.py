@@ -18,7 +18,14 @@ BLOCKS_MAX: Final = 16
 _ARMOUR_LINE: Final = re.compile(
     rb"^-----(BEGIN|END) PGP (SIGNED MESSAGE|MESSAGE|SIGNATURE)-----[ \t]*+\r?$", re.MULTILINE
 )
-_HASH: Final = re.compile(rb"Hash: ?[A-Za-z0-9, -]{1,200}[ \t]*+", re.IGNORECASE)
+# The names that there are, old ones too (RFC 9580 §9.5, RFC 4880 §9.4), and nothing that could be a
+# sentence; SaltedHash was in drafts only.
+_HASH_NAME: Final = (
+    rb"(?:MD5|SHA1|RIPEMD160|MD2|TIGER192|HAVAL-5-160|SHA(?:224|256|384|512)|SHA3-(?:256|512))"
+)
+_HASH: Final = re.compile(
+    rb"Hash:[ \t]*+%b(?:,[ \t]*+%b){0,9}[ \t]*+" % (_HASH_NAME, _HASH_NAME), re.IGNORECASE
+)
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,8 +89,8 @@ def _blocks(octets: bytes) -> Iterator[Block]:
 
 
 def _signed_text(octets: bytes) -> bytes | None:
-    """Behind the Hash fields and an empty line. Other fields would be text that looks signed and is
-    not (RFC 9580 §7), so with one there is no block."""
+    """Behind the Hash fields and an empty line. Other fields, and other words in these, would be
+    text that looks signed and is not (RFC 9580 §7), so with one there is no block."""
     lines = octets.replace(b"\r\n", b"\n").split(b"\n")
     at = 1  # the rest of the first line is empty
     while at < len(lines) and lines[at].strip(b" \t"):
