@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import bz2
+import tracemalloc
+import zlib
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
@@ -15,6 +21,7 @@ from posthouse.mimesec.header_policy import HeaderPolicy
 from posthouse.mimesec.opening import Opened, Summary, open_message
 from posthouse.mimesec.pgp.keys import PublicKey, read_private
 from posthouse.mimesec.pgp.opener import PgpOpener
+from posthouse.mimesec.pgp.packets import Tag, encoded
 from posthouse.mimesec.pgp.signer import PgpSigner
 from posthouse.mimesec.ports import Signer
 from posthouse.mimesec.protection import Protection, protect
@@ -22,10 +29,12 @@ from posthouse.mimesec.smime.chain import Trust
 from posthouse.mimesec.smime.identity import Identity, private_key, read_certificates
 from posthouse.mimesec.smime.opener import SmimeOpener
 from posthouse.mimesec.smime.signer import SmimeSigner
+from posthouse.mimesec.smime.wrapping import pkcs7_mime
 from posthouse.net.world import SystemClock
 from posthouse.sending import Message
 from tests.gateway.house import ADA, BOB, SECRET, House, queue_id_of
 from tests.gateway.test_outgoing import the_finding
+from tests.mimesec.smime.test_sealing import packed
 
 NOW = SystemClock().now()
 PLAIN = (
@@ -193,3 +202,40 @@ def test_a_signature_is_compared_with_those_of_the_sender_s_keys_that_can_be_rea
     changed = signed("OpenPGP", key).replace(SECRET.encode(), b"nowhere")
     assert not signed_before.is_signed(changed, (unreadable, kept), NOW)
     assert signed_before.is_signed(changed, (unreadable,), NOW)  # by nobody who is known
+
+
+def packed_by_openpgp(entity: bytes) -> bytes:
+    literal = encoded(Tag.LITERAL, b"b\0\0\0\0\0" + entity)
+    packets = encoded(Tag.COMPRESSED, b"\x03" + bz2.compress(literal))
+    return (
+        f"From: {ADA}\r\nContent-Type: multipart/encrypted; boundary=q\r\n\r\n"
+        "--q\r\nContent-Type: application/pgp-encrypted\r\n\r\nVersion: 1\r\n"
+        "--q\r\nContent-Type: application/octet-stream\r\n"
+        "Content-Transfer-Encoding: base64\r\n\r\n%b--q--\r\n"
+    ).encode() % base64.encodebytes(packets)
+
+
+def packed_by_smime(entity: bytes) -> bytes:
+    head = f"From: {ADA}\r\n".encode()
+    return head + pkcs7_mime(packed(zlib.compress(entity)), "compressed-data")
+
+
+@pytest.mark.parametrize("pack", [packed_by_openpgp, packed_by_smime])
+def test_what_is_packed_takes_no_more_memory_than_its_size_allows(
+    pack: Callable[[bytes], bytes],
+) -> None:
+    """It is done in the server's own process."""
+    octets = pack(b"Content-Type: text/plain\r\n\r\n" + bytes(64 << 20))
+    tracemalloc.start()
+    assert not signed_before.is_signed(octets, (), NOW)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < (8 << 20) + 20 * len(octets)
+
+
+@pytest.mark.parametrize("pack", [packed_by_openpgp, packed_by_smime])
+def test_what_is_signed_and_packed_is_signed(pack: Callable[[bytes], bytes]) -> None:
+    for how in HOW:
+        octets = signed(how, key_of(scheme_of(how)))
+        entity = octets[octets.index(b"Content-Type: ") :]
+        assert signed_before.is_signed(pack(entity), (), NOW)

@@ -23,6 +23,10 @@ from posthouse.mimesec.smime.opener import SmimeOpener
 
 KNOWN_MAX: Final = 20
 """Keys of the sender's that a signature is compared with."""
+UNPACKED_FREE_OCTETS: Final = 1024 * 1024
+UNPACKED_RATIO_MAX: Final = 2
+"""This is done in the server's own process, so a message may be that many times as large when it is
+unpacked, and those octets more; what is larger is signed once more."""
 _FORMS: Final = frozenset({
     (b"multipart", b"signed"),
     (b"multipart", b"encrypted"),  # OpenPGP's, of what is only signed (RFC 9580 §10.3)
@@ -43,7 +47,8 @@ def may_be_signed(section: HeaderSection) -> bool:
 
 def is_signed(octets: bytes, own: Sequence[MailKey], at: datetime) -> bool:
     """Whether all of a message's content is signed, and the outermost signature can be read and is
-    not wrong. Linear in the message but for a bounded number of signatures; for a worker.
+    not wrong. Linear in the message, in memory too, but for a bounded number of signatures; for a
+    worker.
 
     Args:
         own: keys of the sender's, the only ones that a signature is compared with.
@@ -51,14 +56,15 @@ def is_signed(octets: bytes, own: Sequence[MailKey], at: datetime) -> bool:
     found = layer_at(mime.scan(octets))
     if found is None:
         return False
-    peeled = peel(found, Openers(_openers(own[:KNOWN_MAX]), at))
+    unpacked_octets_max = UNPACKED_FREE_OCTETS + UNPACKED_RATIO_MAX * len(octets)
+    peeled = peel(found, Openers(_openers(own[:KNOWN_MAX], unpacked_octets_max), at))
     outermost = peeled.layers[0] if peeled.layers else None
     if outermost is None or outermost.encryption is not None:
         return False
     return any(one.result not in _WRONG for one in outermost.signatures)
 
 
-def _openers(own: Sequence[MailKey]) -> tuple[Opener, ...]:
+def _openers(own: Sequence[MailKey], unpacked_octets_max: int) -> tuple[Opener, ...]:
     certificates: list[Certificate] = []
     keys: list[PublicKey] = []
     for key in own:
@@ -69,4 +75,7 @@ def _openers(own: Sequence[MailKey]) -> tuple[Opener, ...]:
                 keys.append(PublicKey(key.public))
         except ProtectionError:  # it cannot be read any more
             continue
-    return (SmimeOpener(trust=Trust(known=certificates)), PgpOpener(known=keys))
+    return (
+        SmimeOpener(trust=Trust(known=certificates), unpacked_octets_max=unpacked_octets_max),
+        PgpOpener(known=keys, unpacked_octets_max=unpacked_octets_max),
+    )

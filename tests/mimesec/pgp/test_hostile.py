@@ -22,11 +22,11 @@ from posthouse.kernel.ports import IsolationFailed
 from posthouse.mimesec.child import OpenRequest, PgpKeys, open_isolated
 from posthouse.mimesec.findings import SignatureResult
 from posthouse.mimesec.pgp import sequoia, wrapping
-from posthouse.mimesec.pgp.content import CONTENT_MAX, NESTING_MAX
+from posthouse.mimesec.pgp.content import CONTENT_MAX, NESTING_MAX, content
 from posthouse.mimesec.pgp.keys import PrivateKey
 from posthouse.mimesec.pgp.make import KeyForm
 from posthouse.mimesec.pgp.opener import PgpOpener
-from posthouse.mimesec.pgp.packets import Tag, encoded, walk
+from posthouse.mimesec.pgp.packets import BadPackets, Tag, encoded, walk
 from posthouse.mimesec.pgp.session import session_key
 from posthouse.net.isolated import ProcessIsolation
 from tests.mimesec.pgp.people import BOB, NOW, person
@@ -181,10 +181,20 @@ def test_what_is_packed_in_the_usual_way_is_unpacked() -> None:
         assert unsealed.entity == ENTITY and unsealed.encryption.algorithm == "AES-256 with MDC"
 
 
+def test_what_is_packed_twice_counts_twice() -> None:
+    """So that all that is held at a time is bounded."""
+    once = zlib.decompress(next(walk(packed(9_000, depth=2))).body[1:], -15)
+    twice = zlib.decompress(next(walk(once)).body[1:], -15)
+    total = len(once) + len(twice)
+    assert content(packed(9_000, depth=2), octets_max=total).octets == bytes(9_000)
+    with pytest.raises(BadPackets, match="larger when it is unpacked"):
+        content(packed(9_000, depth=2), octets_max=total - 1)
+
+
 @pytest.mark.parametrize(
     ("packets", "words"),
     [
-        (packed(CONTENT_MAX + 1), "MiB when it is unpacked"),
+        (packed(CONTENT_MAX + 1), "larger when it is unpacked"),
         (packed(10, depth=NESTING_MAX + 1), "packed more than"),
         (encoded(Tag.COMPRESSED, b"\0\xca\0") + packed(10), "more than one piece"),
         (encoded(38, b"unknown") + encoded(Tag.LITERAL, b"b\0\0\0\0\0a"), "no message"),

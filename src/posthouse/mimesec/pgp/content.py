@@ -28,7 +28,7 @@ from posthouse.mimesec.pgp.structure import (
 )
 
 CONTENT_MAX: Final = 256 * 1024 * 1024
-"""Octets of a message when it is unpacked."""
+"""Octets of a message when it is unpacked, with what is packed in it once more."""
 NESTING_MAX: Final = 3
 """Packings inside each other; programs write one."""
 CHUNK_MAX: Final = 16
@@ -66,8 +66,11 @@ def decrypted(container: Packet, key: SessionKey) -> bytes:
     raise NotForUs
 
 
-def content(packets: bytes) -> Content:
+def content(packets: bytes, *, octets_max: int = CONTENT_MAX) -> Content:
     """The one literal of decrypted packets, and the signatures around it.
+
+    Args:
+        octets_max: of all that is unpacked.
 
     Raises:
         BadPackets: there is none, there are several, or it is too large.
@@ -75,7 +78,7 @@ def content(packets: bytes) -> Content:
     literal: Packet | None = None
     signatures = bytearray()
     count = 0
-    for packet in _unpacked(packets, 0):
+    for packet in _unpacked(packets, 0, octets_max):
         if packet.tag == Tag.SIGNATURE:
             count += 1
             if count > SIGNATURES_MAX:
@@ -197,7 +200,7 @@ def _joined(
 # --- taking apart ---
 
 
-def _unpacked(packets: bytes, depth: int) -> Iterator[Packet]:
+def _unpacked(packets: bytes, depth: int, octets_max: int) -> Iterator[Packet]:
     is_packed = False
     for packet in walk(packets):
         if packet.tag != Tag.COMPRESSED:
@@ -208,10 +211,11 @@ def _unpacked(packets: bytes, depth: int) -> Iterator[Packet]:
         if is_packed:  # each of many could be a bomb
             raise BadPackets("it is packed in more than one piece")
         is_packed = True
-        yield from _unpacked(_inflated(packet.body), depth + 1)
+        inside = _inflated(packet.body, octets_max)
+        yield from _unpacked(inside, depth + 1, octets_max - len(inside))
 
 
-def _inflated(body: bytes) -> bytes:
+def _inflated(body: bytes, octets_max: int) -> bytes:
     method, packed = body[:1], body[1:]
     if method == b"\x00":
         return packed
@@ -219,14 +223,14 @@ def _inflated(body: bytes) -> bytes:
         raise BadPackets("it is packed in a way that is not known here")
     try:
         if method == b"\x03":
-            plain = bz2.BZ2Decompressor().decompress(packed, CONTENT_MAX + 1)
+            plain = bz2.BZ2Decompressor().decompress(packed, octets_max + 1)
         else:
             unpacker = zlib.decompressobj(-15 if method == b"\x01" else 15)
-            plain = unpacker.decompress(packed, CONTENT_MAX + 1)
+            plain = unpacker.decompress(packed, octets_max + 1)
     except (zlib.error, OSError, ValueError):
         raise BadPackets("it cannot be unpacked") from None
-    if len(plain) > CONTENT_MAX:
-        raise BadPackets(f"it has more than {CONTENT_MAX >> 20} MiB when it is unpacked")
+    if len(plain) > octets_max:
+        raise BadPackets("it is larger when it is unpacked than is taken here")
     return plain
 
 

@@ -46,6 +46,7 @@ class PgpOpener:
         known: Sequence[PublicKey] = (),
         trusted: Collection[str | Pin] = (),
         revoked: Collection[str] = (),
+        unpacked_octets_max: int = content.CONTENT_MAX,
     ) -> None:
         """
         Args:
@@ -55,6 +56,7 @@ class PgpOpener:
             trusted: fingerprints of those that somebody vouches for: for all addresses that the key
                 names, or as a `Pin` for one of them.
             revoked: fingerprints of those that are used no more, whatever they say themselves.
+            unpacked_octets_max: of what is only packed or signed; where it is more it stays closed.
 
         Raises:
             ProtectionError: something of another kind was given.
@@ -63,6 +65,7 @@ class PgpOpener:
         self._known = {one.fingerprint: one for one in given.all_of(known, PublicKey, "known")}
         self._pins = given.pins(trusted, "trusted")
         self._trusted = frozenset(pin.fingerprint for pin in self._pins)
+        self._unpacked_octets_max = unpacked_octets_max
         self._revoked = frozenset(pin.fingerprint for pin in given.pins(revoked, "revoked"))
 
     def __repr__(self) -> str:
@@ -176,7 +179,7 @@ class PgpOpener:
 
     def _in_the_open(self, octets: bytes, at: datetime) -> Unsealed:
         """Raises BadPackets."""
-        found = content.content(octets)
+        found = content.content(octets, octets_max=self._unpacked_octets_max)
         return Unsealed(
             encryption=Encryption(scheme=Scheme.OPENPGP, is_opened=True),
             entity=found.octets,

@@ -26,6 +26,7 @@ class SmimeOpener:
         identities: Sequence[Identity] = (),
         trust: Trust | None = None,
         expected_addresses: Sequence[str] = (),
+        unpacked_octets_max: int = opening.UNPACKED_OCTETS_MAX,
     ) -> None:
         """
         Args:
@@ -33,6 +34,7 @@ class SmimeOpener:
             trust: None trusts nobody, so that no signature is VALID.
             expected_addresses: those of the message's From. A signature is VALID only when its
                 certificate names each of them, so without any none is.
+            unpacked_octets_max: of what is packed; where it is more it stays closed.
 
         Raises:
             ProtectionError: something of another kind was given.
@@ -42,6 +44,7 @@ class SmimeOpener:
             given.check_kind(trust, Trust, "trust")
         self.trust = trust or Trust()
         self.expected_addresses = tuple(expected_addresses)
+        self._unpacked_octets_max = unpacked_octets_max
 
     def verify(self, signed: bytes, signature: bytes, *, at: datetime) -> tuple[Signature, ...]:
         return tuple(one.signature for one in self.check(signed, signature, at=at))
@@ -69,7 +72,7 @@ class SmimeOpener:
         if isinstance(found, SignedData):
             return self._opaque(found, at)
         if isinstance(found, Compressed):
-            return _unpacked(found)
+            return _unpacked(found, self._unpacked_octets_max)
         return self._decrypted(found)
 
     def _opaque(self, found: SignedData, at: datetime) -> Unsealed:
@@ -125,9 +128,9 @@ def _entity(content_type: str, content: bytes) -> bytes:
     raise UnsupportedForm("what is encrypted is no message")
 
 
-def _unpacked(found: Compressed) -> Unsealed:
+def _unpacked(found: Compressed, octets_max: int) -> Unsealed:
     try:
-        entity = _entity(found.content_type, opening.unpacked(found))
+        entity = _entity(found.content_type, opening.unpacked(found, octets_max=octets_max))
     except (CannotOpen, UnsupportedForm) as error:
         return _closed(str(error))
     return Unsealed(encryption=_layer(is_opened=True), entity=entity)

@@ -139,7 +139,7 @@ def recipients_named(sealed: Sealed) -> tuple[str, ...]:
     return tuple(named)
 
 
-def unpacked(found: Compressed) -> bytes:
+def unpacked(found: Compressed, *, octets_max: int = UNPACKED_OCTETS_MAX) -> bytes:
     """The content of CompressedData (RFC 3274), as far as it is no bomb.
 
     Raises:
@@ -148,7 +148,7 @@ def unpacked(found: Compressed) -> bytes:
     if found.algorithm != ZLIB:
         raise CannotOpen(f"it is packed by {found.algorithm}, which is not known")
     most = max(UNPACKED_OCTETS_FREE, len(found.content) * UNPACKED_RATIO_MAX)
-    most = min(most, UNPACKED_OCTETS_MAX)
+    most = min(most, UNPACKED_OCTETS_MAX, octets_max)
     unpacker = zlib.decompressobj()
     try:
         octets = unpacker.decompress(found.content, most + 1)
