@@ -15,12 +15,15 @@ from hypothesis import strategies as st
 from posthouse.accounts import key_material
 from posthouse.accounts.mail_keys import KeyMaterial, Source
 from posthouse.accounts.mail_policy import Mode
-from posthouse.gateway.incoming import is_protected
+from posthouse.gateway.incoming import LOOKED_THROUGH_MAX, closed_part, is_protected
 from posthouse.gateway.key_places import KeyPlaces
 from posthouse.kernel.ports import FetchFailed, FetchTrouble
 from posthouse.message import read
+from posthouse.message.fields import FIELDS_MAX
+from posthouse.message.mime import DEPTH_MAX, PARTS_MAX
 from posthouse.mimesec.entity import join_message
 from posthouse.mimesec.findings import Scheme
+from posthouse.mimesec.opening import Opened, Summary, open_message
 from posthouse.mimesec.pgp import PgpSigner, make_key, wkd
 from posthouse.mimesec.pgp.keys import PublicKey
 from posthouse.mimesec.pgp.recipient import PgpRecipient
@@ -346,6 +349,97 @@ def test_what_says_it_is_encrypted_and_cannot_be_read_is_not_open(house: House, 
     house.say(ADA, open=Mode.WHEN_POSSIBLE)
     house.arrive(octets, [ADA])
     assert b"first" in house.stored(ADA)
+
+
+NAMED = b"Content-Type: application/pkcs7-mime; smime-type=enveloped-data\r\n\r\nMIAG\r\n"
+UNNAMED = encoded(b"-----BEGIN PGP MESSAGE-----\r\n", "base64")
+NESTED = (
+    b"Content-Type: multipart/mixed; boundary=z%d\r\n\r\n--z%d\r\n",
+    b"\r\n--z%d--\r\n",
+)
+# What some readers look into and nobody here does, and what only looks in another way.
+UNREAD = (
+    "a second boundary", "a second type", "an encoded multipart", "an encoded message",
+    "another kind of message", "many fields", "a long boundary", "deep", "messages in messages",
+    "many parts",
+)  # fmt: skip
+MISREAD = ("a second type of the part", "a first type of the part", "no field", "a long delimiter")
+
+
+def wrapped(closed: bytes, how: str) -> bytes:
+    """An encrypted entity beside a text, where some readers see it and others do not."""
+    kind, edge, text = b"multipart/mixed; boundary=q", b"--q", b"look\r\n"
+    more = b""
+    match how:
+        case "a second boundary":
+            kind += b"; boundary=r"
+        case "a second type":
+            more = b"Content-Type: text/plain\r\n"
+        case "a second type of the part":
+            closed = b"Content-Type: text/plain\r\n" + closed
+        case "a first type of the part":
+            closed = b"Content-Type: application/pkcs7-mime; smime-type=signed-data\r\n" + closed
+        case "an encoded multipart":
+            more = b"Content-Transfer-Encoding: base64\r\n"
+        case "an encoded message":
+            kind_of_part = b"Content-Type: message/rfc822\r\n"
+            closed = kind_of_part + b"Content-Transfer-Encoding: base64\r\n\r\n" + closed
+        case "another kind of message":
+            closed = b"Content-Type: message/global\r\n\r\n" + closed
+        case "no field":
+            closed = b"A: b\r\nno field\r\n" + closed
+        case "many fields":
+            closed = b"A: b\r\n" * FIELDS_MAX + closed
+        case "a long delimiter":
+            text += edge + b" " * 300 + b"\r\n" + closed + b"\r\n"
+            closed = b"\r\n"
+        case "a long boundary":
+            kind, edge = b"multipart/mixed; boundary=" + b"q" * 250, b"--" + b"q" * 250
+        case "deep":
+            for at in range(DEPTH_MAX):
+                closed = NESTED[0] % (at, at) + closed + NESTED[1] % at
+        case "messages in messages":
+            closed = b"Content-Type: message/rfc822\r\n\r\n" * DEPTH_MAX + closed
+        case "many parts":
+            text += b"--q\r\n\r\n\r\n" * PARTS_MAX
+    head = HEAD + more + b"Content-Type: " + kind + b"\r\n\r\n"
+    parts = edge + b"\r\n\r\n" + text + edge + b"\r\n" + closed
+    return head + parts + b"\r\n" + edge + b"--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("entity", "how"),
+    [(NAMED, how) for how in UNREAD + MISREAD] + [(UNNAMED, how) for how in UNREAD],
+)
+def test_what_is_not_looked_at_is_not_open(entity: bytes, how: str) -> None:  # H28, H32, H34
+    octets = wrapped(entity, how)
+    assert is_protected(octets)
+    opened = Opened(octets=octets, summary=Summary.NOT_PROTECTED)
+    assert "can be read in several ways" in closed_part(opened)
+
+
+@pytest.mark.parametrize("how", MISREAD)
+def test_an_odd_message_with_nothing_encrypted_is_open(how: str) -> None:
+    octets = wrapped(b"\r\nthe elm\r\n", how)
+    assert closed_part(Opened(octets=octets, summary=Summary.NOT_PROTECTED)) == ""
+
+
+def test_many_multiparts_inside_each_other_are_not_looked_through_for_each_of_them() -> None:
+    octets = NAMED + b"look\r\n" * 10_000
+    for at in range(LOOKED_THROUGH_MAX + 1):
+        octets = NESTED[0] % (at, at) + octets + NESTED[1] % at
+    opened = Opened(octets=HEAD + octets, summary=Summary.NOT_PROTECTED)
+    assert "can be read in several ways" in closed_part(opened)
+
+
+def test_mail_that_hides_an_encrypted_part_is_refused(house: House) -> None:
+    house.say(ADA, open=Mode.ALWAYS)
+    for entity in (NAMED, UNNAMED):
+        with pytest.raises(MessageError, match="can be read in several ways"):
+            house.arrive(wrapped(entity, "deep"), [ADA])
+    house.say(ADA, open=Mode.WHEN_POSSIBLE)
+    house.arrive(wrapped(NAMED, "deep"), [ADA])
+    assert b"MIAG" in house.stored(ADA)
 
 
 def test_the_others_get_it_and_the_sender_hears_of_the_one_who_does_not(

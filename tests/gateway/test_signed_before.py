@@ -137,6 +137,14 @@ def test_the_name_of_a_signature_is_no_signature(house: House, claim: bytes) -> 
 
 
 @pytest.mark.parametrize("how", HOW)
+def test_what_some_readers_see_as_text_is_not_signed(how: str) -> None:  # H34
+    octets = signed(how, key_of(scheme_of(how)))
+    assert signed_before.is_signed(octets, (), NOW)
+    stray = octets.replace(b"MIME-Version:", b"no field\r\nMIME-Version:", 1)
+    assert not signed_before.is_signed(stray, (), NOW)
+
+
+@pytest.mark.parametrize("how", HOW)
 def test_a_signature_that_is_wrong_is_none(house: House, how: str) -> None:
     key = key_of(scheme_of(how))
     house.give_key(ADA, key)

@@ -78,6 +78,39 @@ def test_an_empty_line_is_found_wherever_it_stands(empty: bytes) -> None:  # H34
         assert header_end(octets) == size + 4
 
 
+STRAY = [
+    b"no colon\r\n",
+    b"From a@b.example Mon Nov 23\r\n",
+    b"A b: c\r\n",
+    b"A\xe9: c\r\n",
+    b" \r\n",  # programs that take it for the empty line
+    b"\t\n",
+    b"A: b\rFrom: c@d.example\r\n",
+    b"A: b\r\r\n",
+]
+
+
+@pytest.mark.parametrize("stray", STRAY)
+def test_a_line_that_is_no_field_is_told_of(stray: bytes) -> None:  # H34
+    octets = b"A: b\r\nC:\r\n\td\r\n%bE : f\n"
+    assert read_section((octets % stray) + b"\r\n").has_stray_lines
+    for plain in (octets % b"", octets % b"" + b"\nno colon\r\n", b"\r\nno colon", b""):
+        assert not read_section(plain).has_stray_lines
+    inside = b"above\r\n\r\n" + octets % stray
+    assert read_section(inside, 9).has_stray_lines
+    assert not read_section(inside, 9, inside.rindex(stray)).has_stray_lines
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [b"A: b\r\n" * (fields.FIELDS_MAX + 1), b"A: %b\r\n" % bytes(fields.HEADER_OCTETS_MAX)],
+)
+def test_a_section_that_is_not_read_whole_says_so(octets: bytes) -> None:  # H26, H27
+    section = read_section(octets + b"\r\nbody")
+    assert section.is_cut and section.has_stray_lines
+    assert not read_section(octets[:7] + b"\r\nbody").is_cut
+
+
 def test_a_field_knows_its_octets() -> None:
     octets = b"Subject : a\r\n  b\r\nX:\r\n\r\nbody"
     section = read_section(octets)

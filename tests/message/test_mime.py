@@ -183,6 +183,44 @@ def test_a_parameter_in_one_piece_and_in_several_leaves_open_what_a_part_is(name
     assert not scan(field.replace(b"*0=b; ", b"=a; ") + more + body).is_ambiguous
 
 
+@pytest.mark.parametrize("kind", [b"multipart/mixed; boundary=x", b"message/rfc822"])
+def test_what_is_made_of_parts_is_not_encoded_as_a_whole(kind: bytes) -> None:  # RFC 2045 §6.4
+    body = b"\r\n\r\n--x\r\n\r\na\r\n--x--\r\n"
+    for encoding in (b"7bit", b"8BIT", b"binary"):
+        field = b"Content-Type: %b\r\nContent-Transfer-Encoding: %b" % (kind, encoding)
+        assert not scan(field + body).is_ambiguous
+    for encoding in (b"base64", b"Quoted-Printable", b"(a) base64", b"x-uuencode"):
+        field = b"Content-Type: %b\r\nContent-Transfer-Encoding: %b" % (kind, encoding)
+        root = scan(field + body)
+        assert root.is_ambiguous
+        assert len(list(root.walk())) == 2  # it is shown all the same
+    assert not scan(b"Content-Transfer-Encoding: base64\r\n\r\nYQ==").is_ambiguous
+
+
+def test_where_no_more_parts_are_looked_for_there_may_be_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # H28
+    inner = multipart(b"y", b"--y\r\n\r\na\r\n--y--\r\n")
+    octets = multipart(b"x", b"--x\r\n%b--x\r\n\r\nb\r\n--z\r\n--x--\r\n" % inner)
+    assert not any(part.is_ambiguous for part in scan(octets).walk())
+    root = scan(octets, parts_max=3)
+    assert root.is_ambiguous and len(root.children) == 1
+    monkeypatch.setattr(mime, "STRAY_LINES_MAX", 1)
+    root = scan(octets)
+    assert root.is_ambiguous and not root.children[0].is_ambiguous  # that one was closed before
+
+
+@pytest.mark.parametrize(
+    "odd", [b"--xy", b"--x" + b" " * 300, b"--x--y", b"--x-", b"--x--\r\n--x--", b"--x--\n--x"]
+)
+def test_lines_that_begin_as_delimiters_divide_for_others(odd: bytes) -> None:  # RFC 2046 §5.1.1
+    octets = multipart(b"x", b"--x\r\n\r\na\r\n--y\r\n%b\r\nb\r\n--x--\r\n")
+    assert scan(octets % odd).has_odd_delimiters
+    for plain in (b"-x", b" --x", b"--X", b"--x \t"):
+        assert not scan(octets % plain).has_odd_delimiters
+    assert not scan((octets % b"c").removesuffix(b"--x--\r\n")).has_odd_delimiters
+
+
 NAMES = st.sampled_from([b"boundary", b"boundary*", b"boundary*0", b"boundary*0*", b"boundary*01"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 
@@ -337,6 +338,46 @@ def test_a_third_part_in_a_multipart_signed_makes_it_none() -> None:
         1,
     )
     assert opened(HEAD + first).summary is Summary.NOT_PROTECTED
+
+
+# H65
+@pytest.mark.parametrize("edge", [b"--sig" + b" " * 300, b"--sigs", b"--sig-- \r\n--sig", b"stray"])
+def test_a_third_part_that_only_others_see_makes_it_none(
+    edge: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if edge == b"stray":
+        monkeypatch.setattr(mime, "STRAY_LINES_MAX", 100)
+        edge = b"---\r\n" * 101 + b"--sig"
+    third = b"%b\r\nContent-Type: text/plain\r\n\r\nSend money.\r\n--sig--" % edge
+    message = HEAD + SIGNED.replace(b"--sig--", third)
+    assert opened(message).summary is Summary.NOT_PROTECTED
+
+
+# H65, RFC 2045 §6.4
+def test_a_multipart_that_says_it_is_encoded_is_no_layer() -> None:
+    encoded = b"Content-Transfer-Encoding: base64\r\n"
+    for entity in (SIGNED, SEALED):
+        assert opened(HEAD + encoded + entity).summary is Summary.NOT_PROTECTED
+        assert opened(mixed(encoded + entity)).sections == ()
+        forwarded = b"Content-Type: message/rfc822\r\n%b\r\n" + HEAD + entity
+        assert len(opened(mixed(forwarded % b"")).sections) == 1
+        assert opened(mixed(forwarded % encoded)).sections == ()
+
+
+# H34, H65
+def test_a_line_that_is_no_field_in_front_of_a_signature_inside_makes_it_none() -> None:
+    """Readers for whom the header section ends there show that line, and no signature."""
+    assert len(opened(mixed(SIGNED)).sections) == 1
+    assert opened(mixed(b"A: b\r\nSend money.\r\n" + SIGNED)).sections == ()
+    stray = mixed(SIGNED).replace(b"Content-Type", b"Send money.\r\nContent-Type", 1)
+    assert opened(stray).sections == ()
+    inner = re.sub(rb"(--|boundary=\"?)sig", rb"\1inner", SIGNED)
+    for stray in (b"", b"A: b\r\nSend money.\r\n"):
+        around = FakeSigner("mallory@m.example").sign(stray + inner, at=NOW)
+        whole = opened(HEAD + around).whole
+        assert whole is not None and len(whole.signatures) == 1 + (not stray)
+    assert whole is not None and whole.summary is Summary.NOT_PROTECTED
+    assert [one.addresses for one in whole.signatures] == [("mallory@m.example",)]
 
 
 # H29, H65

@@ -30,7 +30,10 @@ def test_what_smime_encrypts_is_sealed(cipher: Cipher) -> None:
 def test_what_openpgp_encrypts_is_sealed() -> None:
     key, _ = make_key([ADA], at=AT - timedelta(hours=1), days=9)
     wish = Protection(recipients=(PgpRecipient(key.public),), sealer=PgpSealer())
-    assert is_sealed(protect(PLAIN, wish, at=AT))
+    octets = protect(PLAIN, wish, at=AT)
+    assert is_sealed(octets)
+    # For some readers the header section ends there, and what is in that line everybody can read.
+    assert not is_sealed(b"the oak\r\n" + octets)
 
 
 def test_what_stands_beside_it_in_the_open_makes_it_none() -> None:

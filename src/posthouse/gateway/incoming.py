@@ -53,6 +53,9 @@ AUTHORS_MAX: Final = 5
 """Authors whose keys are looked up."""
 OPEN_TIMES_MAX: Final = 4
 """Times `Options.open_s` for all accounts that get one message: then no further one is tried."""
+LOOKED_THROUGH_MAX: Final = 20
+"""Times that all of a message is looked through for delimiters; more multiparts around one part
+than any program writes."""
 INLINE_OCTETS: Final = 64 * 1024
 """What is larger is looked through by a worker."""
 _OPENPGP: Final = b"-----BEGIN PGP "
@@ -60,9 +63,12 @@ _OPENPGP: Final = b"-----BEGIN PGP "
 # as that is several times as fast as one pattern that ignores case.
 _PROTECTED: Final = (_OPENPGP.lower(), b"pkcs7-", b".p7m", b".p7z")
 _MULTIPART: Final = re.compile(rb"multipart\s*+/\s*+(?:signed|encrypted)")
+# What hides them: a transfer encoding, or one of a file's name.
 _ENCODED: Final = re.compile(
-    rb"content-transfer-encoding[ \t]*+:\s*+(?:base64|quoted-printable|(?:x-)?uu)"
+    rb"content-transfer-encoding[ \t]*+:\s*+(?:base64|quoted-printable|(?:x-)?uu)|name\*|=\?"
 )
+# Messages that are not looked into as message/rfc822 is.
+_OTHER_MESSAGES: Final = frozenset({b"global", b"news", b"partial"})
 _BESIDE: Final = {
     SectionKind.PART: "it has an encrypted part beside others",
     SectionKind.TEXT: "it has encrypted text beside other text",
@@ -351,6 +357,8 @@ def is_protected(octets: bytes) -> bool:
 
 
 def _is_protected_part(part: Part) -> bool:
+    if part.section.is_cut or _is_unread(part):
+        return True
     if part.maintype == b"text" and part.subtype == b"plain":
         return _OPENPGP in mime.content(part, octets_max=max(part.size_octets, 1))
     return layer_at(part) is not None  # by a file name that is encoded
@@ -370,11 +378,25 @@ def closed_part(opened: Opened) -> str:
         return f"it has more than {SECTIONS_MAX} protected parts, and no more are looked at"
     parts = list(mime.scan(opened.octets).walk())
     is_misread = any(_is_named_encrypted(part) and layer_at(part) is None for part in parts)
-    # Others may divide it into other parts, which nobody here has looked at.
-    is_doubtful = any(part.maintype == b"multipart" and part.is_ambiguous for part in parts)
-    if is_misread or (is_doubtful and is_protected(opened.octets)):
+    if is_misread or (_is_doubtful(parts) and is_protected(opened.octets)):
         return "it has a part that says it is encrypted, in a form that can be read in several ways"
     return ""
+
+
+def _is_doubtful(parts: Sequence[Part]) -> bool:
+    """Whether others may see parts that nobody here has looked at."""
+    if any(part.section.has_stray_lines or _is_unread(part) for part in parts):
+        return True
+    multiparts = [part for part in parts if part.children]
+    # Each is looked through once more, which is too much where many are inside each other.
+    octets = sum(part.size_octets for part in multiparts)
+    is_nested = octets > LOOKED_THROUGH_MAX * parts[0].size_octets
+    return is_nested or any(part.has_odd_delimiters for part in multiparts)
+
+
+def _is_unread(part: Part) -> bool:
+    is_other = part.maintype == b"message" and part.subtype in _OTHER_MESSAGES
+    return part.is_ambiguous or part.is_opaque or is_other
 
 
 def _is_named_encrypted(part: Part) -> bool:

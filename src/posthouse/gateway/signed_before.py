@@ -53,8 +53,9 @@ def is_signed(octets: bytes, own: Sequence[MailKey], at: datetime) -> bool:
     Args:
         own: keys of the sender's, the only ones that a signature is compared with.
     """
-    found = layer_at(mime.scan(octets))
-    if found is None:
+    root = mime.scan(octets)
+    found = layer_at(root)
+    if found is None or root.section.has_stray_lines:
         return False
     unpacked_octets_max = UNPACKED_FREE_OCTETS + UNPACKED_RATIO_MAX * len(octets)
     peeled = peel(found, Openers(_openers(own[:KNOWN_MAX], unpacked_octets_max), at))

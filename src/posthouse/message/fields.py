@@ -33,6 +33,7 @@ _WINDOW_OCTETS: Final = 4096
 _FIELD: Final = re.compile(
     rb"^([!-9;-~]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)(?:\n|\Z)", re.MULTILINE
 )
+_BLANK_LINE: Final = re.compile(rb"^[ \t]++\r?$", re.MULTILINE)
 
 
 class Field(msgspec.Struct, frozen=True, gc=False):
@@ -89,6 +90,23 @@ class HeaderSection:
 
     def count(self, name: bytes) -> int:
         return sum(field.name == name for field in self.fields)
+
+    @property
+    def is_cut(self) -> bool:
+        """There may be fields in it that are not read."""
+        return len(self.fields) >= FIELDS_MAX or self.end - self.start > HEADER_OCTETS_MAX
+
+    @property
+    def has_stray_lines(self) -> bool:
+        """Not all of it is fields that are read, each in lines that end as lines do. At a line that
+        is neither a field nor a continuation, or is blanks only, the body begins for some readers,
+        and at a bare CR a field: they see another message (H34)."""
+        octets, start, end = self.octets, self.start, self.end
+        if sum(field.end - field.start for field in self.fields) != end - start:
+            return True
+        if octets.count(b"\r", start, end) != octets.count(b"\r\n", start, end):
+            return True
+        return _BLANK_LINE.search(octets, start, end) is not None
 
     def value(self, field: Field) -> bytes:
         start, end = field.value_start, field.end

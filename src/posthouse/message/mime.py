@@ -43,6 +43,8 @@ _PLAIN_PARAMETERS: Final = Parameters(((b"charset", b"us-ascii"),))  # RFC 2045 
 _NO_PARAMETERS: Final = Parameters()
 # Parameters of a type that decide what is seen of it, or what its layer is.
 _DECIDING: Final = (b"boundary", b"protocol", b"smime-type")
+# What is made of parts has none but these (RFC 2045 §6.4), in whatever spelling.
+_AS_IT_IS: Final = frozenset({b"7bit", b"8bit", b"binary", b"7-bit", b"8-bit", b""})
 
 
 class Part:
@@ -56,6 +58,7 @@ class Part:
         "body",
         "children",
         "end",
+        "is_cut",
         "is_opaque",
         "maintype",
         "message",
@@ -76,6 +79,9 @@ class Part:
         """Of a message/rfc822: the message in it."""
         self.is_opaque = False
         """It may hold parts, but they are not divided: too deep, no boundary, no delimiter."""
+        self.is_cut = False
+        """Behind its last part, or in it, there may be more that were not looked for: `parts_max`,
+        `STRAY_LINES_MAX`."""
         value = section.first(b"content-type")
         parsed = None if value is None else parse_type(value)
         if parsed is not None:
@@ -125,13 +131,33 @@ class Part:
     @property
     def is_ambiguous(self) -> bool:
         """Two fields say what it is, or one says two things, and other readers may take the second
-        (H32)."""
+        (H32). Or it is made of parts and says that it is encoded, which some undo first
+        (RFC 2045 §6.4), or not all of its parts were looked for."""
         section = self.section
         return (
-            section.count(b"content-type") > 1
+            self.is_cut
+            or section.count(b"content-type") > 1
             or section.count(b"content-transfer-encoding") > 1
             or any(map(self.parameters.is_doubtful, _DECIDING))
+            or self._is_encoded_whole
         )
+
+    @property
+    def _is_encoded_whole(self) -> bool:
+        if self.maintype != b"multipart" and not _is_message(self):
+            return False
+        encoding = self.section.first(b"content-transfer-encoding") or b""
+        return encoding.lower() not in _AS_IT_IS
+
+    @property
+    def has_odd_delimiters(self) -> bool:
+        """In this multipart are lines that begin as its delimiters and go on. They divide it for
+        those who look at the beginning of a line only, as RFC 2046 §5.1.1 has it, and not here.
+        Looks through all of it."""
+        octets, start = self.section.octets, max(self.body - 1, 0)
+        boundary = b"\n--" + (self.parameters.raw(b"boundary") or b"").rstrip(b" \t")
+        ends = octets.count(boundary + b"--", start, self.end)
+        return ends > 1 or octets.count(boundary, start, self.end) != len(self.children) + ends
 
     def own_parts(self) -> Iterator[Part]:
         """As `walk`, without what embedded messages hold: a bounce that somebody forwards makes no
@@ -194,6 +220,7 @@ class _Scanner:
         while (found := self._delimiter(at, len(self._octets))) is not None:
             line, behind, depth, is_last = found
             if not is_last and self._parts_left <= 0:
+                self._cut()
                 break
             self._close(depth + 1, line)
             parent, boundary = self._open[depth]
@@ -205,7 +232,13 @@ class _Scanner:
                 part = self._read_part(behind, is_in_digest=is_in_digest)
                 parent.children.append(part)
                 at = self._enter(part)
+        if self._stray_left <= 0:
+            self._cut()
         self._close(0, len(self._octets))
+
+    def _cut(self) -> None:
+        for part, _ in self._open:
+            part.is_cut = True
 
     def _enter(self, part: Part) -> int:
         """Open a part, and the message in it; where to look for the next delimiter from."""

@@ -2,8 +2,9 @@
 RFC 8551 §3).
 
 A layer is recognised by its MIME form only, and in one way: where two Content-Type fields, a
-boundary that is said twice or a third part would let another reader see something else, there is no
-layer. Whatever is in a message, the number of layers and of calls to openers is bounded.
+boundary that is said twice or a third part, seen by everybody or by some, would let another reader
+see something else, there is no layer. Whatever is in a message, the number of layers and of calls
+to openers is bounded.
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ def layer_at(part: Part) -> FoundLayer | None:
 def _multipart_signed(part: Part) -> FoundLayer | None:
     """RFC 1847 §2.1: two parts, and the second is of the type that the protocol names."""
     protocol = (part.parameters.raw(b"protocol") or b"").lower()
-    if len(part.children) != 2:
+    if len(part.children) != 2 or part.has_odd_delimiters:
         return None
     signed, signature = part.children
     kind = signature.maintype + b"/" + signature.subtype
@@ -194,7 +195,7 @@ def _multipart_signed(part: Part) -> FoundLayer | None:
 
 def _multipart_encrypted(part: Part) -> FoundLayer | None:
     """RFC 3156 §4: a part that says so, and one of octets."""
-    if len(part.children) != 2:
+    if len(part.children) != 2 or part.has_odd_delimiters:
         return None
     control, sealed = part.children
     if control.maintype + b"/" + control.subtype != _PGP_ENCRYPTED:
@@ -237,8 +238,11 @@ def peel(found: FoundLayer, openers: Openers) -> Peeled:
                 reason = unsealed.encryption.reason or "it cannot be opened"
                 return Peeled(layers=tuple(layers), entity=b"", reason=reason)
             entity = unsealed.entity
-        inner = layer_at(mime.scan(entity))
-        if inner is None:
+        root = mime.scan(entity)
+        inner = layer_at(root)
+        # Where a line is no field, some readers see it as the beginning of a text, and this layer
+        # as nothing. Who wrote that line need not be who signed what is in the layer.
+        if inner is None or root.section.has_stray_lines:
             return Peeled(layers=tuple(layers), entity=entity)
         found = inner
     reason = f"there are more than {LAYERS_MAX} layers around it"

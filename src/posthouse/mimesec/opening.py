@@ -359,12 +359,13 @@ def _sections(
     left = SECTIONS_MAX
     while waiting and left > 0:
         part, path, authors = waiting.pop()
-        found = layer_at(part) if path else None
+        is_clear = not part.section.has_stray_lines
+        found = layer_at(part) if path and is_clear else None
         if found is not None:
             left -= 1
             judged = _judge(peel(found, asked), None, authors, allow_unauthenticated)
             yield judged.section(SectionKind.PART, path)
-        elif part.message is not None:
+        elif part.message is not None and not part.is_ambiguous:
             inside, path = part.message, path or "1"
             forwarded = _around_all(inside, asked)
             authors = _authors(inside.section)
@@ -387,7 +388,7 @@ def _sections(
 def _below(part: Part, path: str, authors: _Authors) -> Iterator[tuple[Part, str, _Authors]]:
     """The parts of a multipart, the last first; a message of one part is its own part 1. None of
     what others may divide in another way: nothing can be said of what they see."""
-    if part.is_ambiguous:
+    if part.is_ambiguous or part.section.has_stray_lines:
         return
     dotted = f"{path}." if path else ""
     if not part.children:

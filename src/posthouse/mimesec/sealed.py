@@ -46,7 +46,7 @@ def is_sealed(octets: bytes) -> bool:
     if not may_be_sealed(octets):
         return False
     root = mime.scan(octets)
-    found = layer_at(root)
+    found = None if root.section.has_stray_lines else layer_at(root)
     if found is None or found.kind is not LayerKind.SEALED:
         return False
     if root.children and not _is_alone(root, found.octets):
