@@ -365,6 +365,17 @@ def test_a_multipart_that_says_it_is_encoded_is_no_layer() -> None:
 
 
 # H34, H65
+@pytest.mark.parametrize("stray", [b"Send money.\r\n", b" \r\n"])
+def test_a_line_among_the_fields_that_is_none_is_no_signer_s(stray: bytes) -> None:
+    for octets in (HEAD + SIGNED, protected(signer=FakeSigner())):
+        assert opened(octets).summary is Summary.SIGNED
+        whole = opened(octets.replace(b"Subject: ", b"A: b\r\n%bSubject: " % stray, 1)).whole
+        assert whole is not None and whole.summary is Summary.NOT_PROTECTED
+        (signature,) = whole.signatures
+        assert signature.result is SignatureResult.MISMATCH and "is none" in signature.reason
+
+
+# H34, H65
 def test_a_line_that_is_no_field_in_front_of_a_signature_inside_makes_it_none() -> None:
     """Readers for whom the header section ends there show that line, and no signature."""
     assert len(opened(mixed(SIGNED)).sections) == 1

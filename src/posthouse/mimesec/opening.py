@@ -53,6 +53,7 @@ REFUSED: Final = (
     "it could be decrypted, but nothing proves that it was not changed on its way, and what was"
     " changed may send its text to others when it is shown"
 )
+_STRAY: Final = "has a line among its fields that is none: some readers see a text from there on"
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9._:+\-]{1,60}")
 
 
@@ -304,6 +305,9 @@ def _judge(
     if outside is not None and peeled.is_open:
         header = read_protected(peeled.entity, outside, is_encrypted=bool(peeled.encryptions))
     authors = _inner_authors(header, authors)
+    # What was decrypted is shown without such lines.
+    if outside is not None and outside.has_stray_lines and not peeled.encryptions:
+        authors = msgspec.structs.replace(authors, fault=_STRAY)
     signatures = tuple(_compared(one, authors) for one in peeled.inner_signatures)
     reason = peeled.reason
     if not reason and not allow_unauthenticated:
