@@ -23,7 +23,7 @@ from posthouse.message.fields import FIELDS_MAX
 from posthouse.message.mime import DEPTH_MAX, PARTS_MAX
 from posthouse.mimesec.entity import join_message
 from posthouse.mimesec.findings import Scheme
-from posthouse.mimesec.opening import Opened, Summary, open_message
+from posthouse.mimesec.opening import Opened, Summary
 from posthouse.mimesec.pgp import PgpSigner, make_key, wkd
 from posthouse.mimesec.pgp.keys import PublicKey
 from posthouse.mimesec.pgp.recipient import PgpRecipient
