@@ -92,6 +92,71 @@ def test_django_trusts_a_certificate_by_name(mail_server: MailServer) -> None:
     assert len(mail_server.wait_for("b@example.test", count=2)) == 2
 
 
+BY_ARGUMENTS = textwrap.dedent("""
+    def by(**given):
+        letter = EmailMultiAlternatives("x", "y", "a@example.test", ["arguments@example.test"])
+        try:
+            print(get_connection(**given).send_messages([letter]))
+        except Exception as error:
+            print(type(error).__name__, str(error).partition(chr(10))[0])
+
+    def sent(**given):
+        try:
+            send_mail("x", "y", "a@example.test", ["arguments@example.test"], **given)
+        except Exception as error:
+            print(type(error).__name__, str(error).partition(chr(10))[0])
+    """)
+
+
+def test_djangos_arguments_win_over_the_url(mail_server: MailServer) -> None:
+    """Mail went out under the URL's login, whoever was named."""
+    host, port = mail_server.address("mx")
+    here = f"{host}:{port}"
+    calls = {
+        'sent(auth_user="eve", auth_password="x")': f"AuthError {here} offers no login",
+        'sent(auth_user="eve")': "OptionError the option password of eve is missing",
+        "by(port=1)": f"ConnectError {host}:1 cannot be reached: Connection refused",
+        'by(host="127.0.0.2", port=1)': "ConnectError 127.0.0.2:1 cannot be reached: "
+        "Connection refused",
+        "by(timeout=-1)": "OptionError the option connect_timeout_s has to be a number of seconds "
+        "up to 86400",
+        "by(use_tls=True)": f"TlsError {here}: the peer's certificate does not verify: "
+        "self-signed certificate",
+        "by(use_ssl=True)": f"TlsError {here}: the peer spoke plain text where TLS begins",
+        'by(use_tls=True, ssl_certfile="/gone.pem")': "OptionError the option certificate cannot "
+        "be read: No such file or directory",
+        'by(ssl_context="x")': "OptionError the option ssl_context is not known",
+        'by(use_tls=False, use_ssl=False, username="", password="")': "1",
+        f'by(url="smtp://eve:x@127.0.0.1:1", host="{host}", port={port}, username="")': "1",
+        f'by(url="smtp://eve@{here}", password="x", use_tls=False)': "AuthError "
+        f"{here} offers no login",
+    }
+    done = django(
+        BY_ARGUMENTS + "\n".join(calls),
+        POSTHOUSE_TRANSPORT_URL=mail_server.plain_url,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == list(calls.values())
+
+
+def test_django_refuses_arguments_that_do_not_go_with_the_url() -> None:
+    calls = {
+        'by(url="folder:outbox", port=25)': "port is of no use with folder:",
+        'by(url="folder:outbox", username="ada", password="x")': "password is of no use with "
+        "folder:",
+        'by(url="sendmail:", use_tls=True)': "tls is of no use with sendmail:",
+        'by(url="lmtp:///run/lmtp", host="mail.example.org")': "host is of no use with a socket",
+        'by(url="smtps://127.0.0.1:1", use_tls=True)': "tls contradicts smtps:",
+        'by(url="smtps://127.0.0.1:1", use_ssl=False)': "tls contradicts smtps:",
+        'by(url="smtp+starttls://127.0.0.1:1", use_tls=False)': "tls contradicts smtp+starttls:",
+        'by(url="posthouse://a:b@127.0.0.1:1", use_tls=True)': "tls contradicts posthouse:",
+    }
+    done = django(BY_ARGUMENTS + "\n".join(calls))
+    assert done.returncode == 0, done.stderr
+    said = [line.removeprefix("OptionError the option ") for line in done.stdout.splitlines()]
+    assert said == list(calls.values())
+
+
 def test_django_hears_what_went_wrong_unless_it_wants_silence() -> None:
     body = """
         try:
