@@ -1,8 +1,10 @@
 """What happened to a letter after it was taken, from the notices (DSNs, RFC 3464) that reach a
 mailbox which the program may read.
 
-Only notices about this very letter count: those that bring back its Message-ID or its ENVID. The
-mailbox is only looked into; nothing in it is changed, not even what was read.
+Only notices about this very letter count: those that bring back its Message-ID or its ENVID, or,
+where the mailbox keeps mail encrypted, name it in the open. What such a notice says nobody can read
+here, so that it only tells that there is one. The mailbox is only looked into; nothing in it is
+changed, not even what was read.
 """
 
 from __future__ import annotations
@@ -36,7 +38,10 @@ _STATES: Final = {
     Action.RELAYED: OutcomeState.DELIVERED,
     Action.EXPANDED: OutcomeState.DELIVERED,
 }
-_ENDS: Final = frozenset({OutcomeState.RETURNED, OutcomeState.DELIVERED})
+_ENDS: Final = frozenset({OutcomeState.RETURNED, OutcomeState.DELIVERED, OutcomeState.UNKNOWN})
+_MAIL_SYSTEMS: Final = frozenset({"mailer-daemon", "postmaster"})
+"""Who notices are from, as those say that a mail system sends."""
+SEALED_WORDS: Final = "a notice came, and it is encrypted: open it to see what it says"
 _HEADERS: Final = frozenset(
     {"text/rfc822-headers", "message/rfc822-headers", "message/global-headers"}
 )
@@ -74,7 +79,7 @@ def _look(box: NoticeBox, context: ssl.SSLContext, receipt: Receipt) -> list[Rec
         with _connected(box, context) as client:
             _log_in(client, box)
             _open(client, box)
-            _, found = client.uid("SEARCH", f'SINCE {since} BODY "{bare}"')
+            _, found = client.uid("SEARCH", f"SINCE {since} {_asked(bare)}")
             uids = found[0].split()[-NOTICES_MAX:] if found and found[0] else []
             return [one for uid in uids if (one := _fetched(client, uid, bare)) is not None]
     except (OSError, imaplib.IMAP4.error) as error:
@@ -88,6 +93,14 @@ def _look(box: NoticeBox, context: ssl.SSLContext, receipt: Receipt) -> list[Rec
             hint="check outcome_mailbox: host, user and password",
             server=f"{box.host}:{box.port}",
         ) from None
+
+
+def _asked(bare: str) -> str:
+    """What to search by: an encrypted notice has no body that could be searched, and answers from
+    people are not read."""
+    by_field = f'OR HEADER In-Reply-To "{bare}" HEADER References "{bare}"'
+    first, second = sorted(_MAIL_SYSTEMS)
+    return f'OR (BODY "{bare}") (({by_field}) (OR FROM "{first}" FROM "{second}"))'
 
 
 def _connected(box: NoticeBox, context: ssl.SSLContext) -> imaplib.IMAP4:
@@ -123,9 +136,22 @@ def _fetched(client: imaplib.IMAP4, uid: bytes, bare: str) -> ReceivedMessage | 
     for item in data:
         if isinstance(item, tuple) and isinstance(item[1], bytes):
             notice = read(item[1])
-            if notice.delivery_report is not None and _is_about(notice, bare):
+            if notice.delivery_report is None:
+                return notice if _is_sealed_about(notice, item[1], bare) else None
+            if _is_about(notice, bare):
                 return notice
     return None
+
+
+def _is_sealed_about(notice: ReceivedMessage, octets: bytes, bare: str) -> bool:
+    """It can only be a notice about the letter, and is encrypted."""
+    from posthouse.mimesec.sealed import is_sealed
+
+    named = {one.strip("<>") for one in (*notice.in_reply_to, *notice.references)}
+    author = notice.sender.address if notice.sender is not None else ""
+    return (
+        bare in named and author.partition("@")[0].casefold() in _MAIL_SYSTEMS and is_sealed(octets)
+    )
 
 
 def _is_about(notice: ReceivedMessage, bare: str) -> bool:
@@ -141,6 +167,10 @@ def _is_about(notice: ReceivedMessage, bare: str) -> bool:
 
 def _outcomes(receipt: Receipt, notices: list[ReceivedMessage]) -> tuple[Outcome, ...]:
     reports: dict[str, RecipientReport] = {}
+    has_sealed = any(notice.delivery_report is None for notice in notices)
+    unsaid, words = OutcomeState.ACCEPTED, receipt.response
+    if has_sealed:
+        unsaid, words = OutcomeState.UNKNOWN, SEALED_WORDS
     for notice in notices:
         report = notice.delivery_report
         for one in report.recipients if report is not None else ():
@@ -151,9 +181,7 @@ def _outcomes(receipt: Receipt, notices: list[ReceivedMessage]) -> tuple[Outcome
     for recipient in receipt.accepted:
         found = reports.get(_folded(recipient))
         if found is None:
-            outcomes.append(
-                Outcome(recipient=recipient, state=OutcomeState.ACCEPTED, detail=receipt.response)
-            )
+            outcomes.append(Outcome(recipient=recipient, state=unsaid, detail=words))
         else:
             outcomes.append(
                 Outcome(

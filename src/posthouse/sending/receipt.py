@@ -63,7 +63,7 @@ class OutcomeState(Enum):
     DELIVERED = "delivered"  # in a mailbox, or with the next host (`detail` says which)
     DEFERRED = "deferred"  # the next host said not now; `next_try_at` is when it is asked again
     RETURNED = "returned"  # it will not get there; `detail` says why
-    UNKNOWN = "unknown"  # nobody can say any more
+    UNKNOWN = "unknown"  # nobody can say, or not here: `detail` says why
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
