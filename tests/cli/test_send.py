@@ -28,8 +28,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from posthouse.cli import send_words
 from posthouse.cli.output import ExitCode
-from posthouse.cli.send import send
+from posthouse.cli.send import Sending, _words, send
 from posthouse.cli.send_options import OTHER_NAMES
+from posthouse.cli.send_server import Way
 from posthouse.cli.send_words import exit_code, in_options
 from posthouse.kernel.reply import Reply
 from posthouse.kernel.secret import Secret
@@ -45,7 +46,10 @@ from posthouse.sending import (
     EnvelopeError,
     MessageError,
     OptionError,
+    Outcome,
+    OutcomeState,
     ProtocolError,
+    Receipt,
     SendingError,
     SendTimeout,
     TlsError,
@@ -99,6 +103,25 @@ def refused(cli: Cli, *arguments: str, stdin: str = "") -> tuple[int, str]:
     code, out, err = cli("send", *arguments, stdin=stdin)
     assert out == "" and "== connecting" not in err
     return code, err
+
+
+def test_a_posthouse_takes_it_by_its_api(post: MailServer, cli: Cli) -> None:
+    """It has no dialogue to show, and that is no mistake of the user."""
+    url = f"posthouse+http://ada%40example.test@127.0.0.1:{post.address('http')[1]}"
+    command = ("send", "--url", url, "--password-stdin", "--from", ADA, "--to", ADA)
+    for more in ((), ("--quiet",)):
+        code, out, err = cli(*command, *more, stdin=PASSWORD + "\n")
+        assert code == ExitCode.OK, err
+        assert out.startswith(f"{ADA}: accepted: ")
+    assert len(post.wait_for(ADA, count=2)) == 2
+
+
+def test_a_notice_that_cannot_be_read_is_told() -> None:
+    receipt = Receipt(message_id="<1@x.test>", sender=ADA, recipients=(BOB,), accepted=(BOB,))
+    unread = Outcome(recipient=BOB, state=OutcomeState.UNKNOWN, detail="a notice came")
+    ended = Sending(server="mail.x.test:587", receipt=receipt, outcomes=(unread,))
+    words, _ = _words(ended, Way(url=None, service=None, keywords={}))
+    assert words == f"it was sent, and what became of {BOB}'s copy is not known: a notice came"
 
 
 # --- the message ---

@@ -27,6 +27,7 @@ from posthouse.sending import (
     ConnectError,
     EnvelopeError,
     Message,
+    MessageError,
     Notify,
     OptionError,
     OutcomeState,
@@ -333,6 +334,20 @@ async def test_a_proxy_that_fails_is_named() -> None:
     async with AsyncTransport(way, proxy=f"http://127.0.0.1:{port}") as asked:
         with pytest.raises(ConnectError, match=f"the proxy 127.0.0.1:{port} cannot be reached"):
             await asked.send(letter(BOB))
+
+
+def test_a_refused_content_is_the_error_that_it_is_by_smtp(server: MailServer) -> None:
+    raw = RAW.replace(f"From: {ADA}".encode(), b"From: eve@far.example")
+    forged = Message(raw=raw, envelope=SendEnvelope(sender=ADA, recipients=(BOB, CAT)))
+    for url in (server.api_url(ADA), server.login_url(ADA)):
+        with Transport(url, **({} if "http" in url else {"ca": server.ca})) as way:
+            with pytest.raises(MessageError) as caught:
+                way.send(forged)
+            reply = caught.value.reply
+            assert reply is not None and (reply.code, reply.status) == (550, "5.7.1")
+            assert [one.recipient for one in caught.value.rejected] == [BOB, CAT]
+            with pytest.raises(EnvelopeError):
+                way.send(letter("nobody@example.test"))
 
 
 # --- HTTP ---

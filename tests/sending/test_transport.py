@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from posthouse.kernel.envelope import Notify, Ret, TlsDemand
+from posthouse.protocol.smtp.client_events import Stage
 from posthouse.sending import (
     AsyncTransport,
     AuthError,
@@ -571,10 +572,10 @@ async def test_silence_ends_in_its_time(verb: str) -> None:
         found = await error(
             server, greeting_timeout_s=0.1, command_timeout_s=0.1, data_timeout_s=0.1
         )
+    assert isinstance(found, SendTimeout) and "in time" in found.text
+    assert found.may_have_been_sent == (verb == "DOT")
     if verb == "DOT":
-        assert found.may_have_been_sent
-    else:
-        assert isinstance(found, SendTimeout)
+        assert found.stage is Stage.DOT and "look before you send it again" in found.hint
     assert server.taken == []
 
 
@@ -593,6 +594,7 @@ async def test_octets_that_are_no_smtp() -> None:
         ("-ERR not now", "POP3"),
         ('"IMPLEMENTATION" "Sieve"', "ManageSieve"),
         ("SSH-2.0-OpenSSH_9.2", "SSH"),
+        ("HTTP/1.1 400 Bad Request", "HTTP"),
     ],
 )
 @pytest.mark.parametrize("is_implicit", [False, True])
@@ -607,6 +609,32 @@ async def test_another_protocols_port_is_named_and_no_better_later(
     assert isinstance(found, ProtocolError) and not found.is_transient
     assert f"speaks {name}, " in found.text and greeting[:8] in found.text
     assert "465 (smtps://) or 587 (smtp+starttls://)" in found.hint
+
+
+@pytest.mark.parametrize("reply", ["500 5.5.1 Unknown command", "502 5.5.2 not recognized"])
+async def test_lmtp_and_smtp_taken_for_each_other_are_told(reply: str) -> None:
+    async with BadServer(replies={"LHLO": reply, "EHLO": reply, "HELO": reply}) as server:
+        by_lmtp, by_smtp = AsyncTransport(f"lmtp://127.0.0.1:{server.port}"), transport(server)
+        async with by_lmtp, by_smtp:
+            with pytest.raises(ProtocolError, match="speaks SMTP and not LMTP") as caught:
+                await by_lmtp.send(letter())
+            assert "use smtp://" in caught.value.hint and reply in caught.value.text
+            with pytest.raises(ProtocolError, match="takes neither EHLO nor HELO") as caught:
+                await by_smtp.send(letter())
+            assert f"lmtp://localhost:{server.port}" in caught.value.hint
+            assert "hello_name" not in caught.value.hint
+
+
+async def test_a_name_that_is_disliked_is_told_as_that() -> None:
+    async with BadServer(replies={"EHLO": "550 5.7.1 bad name", "HELO": "550 bad name"}) as server:
+        found = await error(server)
+    assert isinstance(found, ConnectError) and "hello_name" in found.hint
+
+
+async def test_what_is_not_protected_is_the_contents_fault_and_the_server_says_enough() -> None:
+    async with BadServer(replies={"DOT": "550 5.7.5 has to be encrypted"}) as server:
+        found = await error(server)
+    assert isinstance(found, MessageError) and found.hint == ""
 
 
 # --- verify and other ways to use it ---

@@ -221,7 +221,7 @@ async def _send(way: Way, message: Message, *, wait_s: float, is_quiet: bool) ->
         OptionError, MessageError: before anybody was called.
     """
     keywords: Keywords = {**way.keywords, "connections_max": 1}
-    if not is_quiet:
+    if not is_quiet and way.has_dialogue:
         keywords["watch"] = say
     transport = AsyncTransport(way.url, service=way.service, **keywords)
     with progress("sending") if is_quiet else nullcontext():
@@ -335,6 +335,11 @@ def _words(sending: Sending, way: Way) -> tuple[str, str]:
     if returned:
         one = returned[0]
         return f"the copy of {one.recipient} came back: {one.detail}", ""
+    unknown = [one for one in sending.outcomes if one.state is OutcomeState.UNKNOWN]
+    if unknown:
+        one = unknown[0]
+        words = f"what became of {one.recipient}'s copy is not known"
+        return f"it was sent, and {words}: {one.detail}", ""
     return "", ""
 
 

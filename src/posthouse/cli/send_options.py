@@ -232,7 +232,8 @@ server_options = _with(
         click.option(
             "--url",
             metavar="URL",
-            help="smtps://HOST, smtp+starttls://USER@HOST, lmtp://HOST, sendmail:.",
+            help="smtps://HOST, smtp+starttls://USER@HOST, lmtp://HOST, posthouse://USER@HOST,"
+            " sendmail:.",
         ),
         click.option(
             "--dry-run",

@@ -52,6 +52,12 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     """This node's own server."""
 
     @property
+    def has_dialogue(self) -> bool:
+        """To be shown: there are lines that either side says."""
+        options = read_options(self.url, self.service, self.keywords)
+        return options.kind is not Kind.POSTHOUSE
+
+    @property
     def login_hint(self) -> str:
         """More to try where a login is refused; "" for nothing."""
         if self.is_own:

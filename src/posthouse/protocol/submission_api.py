@@ -73,3 +73,5 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     """What to do, where that is known."""
     rejected: tuple[Turned, ...] = ()
+    is_about_content: bool = False
+    """The recipients would do: the message was turned down for all of them."""

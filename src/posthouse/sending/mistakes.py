@@ -400,6 +400,7 @@ _OTHERS: Final = re.compile(
     r"(?P<IMAP>\* (?:OK|PREAUTH|BYE)\b)"
     r"|(?P<POP3>\+OK\b|-ERR\b)"
     r'|(?P<ManageSieve>"IMPLEMENTATION")'
+    r"|(?P<HTTP>HTTP/[0-9])"
     r"|(?P<SSH>SSH-[0-9]))"
 )
 
@@ -430,6 +431,8 @@ def _greeting_hint(options: Options) -> str:
 
 def _refused_session(options: Options, stage: Stage, reply: Reply) -> SendingError:
     hint = "it may work later" if reply.is_transient else ""
+    if stage is Stage.EHLO and reply.code in (500, 502):  # the command is not known there
+        return _other_hello(options, reply)
     if stage is Stage.EHLO:
         hint = "the server dislikes our name: set hello_name to this machine's own"
     kind = ConnectError if stage in (Stage.GREETING, Stage.EHLO) else ProtocolError
@@ -441,6 +444,16 @@ def _refused_session(options: Options, stage: Stage, reply: Reply) -> SendingErr
         reply=reply,
         is_transient=reply.is_transient,
     )
+
+
+def _other_hello(options: Options, reply: Reply) -> ProtocolError:
+    """LMTP begins with a command of its own (RFC 2033 §4.1), which tells the two apart."""
+    text = f"{options.place} speaks SMTP and not LMTP: {reply}"
+    hint = "use smtp://, smtps:// or smtp+starttls://"
+    if options.kind is not Kind.LMTP:
+        text = f"{options.place} takes neither EHLO nor HELO: {reply}"
+        hint = f"if it is a port for LMTP, use lmtp://{options.place}"
+    return ProtocolError(text, hint=hint, server=options.place, stage=Stage.EHLO, reply=reply)
 
 
 # --- messages ---
@@ -472,8 +485,10 @@ def message_refused(options: Options, ended: MessageEnded) -> SendingError:
     is_transient = any(one.is_transient for one in turned_down)  # worth another try for somebody
     said = str(outcome.reply) if outcome.reply is not None else outcome.detail
     if outcome.result is Result.UNKNOWN:
-        return ProtocolError(
-            f"the line to {options.place} broke before it said whether it took the message: {said}",
+        kind = _cut_short(outcome)
+        what = "it did not answer in time" if kind is SendTimeout else f"the line broke: {said}"
+        return kind(
+            f"{options.place} did not say whether it took the message: {what}",
             hint="it may have been taken or not: look before you send it again",
             may_have_been_sent=True,
             rejected=turned_down,
@@ -504,6 +519,10 @@ def message_refused(options: Options, ended: MessageEnded) -> SendingError:
     )
 
 
+def _cut_short(outcome: Outcome) -> type[SendTimeout | ProtocolError]:
+    return SendTimeout if IN_TIME in outcome.detail else ProtocolError
+
+
 def _without_a_word(
     options: Options, ended: MessageEnded, outcome: Outcome, turned_down: tuple[Rejected, ...]
 ) -> SendingError:
@@ -516,8 +535,7 @@ def _without_a_word(
             stage=outcome.stage,
             rejected=turned_down,
         )
-    kind: type[SendingError] = SendTimeout if IN_TIME in outcome.detail else ProtocolError
-    return kind(
+    return _cut_short(outcome)(
         f"{options.place} ended the session before it took the message"
         f" ({outcome.stage.value}): {outcome.detail}",
         server=options.place,
@@ -577,4 +595,6 @@ def _content_hint(ended: MessageEnded, outcome: Outcome, said: str) -> str:
         return f"the message has {len(ended.message.octets)} octets with all that is attached"
     if outcome.status == "5.7.1" and "from" in said.lower():
         return "the From field is not of the account that logged in: change sender"
+    if outcome.status == "5.7.5":  # not encrypted as it has to be: the words say what is missing
+        return ""
     return "these are the server's words; its administrator can say more"

@@ -286,7 +286,8 @@ class PosthouseCarrier:
         if rejected:
             first = rejected[0]
             reply = Reply(first.code, first.status, first.text)
-        kind = EnvelopeError if rejected else MessageError
+        is_envelope = rejected and not problem.is_about_content
+        kind = EnvelopeError if is_envelope else MessageError
         return kind(
             text,
             hint=hint,

@@ -104,10 +104,17 @@ class _Refused(Exception):
         detail: str = "",
         *,
         rejected: tuple[Turned, ...] = (),
+        is_about_content: bool = False,
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(title)
-        self.problem = Problem(status=status, title=title, detail=detail, rejected=rejected)
+        self.problem = Problem(
+            status=status,
+            title=title,
+            detail=detail,
+            rejected=rejected,
+            is_about_content=is_about_content,
+        )
         self.headers = headers or {}
 
 
@@ -485,14 +492,22 @@ def _of(error: SendingError) -> _Refused:
     rejected = tuple(map(_turned, getattr(error, "rejected", ())))
     if isinstance(error, AuthError):
         return _unknown("Name or password is wrong")
+    is_about_content = isinstance(error, MessageError | CapabilityError)
     if (reply is not None and reply.is_transient) or isinstance(error, SendTimeout):
         words = reply.text if reply is not None else error.text
         return _Refused(
-            503, words, "Try again later", rejected=rejected, headers={"Retry-After": "60"}
+            503,
+            words,
+            "Try again later",
+            rejected=rejected,
+            is_about_content=is_about_content,
+            headers={"Retry-After": "60"},
         )
     if isinstance(error, EnvelopeError | MessageError | CapabilityError):
         words = reply.text if reply is not None else error.text
-        return _Refused(422, words, error.hint, rejected=rejected)
+        return _Refused(
+            422, words, error.hint, rejected=rejected, is_about_content=is_about_content
+        )
     return _Refused(503, error.text, "Try again later", headers={"Retry-After": "60"})
 
 
