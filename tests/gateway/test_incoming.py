@@ -236,6 +236,31 @@ def test_what_stays_closed_is_refused_where_the_policy_says_so(
     assert house.server.inbox(ADA) == []
 
 
+@pytest.mark.parametrize(
+    ("bound", "words"),
+    [
+        ({"result_octets_max": 1000}, "its result is larger than 1000 octets"),
+        ({"memory_octets": 1024 * 1024}, "it needed more than 1 MiB of memory"),
+        ({"open_s": 0.001}, "it took longer than 0.001 s"),
+    ],
+)
+def test_what_goes_past_a_bound_is_refused_for_good(  # H66
+    house: House, bound: dict[str, float], words: str
+) -> None:
+    key = house.give_key(ADA)
+    house.say(ADA, open=Mode.ALWAYS)
+    incoming = house.node.gateway.incoming
+    incoming.options = msgspec.structs.replace(incoming.options, **bound)
+    recipient = SmimeRecipient(read_certificates(key.public)[0])
+    wish = Protection(recipients=(recipient,), sealer=SmimeSealer(cipher=Cipher.AES_256_GCM))
+    octets = protect(PLAIN + b"a" * 70 * 10_000, wish, at=NOW)
+    with pytest.raises(MessageError) as caught:
+        house.arrive(octets, [ADA])
+    reply = caught.value.reply
+    assert reply is not None and (reply.code, reply.status) == (550, "5.7.5")
+    assert words in reply.text
+
+
 HEAD = f"From: {EVE}\r\nTo: {ADA}\r\nSubject: Map\r\nMIME-Version: 1.0\r\n".encode()
 
 

@@ -41,6 +41,19 @@ def crash(octets: bytes) -> bytes:
     os.abort()
 
 
+def fill_and_crash(octets: bytes) -> bytes:
+    """As code in C does that was refused memory."""
+    kept = b"\1" * int(octets)
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return kept
+
+
+def fill_and_fail(octets: bytes) -> bytes:
+    """As code in C does that hides why."""
+    kept = b"\1" * int(octets)
+    raise ValueError(len(kept))
+
+
 def leave(octets: bytes) -> bytes:
     os._exit(3)
 

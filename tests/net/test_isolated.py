@@ -122,6 +122,59 @@ async def test_a_crash_is_told_by_its_signal(isolation: ProcessIsolation) -> Non
     assert await run(isolation, "reverse", b"on") == b"no"
 
 
+@pytest.mark.parametrize("work", ["fill_and_crash", "fill_and_fail"])
+async def test_what_breaks_near_its_memory_bound_needed_more(
+    isolation: ProcessIsolation, work: str
+) -> None:
+    with pytest.raises(IsolationFailed, match="more than 64 MiB of memory"):
+        await run(isolation, work, str(32 * MIB).encode())
+    with pytest.raises(IsolationFailed, match=r"crashed \(SIGSEGV\)|failed with ValueError"):
+        await run(isolation, work, b"1000")
+    # What it was given is not what it needed.
+    with pytest.raises(IsolationFailed, match=r"crashed \(SIGSEGV\)|failed with ValueError"):
+        await run(isolation, work, b"1000".rjust(32 * MIB, b"0"))
+
+
+@pytest.mark.parametrize(
+    ("work", "octets", "is_for_now"),
+    [
+        ("bomb", b"", False),
+        ("grow", b"%d" % (2 * MIB), False),
+        ("loop", b"", False),
+        ("linger", b"600", False),
+        ("fill_and_crash", b"%d" % (32 * MIB), False),
+        ("crash", b"", True),
+        ("leave", b"", True),
+        ("fail", b"", True),
+        ("nothing_of_that_name", b"", True),
+    ],
+)
+async def test_only_a_bound_that_the_work_went_past_is_final(
+    isolation: ProcessIsolation, work: str, octets: bytes, is_for_now: bool
+) -> None:
+    await run(isolation, "reverse")
+    timeout_s = 0.2 if work in {"loop", "linger"} else 20.0
+    with pytest.raises(IsolationFailed) as caught:
+        await run(isolation, work, octets, timeout_s=timeout_s)
+    assert caught.value.is_for_now is is_for_now, caught.value
+
+
+async def test_a_loop_that_stands_still_loses_no_process(
+    isolation: ProcessIsolation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolated, "GRACE_S", 0.3)
+    lasting = asyncio.ensure_future(run(isolation, "linger", b"2.5"))
+    parent = (await run(isolation, "process")).split()[1]
+    zygote = isolation._zygote
+    assert zygote is not None
+    for _ in range(3):
+        assert await run(isolation, "reverse", b"on") == b"no"
+        time.sleep(0.5)
+    assert (await run(isolation, "process")).split()[1] == parent
+    assert await lasting == b"awake"
+    assert zygote.is_usable()
+
+
 async def test_an_exception_is_told_without_its_words(isolation: ProcessIsolation) -> None:
     with pytest.raises(IsolationFailed) as caught:
         await run(isolation, "fail", b"hunter2")

@@ -98,7 +98,7 @@ class Mimesec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             "Time to decrypt and verify one message, in a child process.",
             low=1.0,
             high=120.0,
-            reached="it stays closed, and the finding says so",
+            reached="it stays closed and the finding says so; 550 where all has to be open",
         ),
     ] = 15.0
     open_memory_octets: Annotated[
@@ -107,7 +107,7 @@ class Mimesec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             "Memory for that, besides what the message takes.",
             low=64 * MIB,
             high=16_384 * MIB,
-            reached="it stays closed, and the finding says so",
+            reached="it stays closed and the finding says so; 550 where all has to be open",
         ),
     ] = 512 * MIB
     opened_octets_max: Annotated[
@@ -115,7 +115,7 @@ class Mimesec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         octets(
             "A message when it is decrypted and unpacked.",
             high=4096 * MIB,
-            reached="it stays closed, and the finding says so",
+            reached="it stays closed and the finding says so; 550 where all has to be open",
         ),
     ] = 100 * MIB
     warn_days: Annotated[

@@ -210,7 +210,7 @@ class Incoming:
                 if found != keys:
                     opened, papers = await self._open_with(found, octets)
         except IsolationFailed as error:
-            return _not_opened(octets, str(error)), True
+            return _not_opened(octets, str(error), is_for_now=error.is_for_now), True
         if papers:
             with contextlib.suppress(Fault):
                 signers = await self._workers.run(partial(revoked_signers, opened))
@@ -329,11 +329,15 @@ def _needs_keys(opened: Opened) -> bool:
     return any(one.encryptions or one.summary is Summary.BROKEN for one in opened.sections)
 
 
-def _not_opened(octets: bytes, why: str) -> OpenedCopy:
+def _not_opened(octets: bytes, why: str, *, is_for_now: bool = True) -> OpenedCopy:
     reason = f"it could not be opened: {why}"
     finding = Finding(name=explain.ENCRYPTION, result="closed", reason=reason)
     return OpenedCopy(
-        octets=octets, is_changed=False, findings=(finding,), refusal=reason, is_for_now=True
+        octets=octets,
+        is_changed=False,
+        findings=(finding,),
+        refusal=reason,
+        is_for_now=is_for_now,
     )
 
 

@@ -53,7 +53,15 @@ class Workers(Protocol):
 
 
 class IsolationFailed(Exception):
-    """There is no result: `str()` says in plain words what bound was met or what broke."""
+    """There is no result: `str()` says in plain words what bound was met or what broke.
+
+    `is_for_now` is False where the work itself went past a bound on memory, time or result: it
+    would do so again, and each try costs as much.
+    """
+
+    def __init__(self, words: str, *, is_for_now: bool = True) -> None:
+        super().__init__(words)
+        self.is_for_now = is_for_now
 
 
 class Isolated(Protocol):

@@ -41,11 +41,17 @@ PACKAGE: Final = "posthouse"
 _NAME_OCTETS_MAX: Final = 100
 # What a Python needs to find its libraries, and no secret.
 _KEPT_VARIABLES: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_CRASHES: Final = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
+"""Its own doing; SIGKILL is that of the kernel, when the whole machine lacks memory."""
 _START: Final = (
     "import sys; sys.path[:] = sys.argv[3:]; "
     "from posthouse.net.isolated_child import main; main(int(sys.argv[1]), sys.argv[2])"
 )
 _MIB: Final = 1024 * 1024
+_NEAR: Final = 3
+"""Of its memory bound a child that broke had used at least this part: a buffer that is to become
+twice as long, beside what it is copied from, fails from a third on. Code in C seldom says that it
+was refused memory; it crashes, or raises something else."""
 
 
 class ProcessIsolation:
@@ -153,6 +159,9 @@ class _Job:
         self.started: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[int] = loop.create_future()
         """With the status of waitpid; -1 when it never began, or nobody knows."""
+        self.peak_octets = 0
+        """Memory it has used, with what it was given, known when it has ended."""
+        self._given_octets = 0
 
     async def result(self, octets: bytes) -> bytes:
         try:
@@ -165,7 +174,7 @@ class _Job:
             async with asyncio.timeout(self._timeout_s):
                 answer = await self._exchange(octets)
         except TimeoutError:
-            raise IsolationFailed(f"it took longer than {self._timeout_s:g} s") from None
+            raise self._too_long() from None
         return await self._read(answer)
 
     def abandon(self) -> None:
@@ -177,6 +186,7 @@ class _Job:
 
     async def _exchange(self, octets: bytes) -> bytes:
         loop = asyncio.get_running_loop()
+        self._given_octets = 2 * len(octets)  # the child has it in pieces, and joined
         with contextlib.suppress(ConnectionError):  # it ended before it read all: it has said why
             await loop.sock_sendall(self._channel, octets)
             self._channel.shutdown(socket.SHUT_WR)
@@ -187,7 +197,7 @@ class _Job:
                 pieces.append(piece)
                 size += len(piece)
                 if size > bound:
-                    raise IsolationFailed(self._too_big())
+                    raise self._too_big()
         return b"".join(pieces)
 
     async def _read(self, answer: bytes) -> bytes:
@@ -195,43 +205,65 @@ class _Job:
             outcome, size = FRAME.unpack_from(answer)
             content = answer[FRAME.size :]
             if len(content) == size:
-                return self._content(outcome, content)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GRACE_S):
-                raise IsolationFailed(self._death(await asyncio.shield(self.ended)))
-        raise IsolationFailed("the child broke off")
+                return await self._content(outcome, content)
+        status = await self._end()
+        raise IsolationFailed("the child broke off") if status is None else self._death(status)
 
-    def _content(self, outcome: int, content: bytes) -> bytes:
+    async def _content(self, outcome: int, content: bytes) -> bytes:
         match outcome:
             case Outcome.RESULT:
                 if len(content) > self._result_octets:
-                    raise IsolationFailed(self._too_big())
+                    raise self._too_big()
                 return content
             case Outcome.TOO_BIG:
-                raise IsolationFailed(self._too_big())
+                raise self._too_big()
             case Outcome.NO_MEMORY:
-                raise IsolationFailed(
-                    f"it needed more than {max(self._memory_octets // _MIB, 1)} MiB of memory"
-                )
+                raise self._no_memory()
             case Outcome.RAISED:
+                await self._end()
+                if self._is_near_memory():
+                    raise self._no_memory()
                 name = content[:_NAME_OCTETS_MAX].decode("ascii", "replace")
                 raise IsolationFailed(f"it failed with {name}")
             case _:
                 raise IsolationFailed("the child answered something that cannot be understood")
 
-    def _too_big(self) -> str:
-        return f"its result is larger than {self._result_octets} octets"
+    async def _end(self) -> int | None:
+        """How it ended, which comes by another way than what it answers."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_S):
+                return await asyncio.shield(self.ended)
+        return None
 
-    def _death(self, status: int) -> str:
+    def _too_big(self) -> IsolationFailed:
+        return IsolationFailed(
+            f"its result is larger than {self._result_octets} octets", is_for_now=False
+        )
+
+    def _too_long(self) -> IsolationFailed:
+        return IsolationFailed(f"it took longer than {self._timeout_s:g} s", is_for_now=False)
+
+    def _no_memory(self) -> IsolationFailed:
+        return IsolationFailed(
+            f"it needed more than {max(self._memory_octets // _MIB, 1)} MiB of memory",
+            is_for_now=False,
+        )
+
+    def _is_near_memory(self) -> bool:
+        return (self.peak_octets - self._given_octets) * _NEAR >= self._memory_octets
+
+    def _death(self, status: int) -> IsolationFailed:
         if status < 0:
-            return "the process that isolates work ended"
+            return IsolationFailed("the process that isolates work ended")
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        if number == signal.SIGXCPU:
-            return f"it took longer than {self._timeout_s:g} s"
+        if number in (signal.SIGXCPU, signal.SIGALRM):
+            return self._too_long()
+        if number in _CRASHES and self._is_near_memory():
+            return self._no_memory()
         if number:
             with contextlib.suppress(ValueError):
-                return f"it crashed ({signal.Signals(number).name})"
-        return "it ended without a result"
+                return IsolationFailed(f"it crashed ({signal.Signals(number).name})")
+        return IsolationFailed("it ended without a result")
 
 
 class _Zygote:
@@ -287,8 +319,15 @@ class _Zygote:
     def expect_end(self, ended: asyncio.Future[int]) -> None:
         """A process that does not kill as it is told is no use."""
         if self._is_open:
-            timer = self._loop.call_later(GRACE_S, self.close)
+            timer = self._loop.call_later(GRACE_S, self._close_unless, ended)
             ended.add_done_callback(lambda ended: timer.cancel())
+
+    def _close_unless(self, ended: asyncio.Future[int]) -> None:
+        # The loop may have stood still all the while, with the notice unread.
+        if self._is_open and not ended.done():
+            self._read_notices()
+        if not ended.done():
+            self.close()
 
     def close(self) -> None:
         if not self._is_open:
@@ -330,11 +369,12 @@ class _Zygote:
             return
         self._received += octets
         while len(self._received) >= NOTICE.size:
-            notice, number, value = NOTICE.unpack_from(self._received)
+            notice, number, value, peak_octets = NOTICE.unpack_from(self._received)
             del self._received[: NOTICE.size]
             if notice == Notice.READY and not self._ready.done():
                 self._ready.set_result(None)
             elif (job := self._jobs.get(number)) is not None:
+                job.peak_octets = peak_octets
                 self._notice(job, notice, value)
 
     def _notice(self, job: _Job, notice: int, value: int) -> None:

@@ -71,8 +71,8 @@ class Outcome(IntEnum):
 
 ORDER: Final = struct.Struct(f"!BQQQd{WORK_OCTETS_MAX}s")
 """An order, the work's number, memory and result in octets, time in seconds, the work."""
-NOTICE: Final = struct.Struct("!BQq")
-"""A notice, the work's number, a value."""
+NOTICE: Final = struct.Struct("!BQqQ")
+"""A notice, the work's number, a value, and how many octets of memory the work has used."""
 FRAME: Final = struct.Struct("!BQ")
 
 
@@ -102,6 +102,8 @@ class _Zygote:
         self._package = package
         self._running: dict[int, int] = {}
         """Numbers of work by process."""
+        self._own_octets: dict[int, int] = {}
+        """Memory that each began with, by process."""
         self._received = bytearray()
         self._channels: list[int] = []
         """Descriptors that came and whose orders are not read yet."""
@@ -163,6 +165,7 @@ class _Zygote:
                 return
             gc.freeze()  # what is loaded is shared with the children as long as nobody writes on it
             parent = os.getpid()
+            own_octets = _own_octets()
             try:
                 process = os.fork()
             except OSError:
@@ -171,6 +174,7 @@ class _Zygote:
             if not process:
                 self._become_child(parent, request, channel, work)
         self._running[process] = request.number
+        self._own_octets[process] = own_octets
         self._tell(Notice.STARTED, request.number, process)
 
     def _reap(self) -> None:
@@ -178,13 +182,15 @@ class _Zygote:
         for process in list(self._running):
             if os.waitid(os.P_PID, process, options | os.WNOWAIT) is not None:
                 _kill(process)  # what it has left of its session, while the number is still its own
-                _, status = os.waitpid(process, 0)
-                self._tell(Notice.ENDED, self._running.pop(process), status)
+                _, status, used = os.wait4(process, 0)
+                peak_octets = used.ru_maxrss * 1024 - self._own_octets.pop(process)
+                number = self._running.pop(process)
+                self._tell(Notice.ENDED, number, status, max(peak_octets, 0))
 
-    def _tell(self, notice: Notice, number: int = 0, value: int = 0) -> None:
+    def _tell(self, notice: Notice, number: int = 0, value: int = 0, peak_octets: int = 0) -> None:
         # The parent reads while there is any work, and there is little at once: it always fits.
         with contextlib.suppress(OSError):
-            self._control.send(NOTICE.pack(notice, number, value))
+            self._control.send(NOTICE.pack(notice, number, value, peak_octets))
 
     def _become_child(
         self,
@@ -252,6 +258,15 @@ def _limit_memory(memory_octets: int) -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + memory_octets
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _own_octets() -> int:
+    """Memory that a child begins with: what is mapped from files it gets when it looks there."""
+    try:
+        _, resident, shared = Path("/proc/self/statm").read_text().split()[:3]
+    except FileNotFoundError:
+        return sys.maxsize  # no bound either
+    return (int(resident) - int(shared)) * resource.getpagesize()
 
 
 def _control_process(option: int, value: int) -> None:

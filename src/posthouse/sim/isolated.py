@@ -27,14 +27,16 @@ class InlineIsolation:
         if self.fault is not None:
             raise self.fault
         if self.work_s > timeout_s:
-            raise IsolationFailed(f"it took longer than {timeout_s:g} s")
+            raise IsolationFailed(f"it took longer than {timeout_s:g} s", is_for_now=False)
         module, _, name = work.partition(":")
         try:
             result: bytes = getattr(importlib.import_module(module), name)(octets)
         except Exception as error:
             raise IsolationFailed(f"it failed with {type(error).__name__}") from error
         if len(result) > result_octets:
-            raise IsolationFailed(f"its result is larger than {result_octets} octets")
+            raise IsolationFailed(
+                f"its result is larger than {result_octets} octets", is_for_now=False
+            )
         self.finished += 1
         return result
 
