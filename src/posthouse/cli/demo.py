@@ -22,6 +22,7 @@ from posthouse.accounts.password import Cost
 from posthouse.cli.output import CommandError, ExitCode, say, show_text
 from posthouse.config.schema import STANDARD_PORTS, Service
 from posthouse.kernel.errors import UserError
+from posthouse.net.own_process import keep_memory_private
 from posthouse.observe.log import Put
 from posthouse.observe.options import LogFormat, LogLevel, LogOptions
 from posthouse.observe.sink import ThreadSink
@@ -62,6 +63,7 @@ class Advice(msgspec.Struct, frozen=True):
 @click.option("--exit-after", type=float, metavar="SECONDS", hidden=True)
 def demo(port_base: int, verbose: bool, exit_after: float | None) -> int:
     """Run two servers with their own DNS on loopback, with mail between them, until Ctrl-C."""
+    keep_memory_private()
     sink = ThreadSink("", lines_waiting_max=LINES_WAITING_MAX) if verbose else None
     try:
         with tempfile.TemporaryDirectory(prefix="posthouse-demo-") as folder:

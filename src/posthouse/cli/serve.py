@@ -34,6 +34,7 @@ from posthouse.dns.resolver import CachingResolver
 from posthouse.kernel.errors import DataUnusable, StorageLost, UserError
 from posthouse.net.fetch import HttpsFetch
 from posthouse.net.isolated import ProcessIsolation
+from posthouse.net.own_process import keep_memory_private
 from posthouse.net.workers import ThreadWorkers
 from posthouse.net.world import (
     SystemChance,
@@ -64,6 +65,7 @@ def serve(config_path: str | None) -> int:
     """Run the server in the foreground."""
     loaded = load_config(config_path)
     os.umask(0o077)
+    keep_memory_private()
     clock = SystemClock()
     log, sink = open_log(build.log_options(loaded.config), unix_us=clock.unix_us)
     logging.basicConfig(level=logging.WARNING, handlers=[ForwardHandler(log)], force=True)

@@ -10,7 +10,6 @@ killed by the kernel when this process is gone.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import math
@@ -29,6 +28,8 @@ from typing import Final, NoReturn
 
 import msgspec
 
+from posthouse.net.own_process import end_with_parent, keep_memory_private
+
 WORK_OCTETS_MAX: Final = 200
 """Of "package.module:function"."""
 DESCRIPTORS_MAX: Final = 32
@@ -40,8 +41,6 @@ READ_OCTETS: Final = 256 * 1024
 _WORK: Final = re.compile(r"([a-z_][a-z0-9_]*+(?:\.[a-z_][a-z0-9_]*+)*+):([a-z_][a-z0-9_]*+)")
 _DESCRIPTORS: Final = 65_536
 """More than this process ever has."""
-_PARENT_DEATH_SIGNAL: Final = 1  # PR_SET_PDEATHSIG
-_DUMPABLE: Final = 4  # PR_SET_DUMPABLE
 
 
 class Order(IntEnum):
@@ -238,11 +237,10 @@ def _everything(channel: socket.socket) -> bytes:
 def _alone(parent: int, timeout_s: float) -> None:
     """A session of its own, no core dumps, no files written, bounded time: first of all."""
     os.setsid()
-    _control_process(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-    _control_process(_DUMPABLE, 0)  # and nobody of the same user reads its memory
+    end_with_parent()
+    keep_memory_private()
     if os.getppid() != parent:
         os._exit(0)  # the parent went before the kernel was told
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS_MAX, DESCRIPTORS_MAX))
     cpu_s = math.ceil(timeout_s) + 1
@@ -267,14 +265,6 @@ def _own_octets() -> int:
     except FileNotFoundError:
         return sys.maxsize  # no bound either
     return (int(resident) - int(shared)) * resource.getpagesize()
-
-
-def _control_process(option: int, value: int) -> None:
-    if sys.platform == "linux":
-        _C.prctl(option, value, 0, 0, 0)
-
-
-_C: Final = ctypes.CDLL(None)
 
 
 def _kill(process: int) -> None:
