@@ -237,15 +237,15 @@ def test_what_stays_closed_is_refused_where_the_policy_says_so(
 
 
 @pytest.mark.parametrize(
-    ("bound", "words"),
+    ("bound", "code", "words"),
     [
-        ({"result_octets_max": 1000}, "its result is larger than 1000 octets"),
-        ({"memory_octets": 1024 * 1024}, "it needed more than 1 MiB of memory"),
-        ({"open_s": 0.001}, "it took longer than 0.001 s"),
+        ({"result_octets_max": 1000}, 550, "its result is larger than 1000 octets"),
+        ({"memory_octets": 1024 * 1024}, 550, "it needed more than 1 MiB of memory"),
+        ({"open_s": 0.001}, 451, "please try again later"),  # the machine may have been busy
     ],
 )
 def test_what_goes_past_a_bound_is_refused_for_good(  # H66
-    house: House, bound: dict[str, float], words: str
+    house: House, bound: dict[str, float], code: int, words: str
 ) -> None:
     key = house.give_key(ADA)
     house.say(ADA, open=Mode.ALWAYS)
@@ -257,7 +257,7 @@ def test_what_goes_past_a_bound_is_refused_for_good(  # H66
     with pytest.raises(MessageError) as caught:
         house.arrive(octets, [ADA])
     reply = caught.value.reply
-    assert reply is not None and (reply.code, reply.status) == (550, "5.7.5")
+    assert reply is not None and (reply.code, reply.status) == (code, f"{code // 100}.7.5")
     assert words in reply.text
 
 

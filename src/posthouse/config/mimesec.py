@@ -98,7 +98,7 @@ class Mimesec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             "Time to decrypt and verify one message, in a child process.",
             low=1.0,
             high=120.0,
-            reached="it stays closed and the finding says so; 550 where all has to be open",
+            reached="it stays closed and the finding says so; 451 where all has to be open",
         ),
     ] = 15.0
     open_memory_octets: Annotated[

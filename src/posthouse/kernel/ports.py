@@ -55,8 +55,8 @@ class Workers(Protocol):
 class IsolationFailed(Exception):
     """There is no result: `str()` says in plain words what bound was met or what broke.
 
-    `is_for_now` is False where the work itself went past a bound on memory, time or result: it
-    would do so again, and each try costs as much.
+    `is_for_now` is False where the work itself went past a bound on memory or result: it would
+    do so again, and each try costs as much. Time may be the fault of a busy machine.
     """
 
     def __init__(self, words: str, *, is_for_now: bool = True) -> None:

@@ -241,7 +241,8 @@ class _Job:
         )
 
     def _too_long(self) -> IsolationFailed:
-        return IsolationFailed(f"it took longer than {self._timeout_s:g} s", is_for_now=False)
+        """Which may be the fault of a busy machine."""
+        return IsolationFailed(f"it took longer than {self._timeout_s:g} s")
 
     def _no_memory(self) -> IsolationFailed:
         return IsolationFailed(

@@ -27,7 +27,7 @@ class InlineIsolation:
         if self.fault is not None:
             raise self.fault
         if self.work_s > timeout_s:
-            raise IsolationFailed(f"it took longer than {timeout_s:g} s", is_for_now=False)
+            raise IsolationFailed(f"it took longer than {timeout_s:g} s")
         module, _, name = work.partition(":")
         try:
             result: bytes = getattr(importlib.import_module(module), name)(octets)
