@@ -74,7 +74,7 @@ def _public(octets: bytes) -> PublicKey:
 def _material(
     public: PublicKey, private: bytes | None = None, revocation: bytes | None = None
 ) -> KeyMaterial:
-    expires = public.expires_at
+    expires = public.encrypts_until
     return KeyMaterial(
         scheme=Scheme.OPENPGP,
         fingerprint=public.fingerprint,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from posthouse.mimesec import (
 )
 from posthouse.mimesec.pgp import armour, content, locking
 from posthouse.mimesec.pgp.armour import Kind
-from posthouse.mimesec.pgp.keys import PrivateKey, merged, read_private, read_public
+from posthouse.mimesec.pgp.keys import PrivateKey, PublicKey, merged, read_private, read_public
 from posthouse.mimesec.pgp.make import KeyForm, revoked_by, with_end
 from posthouse.mimesec.pgp.opener import PgpOpener
 from posthouse.mimesec.pgp.packets import Tag, encoded, walk
@@ -30,6 +30,7 @@ from posthouse.mimesec.pgp.sealer import PgpSealer
 from posthouse.mimesec.pgp.session import session_key
 from posthouse.mimesec.pgp.signer import PgpSigner
 from posthouse.mimesec.pgp.structure import sealed_message
+from posthouse.mimesec.ports import ProtectionError
 from tests.interop.programs import needs_program
 from tests.mimesec.pgp.people import ADA, BOB, NOW, PLAIN, person, with_revocation
 from tests.mimesec.pgp.test_hostile import rsa_key, sealed
@@ -271,6 +272,54 @@ def test_the_part_that_signed_may_be_revoked_or_over(gpg: Gpg) -> None:
     gpg.out(*edit, stdin=b"key 2\nrevkey\ny\n0\n\ny\nsave\n")
     result, reason = found()
     assert result is SignatureResult.REVOKED and "the part of its key" in reason
+
+
+def with_short_part(gpg: Gpg) -> str:
+    """A key for a year, whose part that encrypts ends in a moment; its fingerprint."""
+    everything = ("--passphrase", "", "--quick-generate-key", f"GPG <{ADA}>")
+    gpg.out(*everything, "ed25519", "cert,sign", "1y")
+    [made] = read_public(gpg.out("--export", ADA))
+    short = ("cv25519", "encr", "seconds=2")
+    gpg.out("--passphrase", "", "--quick-add-key", made.fingerprint, *short)
+    gpg.trusting()
+    return made.fingerprint
+
+
+def sealed_to(public: PublicKey, at: datetime) -> bytes:
+    wish = Protection(sealer=PgpSealer(), recipients=(PgpRecipient(public),))
+    return block(protect(PLAIN, wish, at=at))
+
+
+@GPG
+def test_what_encrypts_ends_before_the_key(gpg: Gpg) -> None:
+    fingerprint = with_short_part(gpg)
+    [public] = read_public(gpg.out("--export", ADA))
+    ends = public.encrypts_until
+    assert ends is not None and public.expires_at is not None and ends < public.expires_at
+    just_before = ends - timedelta(seconds=1)
+    assert public.why_unusable(just_before) == ""
+    assert "BEGIN PGP MESSAGE" in sealed_to(public, just_before).decode()
+    why = f"the part of the key that encrypts ended on {ends:%Y-%m-%d}"
+    assert PgpRecipient(public).why_unusable(NOW) == why
+    with pytest.raises(ProtectionError, match="the part of the key that encrypts ended"):
+        sealed_to(public, NOW)
+    # Another part beside it: that one alone is encrypted to, whenever the key was read.
+    gpg.out("--passphrase", "", "--quick-add-key", fingerprint, "cv25519", "encr", "100d")
+    [both] = read_public(gpg.out("--export", ADA))
+    assert both.why_unusable(NOW) == "" and both.encrypts_until is not None
+    [_, _, newer] = both.key_ids
+    assert sealed_message(armour.one(sealed_to(both, NOW), Kind.MESSAGE)).recipients == (newer,)
+    assert abs(both.encrypts_until - NOW - timedelta(days=100)) < timedelta(days=1)
+
+
+@GPG
+def test_a_revoked_part_is_not_encrypted_to(gpg: Gpg) -> None:
+    fingerprint = two_subkeys(gpg)
+    edit = ("--command-fd", "0", "--passphrase", "", "--edit-key", fingerprint)
+    gpg.out(*edit, stdin=b"key 1\nrevkey\ny\n0\n\ny\nsave\n")
+    [public] = read_public(gpg.out("--export", ADA))
+    assert public.why_unusable(NOW) == "the part of the key that encrypts was revoked"
+    assert public.encrypts_until == public.expires_at
 
 
 @GPG

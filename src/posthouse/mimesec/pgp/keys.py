@@ -15,7 +15,7 @@ from posthouse.message.address import (
     parse_mailbox,
 )
 from posthouse.mimesec import given
-from posthouse.mimesec.pgp import armour, locking, sequoia, session
+from posthouse.mimesec.pgp import armour, encrypting, locking, sequoia, session
 from posthouse.mimesec.pgp.armour import BadArmour, Kind
 from posthouse.mimesec.pgp.packets import BadPackets, Packet, Tag, walk
 from posthouse.mimesec.pgp.parts import why_dear
@@ -65,6 +65,7 @@ class PublicKey:
         self.is_revoked = facts.is_revoked
         expires = facts.expires_at
         self.expires_at: datetime | None = expires.astimezone(UTC) if expires else None
+        self._encrypting: tuple[encrypting.Encrypting, ...] = ()
         keys = [one for one in walk(octets) if one.tag in (Tag.PUBLIC_KEY, Tag.PUBLIC_SUBKEY)]
         primary = keys[0].body
         self.created_at = datetime.fromtimestamp(int.from_bytes(primary[1:5], "big"), UTC)
@@ -80,6 +81,16 @@ class PublicKey:
     def cert(self) -> Cert:
         return self._cert
 
+    @property
+    def encrypts_until(self) -> datetime | None:
+        """When the key ends or, where it is earlier, the last of its parts that encrypt; the end of
+        the key where it has no such part."""
+        ends = [one.ends_at for one in self._parts()]
+        last = max((one for one in ends if one is not None), default=None)
+        if None in ends or last is None:
+            return self.expires_at
+        return last if self.expires_at is None else min(last, self.expires_at)
+
     def why_unusable(self, at: datetime) -> str:
         """Why nothing can be encrypted to it, in words; "" when it can."""
         if self.is_revoked:
@@ -88,9 +99,26 @@ class PublicKey:
             return f"the key ended on {self.expires_at:%Y-%m-%d}"
         if self.created_at > at + CLOCK_SKEW:
             return f"the key is not valid before {self.created_at:%Y-%m-%d %H:%M}"
-        if not sequoia.can_encrypt(self._cert):
-            return "the key has no part to encrypt to"
+        if not encrypting.good(self._parts(), at):
+            return encrypting.why_none(self.octets, self._parts())
         return ""
+
+    def cert_at(self, at: datetime) -> Cert:
+        """With no part to encrypt to but those that are good then: the library would take what has
+        ended where there is nothing else. Where none is good (`why_unusable`), with none.
+
+        Raises:
+            Failed: it is none without them.
+        """
+        good = encrypting.good(self._parts(), at)
+        if good and len(good) == len(self._parts()):
+            return self._cert
+        return sequoia.certificate(encrypting.only(self.octets, good))
+
+    def _parts(self) -> tuple[encrypting.Encrypting, ...]:
+        if not self._encrypting:  # one that begins in a moment is seen then
+            self._encrypting = encrypting.parts_of(self.octets, self._cert)
+        return self._encrypting
 
     def armored(self) -> bytes:
         return armour.write(self.octets, Kind.PUBLIC_KEY)

@@ -33,8 +33,11 @@ _SECOND_BITS_MAX: Final = {
 }
 """Of each algorithm whose keys begin with two numbers: modulus or prime, then this."""
 _KEYS: Final = frozenset({Tag.PUBLIC_KEY, Tag.PUBLIC_SUBKEY})
+_FOR_ENCRYPTION: Final = frozenset({1, 2, 16, 18, 25, 26, 35, 36})
+_ENCRYPTS: Final = 0x0C
+"""Of the key flags (§5.2.3.29): messages, and what is stored."""
 _SIZED: Final = frozenset({1, 3, 17})
-_BINDS, _REVOKES = 0x18, 0x28
+BINDS, REVOKES = 0x18, 0x28
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +50,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     """By itself; of a subkey only."""
     why_weak: str
     """In words; "" when it is not."""
+    encrypts: bool
+    """By its algorithm, and by what it says of its uses."""
 
 
 def part_named(certificate: bytes, issuers: Sequence[str]) -> Part | None:
@@ -56,9 +61,9 @@ def part_named(certificate: bytes, issuers: Sequence[str]) -> Part | None:
         certificate: of a `PublicKey`.
     """
     named = {short_id(one) for one in issuers}
-    for key, around in _divided(certificate):
+    for key, around in divided(certificate):
         if locking.key_id(key.body) in named:
-            return _part(key, around)
+            return part(key, around)
     return None
 
 
@@ -85,7 +90,7 @@ def why_dear(body: bytes) -> str:
     return "" if is_small else f"its numbers ({ALGORITHMS[body[5]]}) are larger than any in use"
 
 
-def _divided(certificate: bytes) -> Iterator[tuple[Packet, list[Packet]]]:
+def divided(certificate: bytes) -> Iterator[tuple[Packet, list[Packet]]]:
     """Keys, each with the signatures behind it."""
     key: Packet | None = None
     around: list[Packet] = []
@@ -100,25 +105,41 @@ def _divided(certificate: bytes) -> Iterator[tuple[Packet, list[Packet]]]:
         yield key, around
 
 
-def _part(key: Packet, around: Sequence[Packet]) -> Part:
-    signatures = list(_read(around)) if key.tag == Tag.PUBLIC_SUBKEY else []
-    bindings = [one for one in signatures if one.kind == _BINDS and one.made_at is not None]
-    made_s = int.from_bytes(key.body[1:5], "big")
-    newest = max(bindings, key=_made_s, default=None)
-    lasts_s = newest.key_lasts_s if newest is not None else 0
+def part(key: Packet, around: Sequence[Packet]) -> Part:
+    signatures = list(read(around)) if key.tag == Tag.PUBLIC_SUBKEY else []
+    bindings = [one for one in signatures if one.kind == BINDS and one.made_at is not None]
+    newest = max(bindings, key=made_s, default=None)
     return Part(
         key_id=locking.key_id(key.body),
-        is_revoked=any(one.kind == _REVOKES for one in signatures),
-        expires_at=datetime.fromtimestamp(made_s + lasts_s, UTC) if lasts_s else None,
+        is_revoked=any(one.kind == REVOKES for one in signatures),
+        expires_at=end(key, newest) if newest is not None else None,
         why_weak=_why_weak(key.body),
+        encrypts=may_encrypt(key.body) and _is_for_encryption(newest),
     )
 
 
-def _made_s(signature: SignaturePacket) -> float:
+def end(key: Packet, binding: SignaturePacket) -> datetime | None:
+    """Of a key, as a signature on it says; None for never."""
+    if not binding.key_lasts_s:
+        return None
+    made_at = int.from_bytes(key.body[1:5], "big")
+    return datetime.fromtimestamp(made_at + binding.key_lasts_s, UTC)
+
+
+def may_encrypt(body: bytes) -> bool:
+    """Whether a public key can be encrypted to, by its algorithm."""
+    return body[5] in _FOR_ENCRYPTION
+
+
+def _is_for_encryption(binding: SignaturePacket | None) -> bool:
+    return binding is None or binding.flags is None or bool(binding.flags & _ENCRYPTS)
+
+
+def made_s(signature: SignaturePacket) -> float:
     return signature.made_at.timestamp() if signature.made_at is not None else 0.0
 
 
-def _read(packets: Sequence[Packet]) -> Iterator[SignaturePacket]:
+def read(packets: Sequence[Packet]) -> Iterator[SignaturePacket]:
     for packet in packets:
         try:
             yield from signature_packets(packet.octets)

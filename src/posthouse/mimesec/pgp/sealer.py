@@ -33,9 +33,10 @@ class PgpSealer:
                 f"more than {RECIPIENTS_MAX} recipients of one message",
                 hint="send it in several parts of the recipients",
             )
-        certs = [_checked(one, at).cert for one in recipients]
+        checked = [_checked(one, at) for one in recipients]
         own = _own(signer, at)
         try:
+            certs = [one.cert_at(at) for one in checked]
             message = sequoia.encrypt(entity, certs, None if own is None else own.private.tsk)
         except sequoia.Failed:
             raise ProtectionError("the message could not be encrypted by OpenPGP") from None

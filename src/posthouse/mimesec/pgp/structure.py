@@ -67,6 +67,8 @@ class SignaturePacket(msgspec.Struct, frozen=True, kw_only=True):
     say."""
     key_lasts_s: int = 0
     """Since the key was made (§5.2.3.13); 0 for ever."""
+    flags: int | None = None
+    """What the key is for (§5.2.3.29), the first octet; None where it does not say."""
 
 
 def is_in_the_open(octets: bytes) -> bool:
@@ -202,6 +204,7 @@ def _signature(packet: Packet) -> SignaturePacket:
     unhashed = cursor.take(cursor.number(width))
     made: int | None = None
     lasts = key_lasts = 0
+    flags: int | None = None
     issuers: list[str] = []
     intended: list[str] = []
     for is_hashed, area in ((True, hashed), (False, unhashed)):
@@ -213,6 +216,8 @@ def _signature(packet: Packet) -> SignaturePacket:
                 lasts = int.from_bytes(value, "big")
             elif number == 9 and is_hashed and len(value) == 4:
                 key_lasts = int.from_bytes(value, "big")
+            elif number == 27 and is_hashed:
+                flags = int.from_bytes(value[:1], "big")
             elif number == 16 and len(value) == 8:
                 issuers.append(value.hex().upper())
             elif number == 33 and len(value) in (21, 33):
@@ -231,6 +236,7 @@ def _signature(packet: Packet) -> SignaturePacket:
         else None,
         intended=tuple(intended),
         key_lasts_s=key_lasts,
+        flags=flags,
     )
 
 
