@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -336,6 +337,38 @@ def test_ends_of_keys_are_those_that_gpg_and_we_give(gpg: Gpg) -> None:
     assert public.expires_at is not None
     assert abs(public.expires_at - NOW - timedelta(days=10)) < timedelta(days=1)
     assert "ended on" in public.why_unusable(NOW + timedelta(days=12))
+
+
+@GPG
+@pytest.mark.parametrize("algorithm", ["ed25519", "rsa2048", "nistp384"])
+def test_a_key_of_gpg_gets_another_end_with_its_parts_though_it_has_ended(
+    gpg: Gpg, algorithm: str
+) -> None:
+    everything = ("--passphrase", "", "--quick-generate-key", f"GPG <{ADA}>")
+    gpg.out(*everything, algorithm, "cert,sign", "seconds=2")
+    [made] = read_public(gpg.out("--export", ADA))
+    for part, use in (("cv25519", "encr"), ("ed25519", "sign"), ("rsa2048", "encr")):
+        add = ("--quick-add-key", made.fingerprint, part, use, "seconds=1")
+        gpg("--passphrase", "", "--faked-system-time", f"{made.created_at:%Y%m%dT%H%M%S}", *add)
+    gone = ("--command-fd", "0", "--passphrase", "", "--edit-key", made.fingerprint)
+    gpg(*gone, stdin=b"key 3\nrevkey\ny\n0\n\ny\nsave\n")
+    gpg.trusting()
+    time.sleep(2.1)
+    assert gpg("--encrypt", "-r", ADA, stdin=b"x").returncode != 0
+    [ended] = read_private(gpg.out("--export-secret-keys", ADA))
+    assert len(ended.public.key_ids) == 4
+    later = datetime.now(UTC).replace(microsecond=0) + timedelta(days=500)
+    key = with_end(ended, at=later)
+    assert key.public.expires_at == key.public.encrypts_until == later
+    gpg.out("--import", stdin=key.public.armored())
+    rows = [one.split(b":") for one in gpg.out("--with-colons", "--list-keys").splitlines()]
+    parts = [row for row in rows if row[0] in (b"pub", b"sub")]
+    end = int(later.timestamp())
+    assert [int(row[6]) for row in parts[:3]] == [end] * 3
+    assert [row[1] == b"r" for row in parts] == [False, False, False, True]
+    assert gpg.out("--decrypt", stdin=gpg.out("--encrypt", "-r", ADA, stdin=b"x")) == b"x"
+    gpg.out("--armor", "--detach-sign", stdin=b"x")
+    protect(PLAIN, Protection(signer=PgpSigner(key)), at=NOW)
 
 
 @GPG

@@ -7,14 +7,15 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posthouse.accounts import pgp_material
 from posthouse.kernel.secret import Secret
-from posthouse.mimesec.pgp import armour, locking
+from posthouse.mimesec.pgp import armour, encrypting, locking, renewing
 from posthouse.mimesec.pgp.armour import Kind
 from posthouse.mimesec.pgp.keys import (
     KEYS_MAX,
@@ -37,7 +38,7 @@ from posthouse.mimesec.pgp.make import (
     revoked_by,
     with_end,
 )
-from posthouse.mimesec.pgp.packets import Packet, encoded, walk
+from posthouse.mimesec.pgp.packets import BadPackets, Packet, encoded, walk
 from posthouse.mimesec.pgp.signer import PgpSigner
 from posthouse.mimesec.ports import ProtectionError
 from tests.mimesec.pgp.people import ADA, BOB, MADE, NOW, person, with_revocation
@@ -290,6 +291,62 @@ def test_a_key_gets_another_end() -> None:
     assert next(walk(later.octets)).tag == 5
     with pytest.raises(ProtectionError, match="before it was made"):
         with_end(key, at=MADE - timedelta(days=1))
+
+
+@pytest.mark.parametrize("form", KeyForm)
+def test_what_encrypts_gets_the_new_end_too_though_the_key_has_ended(form: KeyForm) -> None:
+    key = person(form=form)
+    time.sleep(max(0.0, key.public.created_at.timestamp() + 1.1 - time.time()))
+    ended = with_end(key, at=key.public.created_at + timedelta(seconds=1))
+    with pytest.raises(BadPackets, match="this very second"):
+        renewing.with_end(ended.octets, at=NOW, now=MADE)
+    assert ended.public.expires_at == ended.public.encrypts_until
+    assert "ended" in ended.public.why_unusable(NOW)
+    time.sleep(1.1)
+    later = NOW.replace(microsecond=0) + timedelta(days=400)
+    again = with_end(ended, at=later)
+    assert again.public.expires_at == again.public.encrypts_until == later
+    assert again.public.why_unusable(NOW) == ""
+    assert [one.tag for one in walk(again.octets)] == [one.tag for one in walk(ended.octets)]
+    assert again.public.addresses == ended.public.addresses
+
+
+def with_end_of_its_part(key: PrivateKey, *, by: PrivateKey, at: datetime) -> list[bytes]:
+    """The subkey and a binding of it that ends then, made by somebody who is not always the key."""
+    *_, subkey, binding = walk(key.octets)
+    own = renewing.Primary(next(walk(key.octets)))
+    [group] = [one for one in renewing.groups(key.octets, own) if one.packet == subkey]
+    [old] = own.proven(group)
+    lasts_s = int((at - key.public.created_at).total_seconds())
+    signer = renewing.Primary(next(walk(by.octets)))
+    made = signer.renewed(old, group.about, lasts_s, int(MADE.timestamp()) + 60)
+    return [subkey.octets, binding.octets, made]
+
+
+def test_only_what_the_key_itself_has_signed_ends_its_parts() -> None:
+    key, soon = person(), MADE + timedelta(days=3)
+    head = b"".join(one.octets for one in list(walk(key.octets))[:-2])
+    true = PrivateKey(head + b"".join(with_end_of_its_part(key, by=key, at=soon)))
+    assert true.public.expires_at == key.public.expires_at
+    assert true.public.encrypts_until == soon
+    assert true.public.why_unusable(soon - timedelta(seconds=1)) == ""
+    why = f"the part of the key that encrypts ended on {soon:%Y-%m-%d}"
+    assert true.public.why_unusable(soon) == why
+    [material] = pgp_material.read_public(true.public.octets)
+    assert material.expires_at == int(soon.timestamp() * 1e6)
+    false = with_end_of_its_part(key, by=person(BOB), at=soon)
+    stuffed = PublicKey(head + b"".join(false) + false[-1] * 100)
+    assert stuffed.encrypts_until == key.public.expires_at
+
+
+def test_a_part_that_somebody_slipped_in_is_not_bound_by_another_end() -> None:
+    key, mallory = person(), person(BOB)
+    *_, subkey, binding = walk(mallory.octets)
+    slipped = PrivateKey(key.octets + subkey.octets + binding.octets)
+    later = with_end(slipped, at=MADE + timedelta(days=400))
+    assert later.octets.endswith(subkey.octets + binding.octets)
+    [part] = encrypting.parts_of(later.public.octets, later.public.cert)
+    assert part.key_id == key.public.key_ids[1]
 
 
 def test_a_file_may_hold_several_keys_in_any_form() -> None:

@@ -4,17 +4,17 @@ revocation, version 6) happens now: it asks the system's clock for the time of i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Final
 
 from posthouse.kernel.envelope import Address
 from posthouse.message.address import AddressError, format_address, parse_mailbox
 from posthouse.mimesec import given
-from posthouse.mimesec.pgp import armour, locking, selfmade, sequoia
+from posthouse.mimesec.pgp import armour, renewing, selfmade, sequoia
 from posthouse.mimesec.pgp.armour import BadArmour, Kind
 from posthouse.mimesec.pgp.keys import PrivateKey, PublicKey
-from posthouse.mimesec.pgp.packets import BadPackets, Tag, encoded, walk
+from posthouse.mimesec.pgp.packets import BadPackets
 from posthouse.mimesec.pgp.structure import signature_packets
 from posthouse.mimesec.ports import ProtectionError
 
@@ -86,18 +86,19 @@ def _version6(ids: Sequence[str], days: int | None) -> tuple[PrivateKey, bytes]:
 
 
 def with_end(private: PrivateKey, *, at: datetime) -> PrivateKey:
-    """The same key with another end. Raises ProtectionError for a moment that is over."""
+    """The same key with another end, its subkeys with it: those that are not revoked and had one.
+    A key that has ended goes on. Raises ProtectionError for a moment before it was made."""
     given.check_kind(private, PrivateKey, "private")
     given.check_time(at, "at")
     if at <= private.public.created_at:
         raise ProtectionError("a key cannot end before it was made")
     try:
-        changed = sequoia.tried(
-            private.public.cert.set_expiration, at, sequoia.tried(private.tsk.certifier)
-        )
-        return _with_public(private, PublicKey(bytes(changed)))
-    except sequoia.Failed:
-        raise ProtectionError("the end of the key could not be changed") from None
+        return PrivateKey(renewing.with_end(private.octets, at=at, now=datetime.now(UTC)))
+    except BadPackets as error:
+        raise ProtectionError(
+            f"the end of the key could not be changed: {error}",
+            hint="make a new key, or change it where it was made and import it again",
+        ) from None
 
 
 def make_revocation(private: PrivateKey) -> bytes:
@@ -134,18 +135,6 @@ def revoked_by(public: PublicKey, revocation: bytes) -> PublicKey:
     if not found.is_revoked:
         raise ProtectionError("the revocation is not of this key", hint=hint)
     return found
-
-
-def _with_public(private: PrivateKey, public: PublicKey) -> PrivateKey:
-    """The certificate's packets with each of its keys in the place of its public half."""
-    secrets = {
-        locking.public_packet(one): one.octets
-        for one in walk(private.octets)
-        if one.tag in (Tag.SECRET_KEY, Tag.SECRET_SUBKEY)
-    }
-    return PrivateKey(
-        b"".join(secrets.get(encoded(one.tag, one.body), one.octets) for one in walk(public.octets))
-    )
 
 
 def _user_id(text: str, name: str) -> str:

@@ -108,8 +108,8 @@ def session_key(body: bytes, key: Subkey) -> SessionKey:
 def _by_rsa(sealed: bytes, key: Subkey) -> bytes:
     """PKCS #1 v1.5. A wrong padding gives octets by chance and no error (implicit rejection), so
     nobody learns anything by sending many."""
-    n, e = _mpis(key.public, 2)
-    d, p, q, _ = _mpis(key.secret, 4)
+    n, e = mpis(key.public, 2)
+    d, p, q, _ = mpis(key.secret, 4)
     if p * q != n:
         raise NotForUs
     numbers = rsa.RSAPrivateNumbers(
@@ -121,7 +121,7 @@ def _by_rsa(sealed: bytes, key: Subkey) -> bytes:
         iqmp=rsa.rsa_crt_iqmp(p, q),
         public_numbers=rsa.RSAPublicNumbers(e, n),
     )
-    [number] = _mpis(sealed, 1)
+    [number] = mpis(sealed, 1)
     if number >= n:
         raise NotForUs
     octets = number.to_bytes((n.bit_length() + 7) // 8, "big")
@@ -202,7 +202,7 @@ def _fingerprint(public: bytes) -> bytes:
     return sha1(whole, usedforsecurity=False).digest()
 
 
-def _mpis(octets: bytes, count: int) -> list[int]:
+def mpis(octets: bytes, count: int) -> list[int]:
     found: list[int] = []
     at = 0
     for _ in range(count):

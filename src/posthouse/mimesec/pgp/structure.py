@@ -208,7 +208,8 @@ def _signature(packet: Packet) -> SignaturePacket:
     issuers: list[str] = []
     intended: list[str] = []
     for is_hashed, area in ((True, hashed), (False, unhashed)):
-        for number, value in _subpackets(area):
+        for flagged, value in subpackets(area):
+            number = flagged & 0x7F
             # What is not hashed anybody can write; a name of the issuer is but a hint.
             if number == 2 and is_hashed and len(value) == 4:
                 made = int.from_bytes(value, "big")
@@ -257,8 +258,8 @@ def _old_signature(packet: Packet, cursor: _Cursor) -> SignaturePacket:
     )
 
 
-def _subpackets(area: bytes) -> list[tuple[int, bytes]]:
-    """Number and value (§5.2.3.7); the flag of a critical one is taken off."""
+def subpackets(area: bytes) -> list[tuple[int, bytes]]:
+    """Number, with the flag of a critical one, and value (§5.2.3.7). Raises BadPackets."""
     cursor = _Cursor(area)
     found: list[tuple[int, bytes]] = []
     while not cursor.is_at_end:
@@ -270,5 +271,5 @@ def _subpackets(area: bytes) -> list[tuple[int, bytes]]:
         if size == 0:
             raise BadPackets("a signature is malformed")
         whole = cursor.take(size)
-        found.append((whole[0] & 0x7F, whole[1:]))
+        found.append((whole[0], whole[1:]))
     return found
