@@ -276,7 +276,8 @@ def test_what_is_no_tag_counts_no_more_once_its_alias_is_gone(
 
 
 def test_the_same_key_again_adds_what_is_new_of_it(store: Any, node_key: NodeKey) -> None:
-    made, revocation = make_key(["ada@example.org"], at=datetime.now(UTC), days=30)
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    made, revocation = make_key(["ada@example.org"], at=an_hour_ago, days=30)
     first, public = of(made.public, made.octets), made.public
     key = add_material(store, node_key, first)
     later = with_end(made, at=public.created_at + timedelta(days=90)).public

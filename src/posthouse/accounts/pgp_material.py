@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -45,7 +46,11 @@ def export_private(private: bytes, password: Secret | None, salt: bytes) -> byte
 
 
 def extended(private: bytes, at: datetime) -> KeyMaterial:
-    later = pgp_make.with_end(PrivateKey(private), at=at)
+    try:
+        later = pgp_make.with_end(PrivateKey(private), at=at)
+    except pgp_make.EndTooSoon:
+        time.sleep(1)
+        later = pgp_make.with_end(PrivateKey(private), at=at)
     return _material(later.public, later.octets)
 
 

@@ -23,6 +23,10 @@ _REVOKES_KEY: Final = 0x20
 _REVOCATION_OCTETS_MAX: Final = 64 * 1024
 
 
+class EndTooSoon(ProtectionError):
+    """Times of signatures are whole seconds, and the one before is of this second."""
+
+
 class KeyForm(Enum):
     CURVE25519 = "cv25519"  # version 4, read by every program since 2015
     RSA3072 = "rsa3072"  # for the few that do not
@@ -94,6 +98,10 @@ def with_end(private: PrivateKey, *, at: datetime) -> PrivateKey:
         raise ProtectionError("a key cannot end before it was made")
     try:
         return PrivateKey(renewing.with_end(private.octets, at=at, now=datetime.now(UTC)))
+    except renewing.TooSoon as error:
+        raise EndTooSoon(
+            f"the end of the key could not be changed: {error}", hint="try again in a second"
+        ) from None
     except BadPackets as error:
         raise ProtectionError(
             f"the end of the key could not be changed: {error}",

@@ -52,6 +52,10 @@ _USER_IDS: Final = frozenset({Tag.USER_ID, Tag.USER_ATTRIBUTE})
 _SUBKEYS: Final = frozenset({Tag.SECRET_SUBKEY, Tag.PUBLIC_SUBKEY})
 
 
+class TooSoon(BadPackets):
+    """It is not a second old."""
+
+
 class OwnSignature(msgspec.Struct, frozen=True):
     """One that the primary key has made."""
 
@@ -224,10 +228,10 @@ class Primary:
         """The same with another end, made now.
 
         Raises:
-            BadPackets: that is not later than the old one.
+            TooSoon: that is not later than the old one.
         """
         if now_s <= old.number(_MADE):  # of two as old as each other either may count
-            raise BadPackets("it was changed this very second, or by a clock that is ahead")
+            raise TooSoon("it was changed this very second, or by a clock that is ahead")
         has_end = not self._is_new or old.kind in (_ON_KEY, _BINDS)  # §5.2.3.10
         parts = [_subpacket(_MADE | 0x80, now_s.to_bytes(4, "big"))]
         parts += [_subpacket(_KEY_LASTS | 0x80, lasts_s.to_bytes(4, "big"))] if has_end else []
