@@ -484,7 +484,7 @@ def _renewed(known: rows.MailKeyRow, material: KeyMaterial) -> KeyMaterial:
         both = merged(PublicKey(known.public), PublicKey(material.public))
     except ProtectionError:
         return msgspec.structs.replace(material, public=known.public, expires_at=known.expires_at)
-    expires = both.expires_at
+    expires = both.encrypts_until
     return msgspec.structs.replace(
         material,
         public=both.octets,
