@@ -794,3 +794,10 @@ def test_whom_to_repeat_is_known_by_a_journal_only(cli: Cli, tmp_path: Path) -> 
         *("--server", "127.0.0.1:1", "--repeat-unknown"),
     )
     assert code == ExitCode.USAGE and "--repeat-unknown needs --resume" in err
+
+
+def test_a_journal_is_read_by_nobody_else(tmp_path: Path) -> None:
+    """It names everybody who gets mail."""
+    with Journal(tmp_path / "journal") as journal:
+        journal.begin("bob@example.test")
+    assert (tmp_path / "journal").stat().st_mode & 0o777 == 0o600

@@ -49,6 +49,8 @@ class MailPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NOTHING: Final = MailPolicy()
+NOT_SAID: Final = "not said"
+"""What takes back the word for a part, and stands for one that was never given."""
 PARTS: Final = ("sign", "encrypt", "open", "at_rest", "at_rest_append")
 
 
@@ -66,13 +68,14 @@ def policy_of(tx: Transaction, account: AccountId) -> MailPolicy:
 
 
 def set_policy(
-    tx: Transaction, whom: str, *, scheme: str | None = None, **modes: Mode | None
+    tx: Transaction, whom: str, *, scheme: str | None = None, **modes: Mode | str
 ) -> rows.PolicyRow:
     """Change what an account ("ada@example.org") or a domain ("example.org") says.
 
     Args:
         scheme: "smime", "openpgp", or "" to say nothing about it; None leaves it.
-        modes: by the names of PARTS; None leaves one as it is.
+        modes: by the names of PARTS, NOT_SAID to say nothing about one; those that are not named
+            stay as they are.
 
     Returns:
         All that is said now.
@@ -85,7 +88,7 @@ def set_policy(
         rows.account_policy(tx, account) if account is not None else rows.domain_policy(tx, domain)  # type: ignore[arg-type]  # one of them is there
     )
     changes: dict[str, str | None] = {
-        part: mode.value for part, mode in modes.items() if mode is not None
+        part: mode.value if isinstance(mode, Mode) else None for part, mode in modes.items()
     }
     if scheme is not None:
         changes["scheme"] = scheme or None
@@ -118,14 +121,20 @@ def owner(tx: Transaction, whom: str) -> tuple[AccountId | None, DomainId | None
         ) from None
 
 
-def parse_mode(text: str) -> Mode:
-    """Raises UserError, naming the words there are."""
+def parse_mode(text: str) -> Mode | str:
+    """A mode, or NOT_SAID. Of "always or refuse" the first word will do.
+
+    Raises UserError, naming the words there are.
+    """
     words = " ".join(text.replace("-", " ").lower().split())
     for mode in Mode:
         if words in (mode.value, mode.value.partition(" or ")[0]):
             return mode
-    known = ", ".join(f'"{mode.value}"' for mode in Mode)
-    raise UserError(f"{text!r} is no way to do it", hint=f"there is {known}")
+    if words == NOT_SAID:
+        return NOT_SAID
+    known = ", ".join(f'"{one}"' for one in (*(mode.value for mode in Mode), NOT_SAID))
+    wrong = f'"{words}" is no word of a policy' if words else "the word of the policy is empty"
+    raise UserError(wrong, hint=f"there is {known}")
 
 
 def _mode(*said: str | None) -> Mode:

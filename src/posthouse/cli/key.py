@@ -4,20 +4,19 @@ accounts and of whom they write to, and what is done with them."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
 import click
 import msgspec
 
-from posthouse.accounts import key_choice, key_material, mail_keys, mail_policy
+from posthouse.accounts import key_choice, key_fitness, key_material, mail_keys, mail_policy
 from posthouse.accounts.key_choice import Choice, in_use
 from posthouse.accounts.key_material import Algorithm
 from posthouse.accounts.mail_keys import MailKey, Source, fold_address
-from posthouse.accounts.mail_policy import SCHEMES, Mode, parse_mode
+from posthouse.accounts.mail_policy import SCHEMES
 from posthouse.accounts.sealing import NodeKey
-from posthouse.cli import key_import, key_sharing
+from posthouse.cli import key_import, key_policy, key_sharing, key_words
 from posthouse.cli.config import config_option, load_config
 from posthouse.cli.data import open_store
 from posthouse.cli.output import (
@@ -29,7 +28,6 @@ from posthouse.cli.output import (
     say,
     say_hint,
     show,
-    show_json,
     show_text,
 )
 from posthouse.config import build_keys
@@ -37,7 +35,6 @@ from posthouse.gateway.key_submission import is_submission_key
 from posthouse.mimesec.findings import Scheme
 from posthouse.net.world import SystemChance, SystemClock
 from posthouse.store import accounts
-from posthouse.store.mail_keys import PolicyRow
 from posthouse.store.transaction import Transaction
 
 DAYS: Final = 730
@@ -58,21 +55,6 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     reads: tuple[str, ...]
     """What its owner's program decrypts, where it has said so (S/MIME)."""
-
-
-class Said(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A policy as `--json` shows it; "" is not said."""
-
-    scheme: str
-    sign: str
-    encrypt: str
-    open: str
-    at_rest: str
-    at_rest_append: str
-    domain: Said | None = None
-    """What the account's domain says."""
-    in_force: Said | None = None
-    """Of an account; "" is never, or either scheme."""
 
 
 @click.group()
@@ -136,7 +118,7 @@ def make_(
             hint="write the whole of it, like you@example.org; posthouse account list shows them",
         )
     with open_store(config) as store:
-        before = store.read_now(lambda tx: _in_force(tx, address, SCHEMES[scheme]))
+        store.read_now(lambda tx: _check_account(tx, address))
         material = key_material.make(
             [address],
             at=SystemClock().now(),
@@ -148,16 +130,12 @@ def make_(
         made = store.write_now(
             lambda tx: mail_keys.add_own(tx, address, material, node_key, source=Source.MADE)
         )
+        before = store.read_now(lambda tx: key_fitness.replaced(tx, made))
     say(f"made {made.fingerprint}, good until {mail_keys.expires_text(made)}")
-    for old in before:
-        end = mail_keys.expires_text(old)
-        say(f"it is used from now on; {address} has {old.fingerprint}, too, good until {end}")
-        say_hint(
-            f"to have no more mail encrypted to that one: posthouse key revoke {old.fingerprint}"
-        )
+    key_words.tell_replaced(address, before, use="it is used")
     say_hint(
-        f"to read mail that is encrypted to it, put it into a mail client: posthouse key export"
-        f" {made.fingerprint} --private --password-stdin > key.{_ENDINGS[scheme]}"
+        f"to read mail that is encrypted to it, put it into a mail client: umask 077; posthouse key"
+        f" export {made.fingerprint} --private > key.{_ENDINGS[scheme]}"
     )
 
 
@@ -214,75 +192,6 @@ def export(
         choice, octets = store.read_now(unit)
     key_sharing.tell_choice(whom, choice)
     show_text(octets.decode("ascii").rstrip("\n"))
-
-
-@key.command("policy")
-@click.argument("whom", metavar="ADDRESS|DOMAIN")
-@click.option(
-    "--sign",
-    metavar="WORDS",
-    help='Sign what is sent: "never", "when possible", "always or refuse".',
-)
-@click.option(
-    "--encrypt", metavar="WORDS", help="Encrypt what is sent, for all recipients or for none."
-)
-@click.option(
-    "--open",
-    "opens",
-    metavar="WORDS",
-    help="Verify and decrypt what arrives; always refuses what stays closed.",
-)
-@click.option("--at-rest", metavar="WORDS", help="Encrypt mail as it is stored.")
-@click.option("--at-rest-append", metavar="WORDS", help="So, too, what is put there by IMAP.")
-@click.option(
-    "--scheme",
-    type=click.Choice([*SCHEMES, "either"]),
-    help="Which to prefer where there are keys of both.",
-)
-@json_option
-@config_option
-def policy(
-    whom: str,
-    sign: str | None,
-    encrypt: str | None,
-    opens: str | None,
-    at_rest: str | None,
-    at_rest_append: str | None,
-    scheme: str | None,
-    as_json: bool,
-    config_path: str | None,
-) -> None:
-    """Show or change what is done with the mail of an account, or of a domain's accounts.
-
-    What an account says comes before what its domain says; what neither says is never. Of an
-    account both are shown, and which of them counts.
-    """
-    said_now = {
-        "sign": sign,
-        "encrypt": encrypt,
-        "open": opens,
-        "at_rest": at_rest,
-        "at_rest_append": at_rest_append,
-    }
-    modes = {part: parse_mode(words) for part, words in said_now.items() if words is not None}
-    wanted = None if scheme is None else scheme.replace("either", "")
-    missing = ""
-    theirs: PolicyRow | None = None
-    with open_store(load_config(config_path).config) as store:
-        if modes or wanted is not None:
-            said = store.write_now(
-                lambda tx: mail_policy.set_policy(tx, whom, scheme=wanted, **modes)
-            )
-            missing = store.read_now(lambda tx: _without_key(tx, whom, said))
-        else:
-            said = store.read_now(lambda tx: mail_policy.said_by(tx, whom))
-        if "@" in whom:
-            theirs = store.read_now(
-                lambda tx: mail_policy.said_by(tx, fold_address(whom).rpartition("@")[2])
-            )
-    _tell_policy(said, theirs, as_json=as_json)
-    if missing:
-        say_hint(missing)
 
 
 @key.command("extend")
@@ -350,7 +259,8 @@ def revoke(whom: str, scheme: str | None, config_path: str | None) -> None:
 
     with open_store(config) as store:
         found = store.write_now(unit)
-    say(f"{found.fingerprint} is used no more")
+        say(f"{found.fingerprint} is used no more")
+        key_words.tell_lacking(store, found.account, node_key)
     if found.scheme is Scheme.SMIME:
         say_hint("whoever issued the certificate has to be told, too, so that others hear of it")
     elif found.has_private:
@@ -367,7 +277,8 @@ def revoke(whom: str, scheme: str | None, config_path: str | None) -> None:
 @config_option
 def remove(whom: str, yes: bool, scheme: str | None, config_path: str | None) -> int:
     """Forget a key. What is encrypted to it stays closed, unless a copy of it is somewhere."""
-    with open_store(load_config(config_path).config) as store:
+    config = load_config(config_path).config
+    with open_store(config) as store:
         found = store.read_now(
             lambda tx: key_choice.by_name(tx, whom, scheme=key_sharing.wanted(scheme))
         )
@@ -375,11 +286,14 @@ def remove(whom: str, yes: bool, scheme: str | None, config_path: str | None) ->
             say("nothing was removed")
             return ExitCode.FAILED
         store.write_now(lambda tx: mail_keys.remove(tx, found))
-    say(f"removed {found.fingerprint}")
+        say(f"removed {found.fingerprint}")
+        node_key = NodeKey(build_keys.node_key_path(config), SystemChance())
+        key_words.tell_lacking(store, found.account, node_key)
     return ExitCode.OK
 
 
 key.add_command(key_import.import_)
+key.add_command(key_policy.policy)
 key.add_command(key_sharing.find)
 key.add_command(key_sharing.publish)
 
@@ -402,17 +316,11 @@ def _is_sure(found: MailKey) -> bool:
         ) from None
 
 
-def _in_force(tx: Transaction, address: str, scheme: Scheme) -> tuple[MailKey, ...]:
-    """The account's keys that the next one takes the place of. Raises UserError where there is no
-    such account."""
+def _check_account(tx: Transaction, address: str) -> None:
+    """Before a key is made, which may take seconds. Raises UserError where there is no such
+    account."""
     key_import.refuse_alias(tx, address)
-    account, _ = mail_policy.owner(tx, address)
-    now_us = tx.now_us()
-    return tuple(
-        key
-        for key in mail_keys.by_address(tx, address)
-        if key.account == account and key.scheme is scheme and key.is_usable(now_us)
-    )
+    mail_policy.owner(tx, address)
 
 
 def _found(tx: Transaction, whom: str | None) -> list[Shown]:
@@ -463,65 +371,3 @@ def _shown(tx: Transaction, one: MailKey, now_us: int) -> Shown:
         source=one.source.value,
         reads=one.reads,
     )
-
-
-def _without_key(tx: Transaction, whom: str, said: PolicyRow) -> str:
-    """What to do where a policy asks for a key that is not there."""
-    account, _ = mail_policy.owner(tx, whom)
-    if account is None:
-        return ""
-    now_us = tx.now_us()
-    usable = [one for one in mail_keys.of_owner(tx, account=account) if one.is_usable(now_us)]
-    always = Mode.ALWAYS.value
-    if said.at_rest == always and not usable:
-        return f"{whom} has no key, so mail for it is deferred now: posthouse key make {whom}"
-    if said.sign == always and not any(one.has_private for one in usable):
-        return (
-            f"{whom} has no key to sign with, so what it sends is refused now:"
-            f" posthouse key make {whom}"
-        )
-    return ""
-
-
-def _tell_policy(said: PolicyRow, theirs: PolicyRow | None, *, as_json: bool) -> None:
-    """Args:
-    theirs: what the account's domain says; None for a domain itself."""
-    if as_json:
-        shown = _said(_words(said))
-        if theirs is not None:
-            by_domain = _words(theirs)
-            in_force = {part: word or by_domain[part] for part, word in _words(said).items()}
-            shown = msgspec.structs.replace(
-                shown, domain=_said(by_domain), in_force=_said(in_force)
-            )
-        show_json(shown)
-        return
-    for part, word in _words(said).items():
-        words = word or "not said"
-        if theirs is not None:
-            inherited = _words(theirs)[part]
-            nothing = "either" if part == "scheme" else Mode.NEVER.value
-            if word and inherited:
-                words += f"; the domain says {inherited}, which does not count here"
-            elif not word:
-                counts = f"the domain says {inherited}, which counts" if inherited else ""
-                words += f"; {counts or f'so it is {nothing}'}"
-        show_text(f"{_LABELS[part]:15}  {words}")
-
-
-_LABELS: Final = {
-    "sign": "sign",
-    "encrypt": "encrypt",
-    "open": "open",
-    "at_rest": "at rest",
-    "at_rest_append": "at rest, append",
-    "scheme": "scheme",
-}
-
-
-def _said(words: Mapping[str, str]) -> Said:
-    return msgspec.convert(words, Said)
-
-
-def _words(said: PolicyRow) -> dict[str, str]:
-    return {part: getattr(said, part) or "" for part in _LABELS}

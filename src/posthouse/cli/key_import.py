@@ -9,10 +9,11 @@ from typing import Final
 import click
 import msgspec
 
-from posthouse.accounts import key_files, key_material, mail_keys
+from posthouse.accounts import key_files, key_fitness, key_material, mail_keys
 from posthouse.accounts.admin import parse_typed
 from posthouse.accounts.mail_keys import KeyMaterial, MailKey, Source, fold_address
 from posthouse.accounts.sealing import NodeKey
+from posthouse.cli import key_words
 from posthouse.cli.config import config_option, load_config
 from posthouse.cli.data import open_store
 from posthouse.cli.output import CommandError, password_option, read_password, say, say_hint
@@ -65,6 +66,10 @@ def import_(whom: str, file: Path, password_stdin: bool, config_path: str | None
             half = "with its private half" if kept.has_private else "the public half"
             say(f"imported {kept.fingerprint} ({half}), good until {mail_keys.expires_text(kept)}")
             _tell_left_out(whom, material, kept)
+            if key_words.tell_unfit(kept, material.private):
+                olds = store.read_now(partial(key_fitness.replaced, new=kept))
+                use = "it is used" if kept.has_private else "mail is encrypted to it"
+                key_words.tell_replaced(whom, olds, use=use)
 
 
 def _take(

@@ -259,14 +259,17 @@ def progress(label: str, total: int | None = None) -> Iterator[Callable[[int], N
 def password_option(command: Command) -> Command:
     """`--password-stdin`, as the argument `password_stdin`; give it to `read_password`."""
     return click.option(
-        "--password-stdin", is_flag=True, help="Read the password from the first line of stdin."
+        "--password-stdin",
+        is_flag=True,
+        help="Read the password from the first line of stdin; at a terminal it is asked for.",
     )(command)
 
 
 def read_password(
     *, password_stdin: bool, prompt: str = "Password", is_new: bool = False
 ) -> Secret:
-    """The password of a person or program.
+    """The password of a person or program. At a terminal it is asked for and not shown, with
+    `--password-stdin`, too.
 
     Args:
         is_new: ask twice on a terminal.
@@ -274,7 +277,7 @@ def read_password(
     Raises:
         CommandError: there is nobody to ask, it is empty, too long, or the two differ.
     """
-    if password_stdin:
+    if password_stdin and not sys.stdin.isatty():
         line = sys.stdin.readline(PASSWORD_OCTETS_MAX + 3)
         return _checked_password(line.removesuffix("\n").removesuffix("\r"))
     if not sys.stdin.isatty():

@@ -61,7 +61,7 @@ class Journal:
             is_new = not path.exists()
             if not is_new and not path.is_file():
                 raise CommandError(f"the journal {path} is no file")
-            self._file = path.open("a", encoding="utf-8")
+            self._file = open(path, "a", encoding="utf-8", opener=_opened)
             self._hold(path, self._file)
             self._read(path)
             self._check(path)
@@ -180,6 +180,11 @@ class Journal:
                     f"{path}, line {number}: this is no journal of `posthouse send`",
                     hint="name another file with --resume",
                 ) from None
+
+
+def _opened(path: str, flags: int) -> int:
+    """It says who gets mail: nobody else on the machine reads it."""
+    return os.open(path, flags, 0o600)
 
 
 def _keep_name(path: Path) -> None:

@@ -353,6 +353,32 @@ def domain_policy(tx: Transaction, domain: DomainId) -> PolicyRow:
     return _policy(tx.one(f"{_POLICY} WHERE domain_id = ?", (domain,)))
 
 
+def count_keyless(
+    tx: Transaction, domain: str, part: str, always: str, *, has_private: bool, limit: int
+) -> int:
+    """How many accounts of the domain have no key that is good by its dates, of those that say
+    nothing else about a part of the policy; no more than `limit` are counted.
+
+    Args:
+        part: "sign", "at_rest" or "at_rest_append".
+        always: the word for it that does not take an account out.
+        has_private: only keys with their private half will do.
+    """
+    row = tx.one(
+        "SELECT count(*) FROM (SELECT 1 FROM account a"
+        " WHERE substr(a.name, -length(?)) = ?"
+        " AND NOT EXISTS (SELECT 1 FROM mail_policy p WHERE p.account_id = a.id"
+        " AND CASE ? WHEN 'sign' THEN p.sign WHEN 'at_rest' THEN p.at_rest"
+        " ELSE p.at_rest_append END <> ?)"
+        " AND NOT EXISTS (SELECT 1 FROM mail_key k WHERE k.account_id = a.id"
+        " AND (k.private IS NOT NULL OR ? = 0)"
+        " AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > ?))"
+        " LIMIT ?) t",
+        (f"@{domain}", f"@{domain}", part, always, int(has_private), tx.now_us(), limit),
+    )
+    return row[0] if row else 0
+
+
 def has_policies(tx: Transaction) -> bool:
     return tx.one("SELECT 1 FROM mail_policy LIMIT 1") is not None
 
