@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from posthouse.cli.output import ExitCode
+from posthouse.mimesec.pgp.keys import read_public
 from posthouse.mimesec.pgp.make import make_key
 
 from .conftest import PASSWORD, Cli
@@ -161,3 +162,65 @@ def test_a_domain_s_policy_says_how_many_accounts_have_no_key(house: Cli) -> Non
     err = house("key", "policy", "example.org", "--at-rest", "always")[2]
     assert "1 account of example.org has no key, so mail for them is deferred now" in err
     assert "no key" not in house("key", "policy", "example.org", "--at-rest", "when possible")[2]
+
+
+def test_of_several_keys_the_list_says_which_is_in_use_and_published(house: Cli) -> None:
+    for scheme in ("smime", "smime", "openpgp"):
+        house("key", "make", ADA, "--scheme", scheme)
+    house("key", "publish", ADA, "--scheme", "openpgp")
+    listed = json.loads(house("key", "list", "--json")[1])
+    assert [(one["state"], one["is_published"]) for one in listed] == [
+        ("kept to read old mail", False),
+        ("in use", False),
+        ("in use", True),
+    ]
+    assert "in use, published" in house("key", "list")[1]
+
+
+def test_a_key_that_is_published_and_over_is_told(house: Cli, tmp_path: Path) -> None:
+    house("key", "import", ADA, over(tmp_path))
+    err = house("key", "publish", ADA)[2]
+    assert "it ended on" in err and "web.addresses" in err and "start the server again" in err
+    assert "is not shown any more" in house("key", "publish", ADA, "--stop")[2]
+    err = house("key", "publish", ADA, "--stop")[2]
+    assert "was not shown" in err and "any more" not in err
+    code, _, err = house("key", "revoke", ADA)
+    assert code == ExitCode.OK and "used no more" in err and "others cannot hear of it" in err
+    assert "it is revoked, and others will hear just that" in house("key", "publish", ADA)[2]
+
+
+def test_a_key_is_found_by_what_reports_call_it(house: Cli, tmp_path: Path) -> None:
+    house("key", "make", ADA)
+    (tmp_path / "cert.pem").write_text(house("key", "export", ADA)[1])
+    [smime] = json.loads(house("key", "list", "--json")[1])
+    serial = subprocess.run(
+        ["openssl", "x509", "-in", "cert.pem", "-noout", "-serial"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    ).stdout.strip()[len("serial=") :]
+    assert json.loads(house("key", "list", serial, "--json")[1]) == [smime]
+    house("key", "make", ADA, "--scheme", "openpgp")
+    [public] = read_public(house("key", "export", ADA, "--scheme", "openpgp")[1].encode())
+    for part in (*public.key_ids, public.key_ids[-1][-8:]):
+        [found] = json.loads(house("key", "list", part, "--json")[1])
+        assert found["fingerprint"] == public.fingerprint
+    for part in (smime["fingerprint"][:7], smime["fingerprint"][9:20]):
+        code, _, err = house("key", "export", part)
+        assert code == ExitCode.NOT_FOUND
+        assert "take eight digits or more of either end of a fingerprint" in err
+
+
+def test_of_a_certificate_that_vouches_for_itself_no_issuer_is_told(house: Cli) -> None:
+    house("key", "make", ADA)
+    err = house("key", "revoke", ADA)[2]
+    assert "whoever issued" not in err and "tell those who have it" in err
+
+
+def test_a_key_that_a_person_imported_is_named_by_find(house: Cli, tmp_path: Path) -> None:
+    eve, _ = make_key(["eve@far.example"], at=datetime.now(UTC), days=9)
+    (tmp_path / "eve.asc").write_bytes(eve.public.armored())
+    house("key", "import", "eve@far.example", str(tmp_path / "eve.asc"))
+    err = house("key", "find", "eve@far.example", "--resolver", "127.0.0.1:9")[2]
+    assert f"{eve.public.fingerprint} (OpenPGP) of eve@far.example is here" in err

@@ -1330,3 +1330,8 @@ def test_every_keyword_and_argument_has_an_option_or_cannot_come_up() -> None:
     for name in sorted(NAMES - without):
         option = send_words.option_of(name).split()[0].rstrip(",")
         assert option in options, name
+
+
+def test_the_author_of_a_finished_message_stands_in_its_file() -> None:
+    error = MessageError("refused", hint="it is not of the account: change sender")
+    assert in_options(error)[1].endswith("or with --eml the From field in that file")

@@ -134,18 +134,24 @@ def test_what_is_encrypted_to_a_key_kept_here_is_delivered_in_the_open(
     assert SECRET in letter.text and letter.subject == "Map"
     assert "smime=pass" in results(kept)
     assert SECRET.encode() not in house.stored(BOB)  # who has no such wish gets it as it came
-    names = {one.name: one.result for one in house.decision(queue_id_of(receipt)).findings}
+    found = house.decision(queue_id_of(receipt)).findings
+    names = {one.name: one.result for one in found}
     assert names["encryption"] == "opened" and names["smime"] == "pass"
+    assert all(one.reason for one in found if one.name == "encryption")  # something to be shown
+    assert "at-rest" not in names
 
 
 def test_it_is_sealed_again_where_mail_is_kept_encrypted(house: House, eve: KeyMaterial) -> None:
     house.meet(eve)
     ada = house.give_key(ADA)
     house.say(ADA, open=Mode.WHEN_POSSIBLE, at_rest=Mode.ALWAYS)
-    house.arrive(sealed(ada, by=eve), [ADA])
+    receipt = house.arrive(sealed(ada, by=eve), [ADA])
     kept = house.stored(ADA)
     assert SECRET.encode() not in kept and "smime=pass" in results(kept)
     assert read(kept).subject == "Map"  # opened first: it is listed by its real subject
+    [told] = [x for x in house.decision(queue_id_of(receipt)).findings if x.name == "at-rest"]
+    assert told.result == "encrypted"
+    assert f"stored encrypted to {ada.fingerprint}" in told.reason
 
 
 def test_what_was_hidden_may_not_speak_in_our_name(house: House) -> None:

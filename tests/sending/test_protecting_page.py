@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_an
 from cryptography.x509 import load_pem_x509_certificate
 
 from posthouse.mimesec.pgp import make_key
-from posthouse.mimesec.smime import make_authority, make_identity
+from posthouse.mimesec.smime import from_pem, from_pkcs12, make_authority, make_identity
 
 PAGE = Path(__file__).parents[2] / "docs" / "library" / "protecting.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -86,3 +87,23 @@ def test_all_of_it_runs(
         octets = transport.prepare(msgspec.structs.replace(message, protection=protection)).octets
     opened = names["open_message"](octets, [own], at=datetime.now(UTC))
     assert "not signed" in names["WORDS"][opened.summary]
+
+
+def test_a_key_for_a_try_becomes_the_files_of_the_page(tmp_path: Path) -> None:
+    """As the page says it, with names of its own."""
+    text = " ".join(PAGE.read_text().split())
+    assert "write_bytes(made.key_pem() + made.certificates_pem())" in text
+    made = make_identity("ada@example.org", at=datetime.now(UTC), days=30)
+    pem = made.key_pem() + made.certificates_pem()
+    (tmp_path / "ada.pem").write_bytes(pem)
+    assert from_pem(pem, pem).certificate.fingerprint == made.certificate.fingerprint
+    command = "openssl pkcs12 -export -in ada.pem -out ada.p12"
+    assert command in text
+    subprocess.run(
+        [*command.split(), "-passout", "pass:its password"],
+        check=True,
+        capture_output=True,
+        cwd=tmp_path,
+    )
+    own = from_pkcs12((tmp_path / "ada.p12").read_bytes(), "its password")[0]
+    assert own.certificate.fingerprint == made.certificate.fingerprint

@@ -9,6 +9,7 @@ import msgspec
 
 from posthouse.accounts import mail_keys
 from posthouse.accounts.admin import parse_typed
+from posthouse.accounts.key_names import by_inner_name
 from posthouse.accounts.mail_keys import MailKey, standing
 from posthouse.accounts.mail_policy import SCHEMES
 from posthouse.kernel.errors import NotKnown, UserError
@@ -63,7 +64,7 @@ def by_name(
     tx: Transaction, text: str, *, scheme: Scheme | None = None, preferred: Scheme | None = None
 ) -> MailKey:
     """The key that a person means: by its fingerprint, eight digits or more of either end of it,
-    or an address.
+    or an address; where there is none so, by the id of a subkey or a serial.
 
     Args:
         scheme: only one of it will do.
@@ -78,11 +79,14 @@ def by_name(
     else:
         wanted = text.replace(" ", "").replace(":", "").upper().removeprefix("0X")
         found = mail_keys.by_either_end(tx, wanted) if len(wanted) >= 8 else []
+        found = found or by_inner_name(tx, text)
     if scheme is not None:
         found = [key for key in found if key.scheme is scheme]
     if not found:
         kind = f"{scheme.value} key" if scheme is not None else "key"
-        raise NotKnown(f"there is no {kind} {text}", hint="posthouse key list shows those that are")
+        ends = "" if "@" in text else "; take eight digits or more of either end of a fingerprint"
+        hint = f"posthouse key list shows those that are{ends}"
+        raise NotKnown(f"there is no {kind} {text}", hint=hint)
     if len(found) > 1 and preferred is not None:
         found = [key for key in found if key.scheme is preferred] or found
     if len(found) > 1:
@@ -97,3 +101,21 @@ def several_fit(found: Sequence[MailKey], text: str) -> UserError:
     options = " or ".join(f"--scheme {name}" for name in schemes)
     way = f"add {options}, or name one of them" if len(schemes) > 1 else "name one of them"
     return UserError(f"{len(found)} keys fit {text}", hint=f"{way}: {named}")
+
+
+def is_in_use(tx: Transaction, key: MailKey) -> bool:
+    """Whether an own key with its private half is the one that is used, for one at least of its
+    addresses: those before it stay to read old mail."""
+    now_us = tx.now_us()
+    for address in mail_keys.counted_addresses(tx, key):
+        used = (
+            one.id
+            for one in mail_keys.by_address(tx, address)
+            if (one.account, one.domain) == (key.account, key.domain)
+            and one.scheme is key.scheme
+            and one.has_private
+            and one.is_usable(now_us)
+        )
+        if next(used, None) == key.id:
+            return True
+    return False

@@ -139,6 +139,11 @@ def export_private(
     return _said(partial(pgp_material.export_private, private, password, salt))
 
 
+def is_selfmade(key: MailKey) -> bool:
+    """Whether a certificate vouches for itself, so that no issuer knows of it."""
+    return smime_material.is_selfmade(key)
+
+
 def extended(private: bytes, at: datetime) -> KeyMaterial:
     """An OpenPGP key with another end. Raises UserError."""
     return _said(lambda: pgp_material.extended(private, at))

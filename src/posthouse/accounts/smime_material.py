@@ -73,6 +73,15 @@ def export_private(key: MailKey, private: bytes, password: Secret | None) -> byt
     return identity.key_pem(password) + identity.certificates_pem()
 
 
+def serial(key: MailKey) -> str:
+    """In hexadecimal, as reports show it."""
+    return f"{_certificates(key.public)[0].serial:X}"
+
+
+def is_selfmade(key: MailKey) -> bool:
+    return _certificates(key.public)[0].is_self_issued
+
+
 def recipient(key: MailKey) -> Recipient:
     said = Capabilities.of_words(key.reads)
     return SmimeRecipient(_certificates(key.public)[0], capabilities=said)

@@ -4,13 +4,20 @@ accounts and of whom they write to, and what is done with them."""
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
 import click
 import msgspec
 
-from posthouse.accounts import key_choice, key_fitness, key_material, mail_keys, mail_policy
+from posthouse.accounts import (
+    key_choice,
+    key_fitness,
+    key_material,
+    mail_keys,
+    mail_policy,
+)
 from posthouse.accounts.key_choice import Choice, in_use
 from posthouse.accounts.key_material import Algorithm
 from posthouse.accounts.mail_keys import MailKey, Source, fold_address
@@ -32,6 +39,7 @@ from posthouse.cli.output import (
 )
 from posthouse.config import build_keys
 from posthouse.gateway.key_submission import is_submission_key
+from posthouse.kernel.errors import UserError
 from posthouse.mimesec.findings import Scheme
 from posthouse.net.world import SystemChance, SystemClock
 from posthouse.store import accounts
@@ -51,6 +59,8 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...]
     expires: str
     state: str
+    is_published: bool
+    """Others may look it up here."""
     has_private: bool
     source: str
     reads: tuple[str, ...]
@@ -78,10 +88,7 @@ def list_(whom: str | None, as_json: bool, config_path: str | None) -> None:
         found,
         as_json=as_json,
         columns=("fingerprint", "scheme", "owner", "addresses", "expires", "state"),
-        rows=[
-            (k.fingerprint[-16:], k.scheme, k.owner, " ".join(k.addresses), k.expires, k.state)
-            for k in found
-        ],
+        rows=[_row(k) for k in found],
         nothing=nothing,
     )
 
@@ -245,24 +252,30 @@ def revoke(whom: str, scheme: str | None, config_path: str | None) -> None:
     config = load_config(config_path).config
     node_key = NodeKey(build_keys.node_key_path(config), SystemChance())
 
-    def unit(tx: Transaction) -> MailKey:
+    def unit(tx: Transaction) -> tuple[MailKey, bool]:
         found = key_choice.by_name(tx, whom, scheme=key_sharing.wanted(scheme))
         public = None
         if found.scheme is Scheme.OPENPGP and found.has_private:
             made = mail_keys.revocation(tx, found, node_key)
             if made is None:
                 private = mail_keys.private_half(tx, found, node_key)
-                made = key_material.make_revocation(private)
-            public = key_material.revoked(found, made)
+                with suppress(UserError):  # of a key that has ended none is made
+                    made = key_material.make_revocation(private)
+            public = key_material.revoked(found, made) if made is not None else None
         mail_keys.revoke(tx, found, public)
-        return found
+        return found, public is not None
 
     with open_store(config) as store:
-        found = store.write_now(unit)
+        found, says_so = store.write_now(unit)
         say(f"{found.fingerprint} is used no more")
         key_words.tell_lacking(store, found.account, node_key)
-    if found.scheme is Scheme.SMIME:
+    if found.scheme is Scheme.SMIME and key_material.is_selfmade(found):
+        if found.is_own:
+            say_hint("nobody issued the certificate but its owner: tell those who have it")
+    elif found.scheme is Scheme.SMIME:
         say_hint("whoever issued the certificate has to be told, too, so that others hear of it")
+    elif found.has_private and not says_so:
+        say_hint("others cannot hear of it by the key, as no revocation of it could be made")
     elif found.has_private:
         say_hint(
             f"others hear of it where it is published; hand out: posthouse key export"
@@ -346,6 +359,11 @@ def _nothing(tx: Transaction, whom: str | None) -> str:
     return f"{none}: posthouse key make {whom}" if is_account else none
 
 
+def _row(k: Shown) -> tuple[str, ...]:
+    state = f"{k.state}, published" if k.is_published else k.state
+    return (k.fingerprint[-16:], k.scheme, k.owner, " ".join(k.addresses), k.expires, state)
+
+
 def _shown(tx: Transaction, one: MailKey, now_us: int) -> Shown:
     state = "in use"
     if one.revoked_at is not None:
@@ -360,6 +378,8 @@ def _shown(tx: Transaction, one: MailKey, now_us: int) -> Shown:
         state = "certificate only"
     elif is_submission_key(one):
         state = "for key submissions"
+    elif not key_choice.is_in_use(tx, one):
+        state = "kept to read old mail"
     return Shown(
         scheme=one.scheme.value,
         fingerprint=one.fingerprint,
@@ -367,6 +387,7 @@ def _shown(tx: Transaction, one: MailKey, now_us: int) -> Shown:
         addresses=one.addresses,
         expires=mail_keys.expires_text(one),
         state=state,
+        is_published=one.is_published,
         has_private=one.has_private,
         source=one.source.value,
         reads=one.reads,

@@ -15,7 +15,7 @@ import msgspec
 from posthouse.accounts import mail_keys
 from posthouse.accounts.admin import parse_typed
 from posthouse.accounts.key_choice import Choice, in_use
-from posthouse.accounts.mail_keys import MailKey, fold_address
+from posthouse.accounts.mail_keys import MailKey, Source, expires_text, fold_address
 from posthouse.accounts.mail_policy import SCHEMES
 from posthouse.cli.config import config_option, load_config
 from posthouse.cli.data import open_store
@@ -106,6 +106,7 @@ def find(address: str, resolver: str | None, as_json: bool, config_path: str | N
     wanted = fold_address(format_address(parse_typed(address)))
     told = asyncio.run(_ask(config, resolver, wanted))
     _keep(config, wanted, told)
+    here = _imported(config, wanted)
     shown = Shown(
         keys=tuple(
             FoundKey(where=one.where, scheme=each.scheme.value, fingerprint=each.fingerprint)
@@ -118,6 +119,8 @@ def find(address: str, resolver: str | None, as_json: bool, config_path: str | N
         show_json(shown)
     else:
         _show(told)
+        for one in here:
+            say(f"{one.fingerprint} ({one.scheme.value}) of {wanted} is here: a person imported it")
     if shown.keys:
         return ExitCode.OK
     return ExitCode.TEMPORARY if any(one.is_for_now for one in told) else ExitCode.FAILED
@@ -137,7 +140,7 @@ def publish(whom: str, stop: bool, scheme: str | None, config_path: str | None) 
     """
     config = load_config(config_path).config
 
-    def unit(tx: Transaction) -> tuple[Choice, MailKey]:
+    def unit(tx: Transaction) -> tuple[Choice, MailKey, bool]:
         choice = in_use(
             *(tx, whom),
             scheme=wanted(scheme),
@@ -145,16 +148,24 @@ def publish(whom: str, stop: bool, scheme: str | None, config_path: str | None) 
         )
         mail_keys.publish(tx, choice.key, is_published=not stop)
         counted = mail_keys.counted_addresses(tx, choice.key)
-        return choice, msgspec.structs.replace(choice.key, addresses=counted)
+        is_usable = choice.key.is_usable(tx.now_us())
+        return choice, msgspec.structs.replace(choice.key, addresses=counted), is_usable
 
     with open_store(config) as store:
-        choice, found = store.write_now(unit)
+        choice, found, is_usable = store.write_now(unit)
     tell_choice(whom, choice)
+    if stop and not choice.key.is_published:
+        say(f"{found.fingerprint} was not shown")
+        return
     if stop:
         say(f"{found.fingerprint} is not shown any more")
         say_hint("take its records out of the DNS, too")
         return
     say(f"{found.fingerprint} may be shown to others")
+    if found.revoked_at is not None:
+        say("it is revoked, and others will hear just that of it")
+    elif not is_usable:
+        say(f"it ended on {expires_text(found)}: others will encrypt nothing to it")
     for line in _records(found):
         show_text(line)
     say_hint("records count only in a zone that is signed (DNSSEC)")
@@ -167,7 +178,8 @@ def _directory_hint(config: Config, found: MailKey) -> str:
     if not build_acme.key_domains(config, domains):
         return (
             "for the Web Key Directory, which most programs ask, open the web door:"
-            " [web] is_enabled = true"
+            " [web] is_enabled = true, and start the server again (where it listens on loopback"
+            " alone, name web.addresses, too)"
         )
     names = ", ".join(f"{wkd.HOST}{domain}" for domain in domains)
     return f"for the Web Key Directory, let {names} lead to this server (a CNAME will do)"
@@ -193,6 +205,15 @@ def _keep(config: Config, address: str, told: tuple[Told, ...]) -> None:
     unit = partial(key_search.keep, address=address, told=told, missed_us=missed_us)
     with open_store(config) as store:
         store.write_now(unit)
+
+
+def _imported(config: Config, address: str) -> tuple[MailKey, ...]:
+    """Keys that were put here for the address, whatever its domain shows."""
+    if not Path(build.store_options(config).folder, "posthouse.db").exists():
+        return ()
+    with open_store(config) as store:
+        keys = store.read_now(lambda tx: mail_keys.by_address(tx, address))
+    return tuple(one for one in keys if one.source is Source.IMPORTED)
 
 
 def _show(told: tuple[Told, ...]) -> None:

@@ -85,7 +85,7 @@ _HINTS: Final = (
     (re.compile(r"\buser:secret@"), "user@"),
     (re.compile(r"\bgive it as `url`"), "download it, and name the file"),
     (re.compile(r"\boption (proxy|certificate)\b"), r"option --\1"),
-    (re.compile(r"\bchange sender\b"), "change --from"),
+    (re.compile(r"\bchange sender\b"), "change --from, or with --eml the From field in that file"),
     (re.compile(r"\bwrite (?:command=.*, )?arguments=.*$"), "name a script that runs it with them"),
     (
         re.compile(r"\b(server_name|local_address|hello_name|outcome_mailbox|header_fields)\b"),

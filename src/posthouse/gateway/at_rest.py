@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Final
 
 from posthouse.accounts.key_material import recipient, sealer
 from posthouse.accounts.mail_keys import MailKey, Source, of_owner
 from posthouse.accounts.mail_policy import MailPolicy, Mode, policy_of
 from posthouse.accounts.policies import Policies
 from posthouse.kernel.errors import PosthouseError
+from posthouse.kernel.finding import Finding
 from posthouse.kernel.ids import AccountId
 from posthouse.kernel.ports import Clock, Workers
 from posthouse.mimesec.findings import Scheme
@@ -23,6 +25,8 @@ from posthouse.mimesec.ports import ProtectionError
 from posthouse.mimesec.protection import Protection, protect
 from posthouse.mimesec.sealed import is_sealed, may_be_sealed
 from posthouse.store.transaction import Store, Transaction
+
+FINDING: Final = "at-rest"
 
 
 class CannotSeal(PosthouseError):
@@ -57,6 +61,7 @@ class AtRest:
         own: Mapping[AccountId, bytes] = {},
         is_appended: bool = False,
         keyless: dict[AccountId, str] | None = None,
+        found: list[Finding] | None = None,
     ) -> Mapping[AccountId, bytes]:
         """The octets to store for each account that keeps its mail encrypted.
 
@@ -66,6 +71,7 @@ class AtRest:
             is_appended: its owner puts it there by IMAP.
             keyless: gets whoever says "always" where it cannot be, with the reason, in the place of
                 an error.
+            found: gets what was done, for the decision record.
 
         Raises:
             CannotSeal: an account says "always", and it cannot be.
@@ -88,13 +94,17 @@ class AtRest:
         for account, mode, keys in wanted:
             plain = own.get(account, octets)
             try:
-                copies[account] = await self._workers.run(partial(self._seal, plain, keys))
+                sealed, key = await self._workers.run(partial(self._seal, plain, keys))
             except ProtectionError as error:
                 if mode is not Mode.ALWAYS:
                     continue
                 if keyless is None:
                     raise CannotSeal(account, error.text) from error
                 keyless[account] = error.text
+            else:
+                copies[account] = sealed
+                if found is not None:
+                    found.append(_finding(key))
         return copies
 
     def sealed_now(self, tx: Transaction, account: AccountId, octets: bytes) -> bytes | None:
@@ -102,7 +112,7 @@ class AtRest:
         None where it keeps them in the open, or has no key."""
         for _, _, keys in _wanted(tx, accounts=[account], is_appended=False):
             with contextlib.suppress(ProtectionError):
-                return self._seal(octets, keys)
+                return self._seal(octets, keys)[0]
         return None
 
     async def refused_open(
@@ -122,7 +132,7 @@ class AtRest:
     async def _is_sealed(self, octets: bytes) -> bool:
         return may_be_sealed(octets) and await self._workers.run(partial(is_sealed, octets))
 
-    def _seal(self, octets: bytes, keys: Sequence[MailKey]) -> bytes:
+    def _seal(self, octets: bytes, keys: Sequence[MailKey]) -> tuple[bytes, MailKey]:
         now = self._clock.now()
         reason = "the account has no key to encrypt to"
         for key in keys:
@@ -141,8 +151,16 @@ class AtRest:
                 has_legacy_display=False,
                 keeps_bcc=True,
             )
-            return protect(octets, wish, at=now)
+            return protect(octets, wish, at=now), key
         raise ProtectionError(reason)
+
+
+def _finding(key: MailKey) -> Finding:
+    return Finding(
+        name=FINDING,
+        result="encrypted",
+        reason=f"stored encrypted to {key.fingerprint}, {key.scheme.value}",
+    )
 
 
 def _wanted(

@@ -107,7 +107,10 @@ class OwnCopies:
         }
         wanting = [account for account in accounts if account not in held]
         keyless: dict[AccountId, str] | None = {} if is_ours else None
-        sealed = await self._at_rest.copies(wanting, octets, own=plain, keyless=keyless)
+        stored: list[Finding] = []
+        sealed = await self._at_rest.copies(
+            wanting, octets, own=plain, keyless=keyless, found=stored
+        )
         for account, reason in (keyless or {}).items():
             held[account] = Held(reason=reason, is_for_now=True)
         copies = {
@@ -121,8 +124,9 @@ class OwnCopies:
         }
         for account, own in sealed.items():
             copies.setdefault(account, Copy(octets=own, is_sealed=True))
-        findings = dict.fromkeys(each for one in opened.values() for each in one.findings)
-        return Made(copies=copies, held=held, findings=tuple(findings))
+        found = [each for one in opened.values() for each in one.findings]
+        findings = tuple(dict.fromkeys([*found, *stored]))
+        return Made(copies=copies, held=held, findings=findings)
 
     async def make_for(
         self, addresses: Sequence[Address], directory: DirectoryOptions, octets: bytes

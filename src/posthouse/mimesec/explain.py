@@ -156,7 +156,8 @@ def _encryption_reason(section: Section, encryption: Encryption, where: str) -> 
     if not reason and not encryption.is_authenticated:
         reason = "its form does not tell of changes on its way"
     if section.kind is SectionKind.MESSAGE:
-        return reason
+        # A result has some words behind it, wherever it is shown.
+        return reason or ("decrypted, and unchanged on its way" if encryption.is_opened else "")
     return f"{where}: {reason or 'encrypted'}"
 
 
