@@ -798,6 +798,10 @@ def test_whom_to_repeat_is_known_by_a_journal_only(cli: Cli, tmp_path: Path) -> 
 
 def test_a_journal_is_read_by_nobody_else(tmp_path: Path) -> None:
     """It names everybody who gets mail."""
-    with Journal(tmp_path / "journal") as journal:
-        journal.begin("bob@example.test")
+    before = os.umask(0o022)
+    try:
+        with Journal(tmp_path / "journal") as journal:
+            journal.begin("bob@example.test")
+    finally:
+        os.umask(before)
     assert (tmp_path / "journal").stat().st_mode & 0o777 == 0o600
