@@ -35,6 +35,14 @@ def house(cli: Cli, tmp_path: Path) -> Cli:
     return run  # type: ignore[return-value]
 
 
+def test_the_list_has_all_of_them(house: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posthouse.cli.key.PAGE", 2)
+    for _ in range(5):
+        house("key", "make", ADA)
+    _, out, _ = house("key", "list", "--json")
+    assert len(json.loads(out)) == 5
+
+
 def test_a_key_is_made_listed_exported_revoked_and_removed(house: Cli, tmp_path: Path) -> None:
     code, out, err = house("key", "list")
     assert "no key yet" in out + err

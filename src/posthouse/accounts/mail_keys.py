@@ -375,9 +375,9 @@ def published(tx: Transaction, scheme: Scheme, *, limit: int) -> tuple[MailKey, 
     )
 
 
-def all_keys(tx: Transaction, *, limit: int) -> tuple[MailKey, ...]:
-    """In the order they came."""
-    return tuple(map(_key, rows.page(tx, after=0, limit=limit)))
+def all_keys(tx: Transaction, *, limit: int, after: int = 0) -> tuple[MailKey, ...]:
+    """In the order they came, behind the one of that id."""
+    return tuple(map(_key, rows.page(tx, after=after, limit=limit)))
 
 
 def private_half(tx: Transaction, key: MailKey, node_key: NodeKey) -> bytes:

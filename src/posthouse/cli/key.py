@@ -4,6 +4,7 @@ accounts and of whom they write to, and what is done with them."""
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final
@@ -338,13 +339,22 @@ def _check_account(tx: Transaction, address: str) -> None:
 
 def _found(tx: Transaction, whom: str | None) -> list[Shown]:
     now_us = tx.now_us()
+    keys: Sequence[MailKey]
     if whom is None:
-        keys = mail_keys.all_keys(tx, limit=PAGE)
+        keys = list(_all(tx))
     elif "@" in whom:
         keys = mail_keys.naming(tx, whom)
     else:
         keys = (key_choice.by_name(tx, whom),)
     return [_shown(tx, one, now_us) for one in keys]
+
+
+def _all(tx: Transaction) -> Iterator[MailKey]:
+    after: int | None = 0
+    while after is not None:
+        page = mail_keys.all_keys(tx, limit=PAGE, after=after)
+        yield from page
+        after = page[-1].id if len(page) == PAGE else None
 
 
 def _nothing(tx: Transaction, whom: str | None) -> str:
