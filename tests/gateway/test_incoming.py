@@ -452,7 +452,27 @@ def test_what_is_not_looked_at_is_not_open(entity: bytes, how: str) -> None:  # 
 @pytest.mark.parametrize("how", MISREAD)
 def test_an_odd_message_with_nothing_encrypted_is_open(how: str) -> None:
     octets = wrapped(b"\r\nthe elm\r\n", how)
-    assert closed_part(Opened(octets=octets, summary=Summary.NOT_PROTECTED)) == ""
+    named = b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n" + octets
+    for each in (octets, named):  # most mail has something that is encoded
+        assert closed_part(Opened(octets=each, summary=Summary.NOT_PROTECTED)) == ""
+
+
+def test_a_notice_about_closed_mail_is_open(house: House) -> None:
+    """Its sender would not hear that their own mail came back."""
+    house.say(ADA, open=Mode.ALWAYS)
+    returned = sealed(key_material.make([BOB], at=NOW - timedelta(hours=1), days=9))
+    status = b"Reporting-MTA: dns; far.example\r\n\r\nFinal-Recipient: rfc822; x@far.example\r\n"
+    status += b"Action: failed\r\nStatus: 5.1.1\r\n"
+    for brought in (returned, returned.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"):
+        pieces = (
+            b"\r\nIt came back.\r\n",
+            b"Content-Type: message/delivery-status\r\n\r\n" + status,
+            b"Content-Type: message/rfc822\r\n\r\n" + brought,
+        )
+        kind = b"Content-Type: multipart/report; report-type=delivery-status; boundary=q\r\n\r\n"
+        body = b"".join(b"--q\r\n%b\r\n" % one for one in pieces) + b"--q--\r\n"
+        house.arrive(HEAD + kind + body, [ADA])
+    assert b"It came back." in house.stored(ADA, count=2)
 
 
 def test_many_multiparts_inside_each_other_are_not_looked_through_for_each_of_them() -> None:

@@ -245,6 +245,7 @@ class LocalAgent:
                 prefix=message.prefix,
                 body=BodyType(message.body),
                 is_smtputf8=message.is_smtputf8,
+                is_junk=message.is_junk,
                 origin=Origin(message.origin),
                 tls_demand=TlsDemand(message.tls_demand),
                 expires_at=recipient.expires_at,

@@ -8,6 +8,7 @@ stored as it came, or refused where the policy says so.
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -63,6 +64,12 @@ _OPENPGP: Final = b"-----BEGIN PGP "
 # as that is several times as fast as one pattern that ignores case.
 _PROTECTED: Final = (_OPENPGP.lower(), b"pkcs7-", b".p7m", b".p7z")
 _MULTIPART: Final = re.compile(rb"multipart\s*+/\s*+(?:signed|encrypted)")
+_CLOSED: Final = re.compile(
+    rb"multipart\s*+/\s*+encrypted|-----begin pgp message|pkcs7-mime|\.p7[mz]"
+)
+_BASE64: Final = re.compile(
+    rb"(?:^[A-Za-z0-9+/]{4,998}+={0,2}[ \t]*+\r?+(?:\n|\Z))++", re.MULTILINE
+)
 # What hides them: a transfer encoding, or one of a file's name.
 _ENCODED: Final = re.compile(
     rb"content-transfer-encoding[ \t]*+:\s*+(?:base64|quoted-printable|(?:x-)?uu)|name\*|=\?"
@@ -372,7 +379,12 @@ def closed_part(opened: Opened) -> str:
     """What stays closed although the message is open, in words. What is encrypted beside other
     things stays apart from them, also where its key is here: in one message with them it could be
     sent elsewhere by what others wrote (EFAIL). Linear; for a worker."""
+    root = mime.scan(opened.octets)
+    # What a notice brings back was sent so by whoever gets the notice.
+    is_report = (root.maintype, root.subtype) == (b"multipart", b"report")
     for one in opened.sections:
+        if is_report and one.kind is SectionKind.FORWARDED:
+            continue
         if one.kind in _BESIDE and (one.encryptions or one.summary is Summary.BROKEN):
             return (
                 f"{_BESIDE[one.kind]}, which is not opened here, as what stands around it could"
@@ -380,11 +392,27 @@ def closed_part(opened: Opened) -> str:
             )
     if len(opened.sections) >= SECTIONS_MAX:
         return f"it has more than {SECTIONS_MAX} protected parts, and no more are looked at"
-    parts = list(mime.scan(opened.octets).walk())
+    parts = list(root.own_parts() if is_report else root.walk())
     is_misread = any(_is_named_encrypted(part) and layer_at(part) is None for part in parts)
-    if is_misread or (_is_doubtful(parts) and is_protected(opened.octets)):
+    if is_misread or (_is_doubtful(parts) and _may_hold_closed(opened.octets, parts)):
         return "it has a part that says it is encrypted, in a form that can be read in several ways"
     return ""
+
+
+def _may_hold_closed(octets: bytes, parts: Sequence[Part]) -> bool:
+    """Whether something encrypted may be in what nobody here has looked at: its name is there, in
+    the open or encoded, wherever others divide the message. Linear."""
+    if _CLOSED.search(octets.lower()) or any(layer_at(part) is not None for part in parts):
+        return True
+    if _CLOSED.search(binascii.a2b_qp(octets).lower()):
+        return True
+    return any(_CLOSED.search(_plain(run[0]).lower()) for run in _BASE64.finditer(octets))
+
+
+def _plain(run: bytes) -> bytes:
+    """Of lines of base64, as far as they are."""
+    whole = run.translate(None, b" \t\r\n=")
+    return binascii.a2b_base64(whole[: len(whole) // 4 * 4])
 
 
 def _is_doubtful(parts: Sequence[Part]) -> bool:

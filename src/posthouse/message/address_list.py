@@ -161,6 +161,7 @@ class _Reader:
         self._words: list[_Word] = []  # since the last "@", bracket or separator
         self._phrase: list[_Word] = []  # in front of the bracket
         self._before_at: list[_Word] | None = None
+        self._claimed: tuple[bytes, bytes] | None = None  # an address in front of the bracket
         self._comment = b""
         self._is_apart = False
 
@@ -240,7 +241,8 @@ class _Reader:
             self._flush()
         phrase = self._words
         if self._before_at is not None:
-            self._is_malformed = True  # `a@good <b@bad>`: what stands in front is only a name
+            # `a@good <b@bad>`: what stands in front is only a name, and harmless if it is the same.
+            self._claimed = _joined(self._before_at).lower(), _joined(self._words).lower()
             phrase = [*self._before_at, _Word(b"@", False, False), *self._words]
         self._phrase, self._words, self._before_at = phrase, [], None
         self._state = _State.INSIDE
@@ -283,7 +285,10 @@ class _Reader:
             self._is_malformed |= self._state is _State.INSIDE
             name = _phrase_text(self._phrase) or self._comment or None
             if self._before_at is not None:
-                self._append(name, _joined(self._before_at), _joined(self._words))
+                local_part, domain = _joined(self._before_at), _joined(self._words)
+                found = local_part.lower(), domain.lower()
+                self._is_malformed |= self._claimed not in (None, found)
+                self._append(name, local_part, domain)
             elif self._words:
                 self._is_malformed = True
                 self._append(name, _joined(self._words), b"")

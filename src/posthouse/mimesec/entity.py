@@ -54,6 +54,7 @@ _PLAIN_ENCODINGS: Final = frozenset({b"7bit", b"8bit", b"binary"})
 _CODED: Final = frozenset({b"base64", b"quoted-printable"})
 _PARSED: Final = {b"content-type": parse_type, b"content-disposition": parse_disposition}
 _TEXT_FIELDS: Final = frozenset({b"subject", b"comments", b"keywords", b"content-description"})
+_BARE: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _LINE_OF_FROM: Final = re.compile(rb"^((?:From )++)([^\r\n]*+)", re.MULTILINE)
 _BLANKED: Final = bytes.maketrans(b"\r\0", b"  ")
@@ -142,7 +143,8 @@ def kept(octets: bytes) -> bytes:
     inner = b"".join(one for one in fields if one.lower().startswith(_CONTENT))
     entity = canonical(b"%b\r\n%b" % (inner, octets[section.body :]))
     outer = [one for one in fields if not one.lower().startswith((_CONTENT, b"mime-version"))]
-    return join_message(outer, entity)
+    # What is signed inside is left as it is by that; no mailbox can hold it so, either.
+    return _BARE.sub(b"\r\n", join_message(outer, entity)).replace(b"\0", b" ")
 
 
 # --- canonical form ---
