@@ -185,6 +185,19 @@ def test_an_alias_leads_into_a_mailbox_and_to_others_elsewhere(tmp_path):  # P2
     with_house(tmp_path, test)
 
 
+def test_junk_that_an_alias_sends_on_stays_junk(tmp_path):  # P5
+    async def test(house):
+        house.store.write_now(
+            lambda tx: admin.add_alias(tx, "away@here.example", "zoe@there.example")
+        )
+        house.accept("away@here.example", reverse_path=STRANGER, is_junk=True)
+        await house.run_for(5)
+        (work,) = house.remote.works
+        assert work.message.is_junk
+
+    with_house(tmp_path, test)
+
+
 def test_an_alias_that_leads_only_elsewhere_goes_on_as_a_message_of_its_own(tmp_path):  # P2
     async def test(house):
         house.store.write_now(
