@@ -83,6 +83,10 @@ def split_message(octets: bytes) -> SplitMessage:
     """
     section = read_section(octets)
     check_is_read(section)
+    return _split(section)
+
+
+def _split(section: HeaderSection) -> SplitMessage:
     outer: list[bytes] = []
     inner: list[bytes] = []
     for field in section.fields:
@@ -92,7 +96,7 @@ def split_message(octets: bytes) -> SplitMessage:
         elif field.name != b"mime-version":
             outer.append(whole)
     return SplitMessage(
-        fields=tuple(outer), entity=b"".join((*inner, b"\r\n", octets[section.body :]))
+        fields=tuple(outer), entity=b"".join((*inner, b"\r\n", section.octets[section.body :]))
     )
 
 
@@ -138,13 +142,10 @@ def kept(octets: bytes) -> bytes:
     ends = octets.count(b"\r\n")
     if octets.count(b"\n") == ends == octets.count(b"\r") and b"\0" not in octets:
         return octets
-    section = read_section(octets)
-    fields = [field_octets(section, field) for field in section.fields]
-    inner = b"".join(one for one in fields if one.lower().startswith(_CONTENT))
-    entity = canonical(b"%b\r\n%b" % (inner, octets[section.body :]))
-    outer = [one for one in fields if not one.lower().startswith((_CONTENT, b"mime-version"))]
+    split = _split(read_section(octets))
+    whole = join_message(split.fields, canonical(split.entity))
     # What is signed inside is left as it is by that; no mailbox can hold it so, either.
-    return _BARE.sub(b"\r\n", join_message(outer, entity)).replace(b"\0", b" ")
+    return _BARE.sub(b"\r\n", whole).replace(b"\0", b" ")
 
 
 # --- canonical form ---

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import (
     Prehashed,
@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.hashes import SHA224, SHA256, SHA384, SHA512
 
 from posthouse.mimesec.pgp import locking
 from posthouse.mimesec.pgp.packets import BadPackets, Packet, Tag, encoded, walk
-from posthouse.mimesec.pgp.session import NotForUs, mpis
+from posthouse.mimesec.pgp.session import NotForUs, mpis, rsa_numbers
 from posthouse.mimesec.pgp.structure import subpackets
 
 _ED25519_OID: Final = bytes.fromhex("092b06010401da470f01")
@@ -273,18 +273,7 @@ def _algorithm(body: bytes, secret: bytes) -> tuple[_Sign, _Verify]:
 
 
 def _rsa(public: bytes, secret: bytes) -> tuple[_Sign, _Verify]:
-    n, e = mpis(public, 2)
-    d, p, q, _ = mpis(secret, 4)
-    numbers = rsa.RSAPrivateNumbers(
-        p=p,
-        q=q,
-        d=d,
-        dmp1=rsa.rsa_crt_dmp1(d, p),
-        dmq1=rsa.rsa_crt_dmq1(d, q),
-        iqmp=rsa.rsa_crt_iqmp(p, q),
-        public_numbers=rsa.RSAPublicNumbers(e, n),
-    )
-    key = numbers.private_key()
+    key = rsa_numbers(public, secret).private_key()
 
     def sign(digest: bytes) -> bytes:
         made = key.sign(digest, padding.PKCS1v15(), Prehashed(SHA512()))

@@ -105,14 +105,17 @@ def session_key(body: bytes, key: Subkey) -> SessionKey:
 # --- algorithms ---
 
 
-def _by_rsa(sealed: bytes, key: Subkey) -> bytes:
-    """PKCS #1 v1.5. A wrong padding gives octets by chance and no error (implicit rejection), so
-    nobody learns anything by sending many."""
-    n, e = mpis(key.public, 2)
-    d, p, q, _ = mpis(key.secret, 4)
+def rsa_numbers(public: bytes, secret: bytes) -> rsa.RSAPrivateNumbers:
+    """Of a private key, whose halves stand behind the algorithm octet (§5.5.5.1).
+
+    Raises:
+        BadPackets, NotForUs: they are none of one key.
+    """
+    n, e = mpis(public, 2)
+    d, p, q, _ = mpis(secret, 4)
     if p * q != n:
         raise NotForUs
-    numbers = rsa.RSAPrivateNumbers(
+    return rsa.RSAPrivateNumbers(
         p=p,
         q=q,
         d=d,
@@ -121,6 +124,13 @@ def _by_rsa(sealed: bytes, key: Subkey) -> bytes:
         iqmp=rsa.rsa_crt_iqmp(p, q),
         public_numbers=rsa.RSAPublicNumbers(e, n),
     )
+
+
+def _by_rsa(sealed: bytes, key: Subkey) -> bytes:
+    """PKCS #1 v1.5. A wrong padding gives octets by chance and no error (implicit rejection), so
+    nobody learns anything by sending many."""
+    numbers = rsa_numbers(key.public, key.secret)
+    n = numbers.public_numbers.n
     [number] = mpis(sealed, 1)
     if number >= n:
         raise NotForUs
